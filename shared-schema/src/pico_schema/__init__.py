@@ -1,0 +1,62 @@
+"""The contract between pico-train and pico-analyze: what a checkpoint revision is.
+
+`architecture` (the shape of a model) · `sites` (names of its matrices) · `manifest` (the documents) · `layout` (every
+path and revision name) · `migrations` (the version gate) · `documents` (read, write, verify) · `errors`.
+"""
+
+from pico_schema import documents, layout, sites
+from pico_schema.architecture import ModelSpec
+from pico_schema.documents import Finding, read_checkpoint, read_run, verify_checkpoint
+from pico_schema.errors import (
+    DocumentError,
+    IncompleteError,
+    SchemaError,
+    SchemaVersionError,
+    SiteError,
+    UnsafePathError,
+)
+from pico_schema.manifest import (
+    SCHEMA_VERSION,
+    Capture,
+    CheckpointEntry,
+    CheckpointManifest,
+    ConfigChange,
+    DataCursor,
+    DataFingerprint,
+    Evaluation,
+    FileEntry,
+    Producer,
+    RunManifest,
+)
+from pico_schema.sites import Site
+from pico_schema.version import __version__
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Capture",
+    "CheckpointEntry",
+    "CheckpointManifest",
+    "ConfigChange",
+    "DataCursor",
+    "DataFingerprint",
+    "DocumentError",
+    "Evaluation",
+    "FileEntry",
+    "Finding",
+    "IncompleteError",
+    "ModelSpec",
+    "Producer",
+    "RunManifest",
+    "SchemaError",
+    "SchemaVersionError",
+    "Site",
+    "SiteError",
+    "UnsafePathError",
+    "__version__",
+    "documents",
+    "layout",
+    "read_checkpoint",
+    "read_run",
+    "sites",
+    "verify_checkpoint",
+]

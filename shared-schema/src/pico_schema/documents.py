@@ -1,0 +1,231 @@
+"""Read, write and verify documents and checkpoints on disk.
+
+Reading is bounded (a document larger than `MAX_DOCUMENT` is refused unread), gated by version and validated. Writing
+replaces a file atomically: a temporary file beside it, fsync, rename, fsync of the directory. Verifying re-hashes what
+a manifest lists and reports everything that differs, rather than stopping at the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pico_schema import layout
+from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
+from pico_schema.manifest import CheckpointManifest, Evaluation, RunManifest
+from pico_schema.migrations import migrate
+
+MAX_DOCUMENT = 64 * 2**20
+"""Largest document read, in bytes."""
+
+D = TypeVar("D", RunManifest, CheckpointManifest, Evaluation)
+_KINDS: dict[type[BaseModel], str] = {
+    RunManifest: "run",
+    CheckpointManifest: "checkpoint",
+    Evaluation: "evaluation",
+}
+
+Problem = Literal["missing", "truncated", "altered", "unexpected", "unsafe"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a checkpoint."""
+
+    problem: Problem
+    """What kind of damage."""
+    path: str
+    """File, relative to the checkpoint."""
+    detail: str
+    """One sentence for people."""
+
+
+def dump(document: BaseModel) -> bytes:
+    """The bytes of a document: UTF-8 JSON, indented, keys in the order of declaration, ending in a newline.
+
+    Non-finite numbers become null: JSON has none.
+    """
+    text = json.dumps(_finite(document.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def parse(content: bytes, model: type[D], *, where: str) -> D:
+    """A document from its bytes.
+
+    Raises:
+        SchemaVersionError: of a newer major version.
+        DocumentError: too large, not JSON, or not what its kind requires: the message names the first field.
+    """
+    if len(content) > MAX_DOCUMENT:
+        raise DocumentError(f"{where}: {len(content)} bytes is too large for a document (at most {MAX_DOCUMENT})")
+    try:
+        raw = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"{where}: not valid JSON ({_first_line(error)}): the file is damaged") from None
+    if not isinstance(raw, dict):
+        raise DocumentError(f"{where}: a JSON object was expected, found {type(raw).__name__}")
+    kind = _KINDS[model]
+    if raw.get("kind", kind) != kind:
+        raise DocumentError(f"{where}: a {kind} document was expected, found {str(raw['kind'])[:40]!r}")
+    try:
+        return model.model_validate(migrate(raw, kind, where=where))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "document"
+        raise DocumentError(f"{where}: {field}: {first['msg']}") from None
+    except SchemaVersionError:
+        raise
+    except DocumentError as error:
+        raise type(error)(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def read(path: Path, model: type[D]) -> D:
+    """A document from its file.
+
+    Raises:
+        DocumentError: not there, unreadable, or as `parse` says.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_DOCUMENT + 1)
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read ({error.strerror})") from None
+    return parse(content, model, where=str(path))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, durably: readers see the old or the new file, whole, even after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make a rename inside a directory durable (a no-op where directories cannot be opened)."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: Path, document: BaseModel) -> None:
+    """Put a document at `path`, atomically and durably."""
+    replace_file(path, dump(document))
+
+
+def read_run(run: Path) -> RunManifest:
+    """The manifest of a run directory.
+
+    Raises:
+        IncompleteError: no `run.json`: this is not a run.
+    """
+    path = run / layout.RUN_MANIFEST
+    if not path.is_file():
+        raise IncompleteError(f"{run}: not a run: it has no {layout.RUN_MANIFEST}")
+    return read(path, RunManifest)
+
+
+def read_checkpoint(directory: Path) -> CheckpointManifest:
+    """The manifest of a checkpoint directory.
+
+    Raises:
+        IncompleteError: no manifest: the checkpoint was never finished.
+    """
+    path = directory / layout.MANIFEST
+    if not path.is_file():
+        raise IncompleteError(f"{directory}: incomplete: it has no {layout.MANIFEST}")
+    return read(path, CheckpointManifest)
+
+
+def checkpoint_dirs(run: Path) -> Iterator[tuple[int, Path]]:
+    """Step and directory of each checkpoint under a run, finished or not, by ascending step."""
+    root = run / layout.CHECKPOINTS
+    if root.is_dir():
+        found = ((layout.parse_step_dir(entry.name), entry) for entry in root.iterdir() if entry.is_dir())
+        yield from sorted((step, path) for step, path in found if step is not None)
+
+
+def sha256_file(path: Path, *, chunk: int = 2**20) -> str:
+    """SHA-256 of a file's content, lower-case hexadecimal."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(chunk):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def verify_checkpoint(
+    directory: Path,
+    manifest: CheckpointManifest | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> list[Finding]:
+    """Re-hash a checkpoint against its manifest.
+
+    Args:
+        directory: The checkpoint.
+        manifest: Its manifest, if already read.
+        progress: Called with each path before it is hashed.
+
+    Returns:
+        Everything missing, truncated (or longer), altered, unexpected or unsafe; empty if the checkpoint is sound.
+
+    Raises:
+        IncompleteError: there is no manifest.
+        DocumentError: the manifest itself is damaged.
+    """
+    manifest = manifest or read_checkpoint(directory)
+    findings: list[Finding] = []
+    for path, entry in manifest.files.items():
+        if progress:
+            progress(path)
+        try:
+            file = layout.inside(directory, path)
+        except UnsafePathError as error:
+            findings.append(Finding("unsafe", path, str(error)))
+            continue
+        if not file.is_file():
+            findings.append(Finding("missing", path, f"{path} is missing"))
+            continue
+        size = file.stat().st_size
+        if size != entry.size:
+            findings.append(Finding("truncated", path, f"{path} has {size} bytes, the manifest says {entry.size}"))
+        elif sha256_file(file) != entry.sha256:
+            findings.append(Finding("altered", path, f"{path} does not have the content that was sealed"))
+    for file in sorted(directory.rglob("*")):
+        relative = file.relative_to(directory).as_posix()
+        if (file.is_file() or file.is_symlink()) and relative != layout.MANIFEST and relative not in manifest.files:
+            findings.append(Finding("unexpected", relative, f"{relative} is not in the manifest"))
+    return findings

@@ -1,0 +1,166 @@
+"""Where everything lies: each path of a run and each name of a revision, as a pure function.
+
+Nothing here touches the disk. Paths are relative POSIX paths unless a function takes a root.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from pico_schema.errors import DocumentError, UnsafePathError
+
+RUN_MANIFEST = "run.json"
+RUN_CONFIG = "config.yaml"
+METRICS_LOG = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+EVALUATIONS = "evaluations"
+
+MANIFEST = "manifest.json"
+MODEL_CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TRAINING_STATE = "training_state"
+CAPTURES = "captures"
+TRAIN_BATCH = "captures/train_batch.parquet"
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+MAX_STEP = 10**8 - 1
+"""Steps have eight digits in a directory's name."""
+_STEP_DIR = re.compile(r"step-([0-9]{8})")
+
+
+def check_run_name(name: str) -> str:
+    """Return `name` if it can name a run: a directory, a branch and the stem of a tag.
+
+    Raises:
+        DocumentError: it cannot; the message says what may stand in a name.
+    """
+    bad = not RUN_NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock"))
+    if bad:
+        raise DocumentError(
+            f"run name {name!r} cannot be used: take 1 to 96 letters, digits, '.', '_' or '-', beginning with a "
+            "letter or digit, without '..', not ending with '.' or '.lock'"
+        )
+    return name
+
+
+def check_step(step: int) -> int:
+    """Return `step` if it is a step a checkpoint can have, 0 to 99,999,999."""
+    if not 0 <= step <= MAX_STEP:
+        raise DocumentError(f"step {step} is out of range: steps are 0 to {MAX_STEP}")
+    return step
+
+
+def step_dir(step: int) -> str:
+    """``step-00000128`` for step 128."""
+    return f"step-{check_step(step):08d}"
+
+
+def parse_step_dir(name: str) -> int | None:
+    """The step of a checkpoint directory's name, or None if it is not one."""
+    match = _STEP_DIR.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def checkpoint_dir(step: int) -> str:
+    """``checkpoints/step-00000128``, relative to the run."""
+    return f"{CHECKPOINTS}/{step_dir(step)}"
+
+
+def captures_file(split: str) -> str:
+    """``captures/train.safetensors``, relative to the checkpoint."""
+    return f"{CAPTURES}/{split}.safetensors"
+
+
+def evaluation_file(step: int) -> str:
+    """``evaluations/step-00000128.json``, relative to the run."""
+    return f"{EVALUATIONS}/{step_dir(step)}.json"
+
+
+def activation_tensor(site: object) -> str:
+    """Name of a site's activation in a captures file: ``activations/layers.0.attn.v``."""
+    return f"activations/{site}"
+
+
+def gradient_tensor(site: object) -> str:
+    """Name of the gradient of a site's weight in a captures file: ``gradients/layers.0.attn.v``."""
+    return f"gradients/{site}"
+
+
+def branch_name(run_name: str) -> str:
+    """The Hub branch that holds a run's revisions: the run's own name."""
+    return check_run_name(run_name)
+
+
+def tag_name(run_name: str, step: int) -> str:
+    """The Hub tag of one checkpoint: ``<run>-step-<N>``, without leading zeros."""
+    return f"{check_run_name(run_name)}-step-{check_step(step)}"
+
+
+def parse_tag(tag: str) -> tuple[str, int] | None:
+    """The run name and step of a tag that `tag_name` made, or None."""
+    run_name, sep, digits = tag.rpartition("-step-")
+    if not sep or not re.fullmatch(r"0|[1-9][0-9]{0,7}", digits) or not RUN_NAME.fullmatch(run_name):
+        return None
+    return run_name, int(digits)
+
+
+def safe_relative_path(path: str) -> PurePosixPath:
+    """`path` as a relative POSIX path that stays inside its directory on every system.
+
+    Raises:
+        UnsafePathError: it is empty, absolute, climbs (``..``), is not normalised, or holds a NUL, a backslash, a
+            colon or a control character.
+    """
+    pure = PurePosixPath(path)
+    parts = path.split("/")
+    if (
+        not path
+        or len(path) > 1024
+        or pure.is_absolute()
+        or any(part in ("", ".", "..") for part in parts)
+        or any(ord(char) < 32 or char in '\\:\x7f<>"|?*' for char in path)
+        or any(part.endswith((".", " ")) for part in parts)
+    ):
+        raise UnsafePathError(f"path {path[:200]!r} is not a plain relative path: refusing to use it")
+    return pure
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check that each path is safe and that no two are the same file, or a file and its directory, on a file system
+    that ignores case or normalises Unicode.
+
+    Raises:
+        UnsafePathError: names the path or the two that collide.
+    """
+    seen: dict[str, str] = {}
+    directories: dict[str, str] = {}
+    for path in paths:
+        pure = safe_relative_path(path)
+        key = unicodedata.normalize("NFC", path).casefold()
+        clash = seen.get(key) or directories.get(key)
+        for parent in pure.parents:
+            folder = unicodedata.normalize("NFC", str(parent)).casefold()
+            clash = clash or seen.get(folder)
+            if folder != ".":
+                directories.setdefault(folder, path)
+        if clash is not None:
+            raise UnsafePathError(f"paths {clash[:200]!r} and {path[:200]!r} collide on some file systems")
+        seen[key] = path
+
+
+def inside(root: Path, path: str) -> Path:
+    """The file of a relative `path` under `root`, checked not to leave it through a symbolic link.
+
+    Raises:
+        UnsafePathError: the path is unsafe, or resolves outside `root`.
+    """
+    target = root.joinpath(*safe_relative_path(path).parts)
+    if not target.resolve().is_relative_to(root.resolve()):
+        raise UnsafePathError(f"path {path!r} leaves {root} through a symbolic link: refusing to use it")
+    return target

@@ -1,0 +1,291 @@
+"""The documents of the contract: what a run and a checkpoint say about themselves.
+
+Readers ignore fields that a newer minor version added; writers build these models, so what they write is checked.
+The manifest of a checkpoint is written last: where it is, the checkpoint is complete.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pico_schema.architecture import ModelSpec
+from pico_schema.errors import SiteError
+from pico_schema.layout import check_paths, check_run_name
+from pico_schema.sites import Site
+
+SCHEMA_VERSION = "1.0"
+"""Version of the documents this package writes."""
+
+MAX_FILES = 100_000
+MAX_FILE_SIZE = 2**44
+"""16 TiB: no single file of a revision is larger, so a larger claim is hostile or damaged."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Step = Annotated[int, Field(ge=0, le=10**8 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Split = Literal["train", "val"]
+RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Document(BaseModel):
+    """Base of every part of a document: immutable; a field of a newer minor version is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Producer(Document):
+    """The program that wrote a document."""
+
+    name: Annotated[str, Field(max_length=100)]
+    """Distribution name, such as pico-train."""
+    version: Annotated[str, Field(max_length=100)]
+    """Its version."""
+
+
+class FileEntry(Document):
+    """Size and digest of one file of a checkpoint."""
+
+    size: Annotated[int, Field(ge=0, le=MAX_FILE_SIZE)]
+    """Size in bytes."""
+    sha256: Sha256
+    """SHA-256 of the content, lower-case hexadecimal."""
+
+
+class DataFingerprint(Document):
+    """What identifies the training data, so that equal fingerprints and seeds mean equal batches."""
+
+    source: Annotated[str, Field(max_length=2000)]
+    """Kind of source: stdlib, text, tokens, hub, or another producer's name for it."""
+    sha256: Sha256
+    """Digest over the token rows' identity: what the data is, in which order it is stored."""
+    n_rows: Count
+    """Rows of `seq_len` + 1 tokens in one epoch."""
+    seq_len: Annotated[int, Field(gt=0, le=2**24)]
+    """Tokens that a row trains on."""
+    vocab_size: Annotated[int, Field(gt=0, le=2**24)]
+    """Token ids are smaller than this."""
+    tokenizer_sha256: Sha256 | None = None
+    """Digest of the tokenizer's files, or None where the data came without one."""
+    order: Literal["sequential", "shuffled"] = "shuffled"
+    """How rows are ordered within an epoch."""
+    details: dict[str, str | int | float | bool | None] = {}
+    """Anything else worth citing: repository, revision, licence, paths."""
+
+
+class DataCursor(Document):
+    """Where in the data a checkpoint stands. A function of the step; recorded for people and for checks."""
+
+    epoch: Count
+    """Complete passes over the data before the next batch begins."""
+    row: Count
+    """Rows of the current epoch already consumed."""
+    batch_size: Annotated[int, Field(gt=0)]
+    """Rows of a global batch."""
+
+
+class Capture(Document):
+    """One file of activations and gradients.
+
+    Activations are (n_samples, n_features), samples ordered by (row, position); gradients have their weight's shape.
+    """
+
+    split: Split
+    """`train`: on batch N of step N. `val`: on one fixed validation set."""
+    file: Annotated[str, Field(max_length=1024)]
+    """Path of the safetensors file, relative to the checkpoint."""
+    dtype: Literal["bfloat16", "float32", "float16", "float64"]
+    """Type of the stored activations."""
+    activations: tuple[str, ...] = ()
+    """Sites whose activation is stored, as tensor ``activations/<site>``."""
+    gradients: tuple[str, ...] = ()
+    """Sites whose weight's gradient is stored, as tensor ``gradients/<site>``: of the mean token loss over the whole
+    batch, before clipping."""
+    extras: tuple[str, ...] = ()
+    """Further tensors in the file, by name: optimizer moments, per-row losses."""
+    n_rows: Annotated[int, Field(ge=0)]
+    """Rows of which activations were kept."""
+    positions: tuple[Annotated[int, Field(ge=0)], ...]
+    """Positions kept in each row; n_samples = n_rows × len(positions)."""
+    samples_sha256: Sha256
+    """Digest of the token rows and the positions: equal digests mean the same samples in the same order."""
+    loss: float | None = None
+    """Mean token loss (nats) over all tokens of the rows that the gradient was taken on."""
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of each activation matrix."""
+        return self.n_rows * len(self.positions)
+
+    @field_validator("activations", "gradients")
+    @classmethod
+    def _sites(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            try:
+                Site.parse(name)
+            except SiteError as error:
+                raise ValueError(str(error)) from None
+        if len(set(names)) != len(names):
+            raise ValueError("a site is listed twice")
+        return names
+
+
+class CheckpointManifest(Document):
+    """What one sealed checkpoint holds. Written last; never changed afterwards."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    """Kind of document."""
+    schema_version: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = SCHEMA_VERSION
+    """Version of the contract it was written under."""
+    run_id: RunId
+    """Identity of the run, 32 hexadecimal digits."""
+    run_name: str
+    """Name of the run: its directory and its branch."""
+    step: Step
+    """Updates done: the weights are those after this many."""
+    tokens_seen: Count
+    """step × batch size × sequence length."""
+    created: datetime
+    """When the checkpoint was taken, with time zone."""
+    producer: Producer
+    """Who wrote it."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """Seed of the run."""
+    model: ModelSpec
+    """The model's geometry."""
+    data: DataFingerprint
+    """What it is trained on."""
+    cursor: DataCursor
+    """Where in the data it stands."""
+    batch_sha256: Sha256 | None = None
+    """Digest of the token rows of batch N, the one that the next update consumes, where it was captured."""
+    captures: tuple[Capture, ...] = ()
+    """What was captured, one entry per split."""
+    weights: dict[str, str] = {}
+    """Site → name of its tensor in the weights file."""
+    weights_dtype: str = "float32"
+    """Type of the stored weights."""
+    weights_sha256: Sha256 | None = None
+    """Digest of the weights file; two steps with the same one hold the same weights."""
+    metrics: dict[str, float | None] = {}
+    """Scalars known at this step: train_loss, val_loss, lr, grad_norm, as far as there are any."""
+    files: dict[str, FileEntry]
+    """Every file of the checkpoint but this one, by relative path."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_run_name(self.run_name)
+        if len(self.files) > MAX_FILES:
+            raise ValueError(f"{len(self.files)} files are more than the {MAX_FILES} a checkpoint may have")
+        check_paths(self.files)
+        for capture in self.captures:
+            if capture.file not in self.files:
+                raise ValueError(f"capture file {capture.file!r} is not among the files")
+        if len({capture.split for capture in self.captures}) != len(self.captures):
+            raise ValueError("a split was captured twice")
+        for name in self.weights:
+            Site.parse(name)
+        return self
+
+    def capture(self, split: str) -> Capture | None:
+        """The capture of this split, or None."""
+        return next((capture for capture in self.captures if capture.split == split), None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files.values())
+
+
+class CheckpointEntry(Document):
+    """A line of the run's index: one sealed checkpoint."""
+
+    step: Step
+    """Its step."""
+    tokens_seen: Count
+    """Tokens consumed before it."""
+    manifest_sha256: Sha256
+    """Digest of its manifest.json, which in turn holds the digest of everything else."""
+
+
+class ConfigChange(Document):
+    """A change of the configuration when a run was resumed."""
+
+    step: Step
+    """Step from which it holds."""
+    when: datetime
+    """When the run was resumed."""
+    field: str
+    """Dotted name of the field."""
+    before: Any = None
+    """Value until then."""
+    after: Any = None
+    """Value from then on."""
+
+
+class RunManifest(Document):
+    """What a run is, and the index of its sealed checkpoints. Replaced atomically after each seal."""
+
+    kind: Literal["run"] = "run"
+    """Kind of document."""
+    schema_version: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = SCHEMA_VERSION
+    """Version of the contract it was written under."""
+    id: RunId
+    """Identity of the run, 32 hexadecimal digits; the name may be reused, this is not."""
+    name: str
+    """Name: its directory and its branch."""
+    created: datetime
+    """When the run was begun, with time zone."""
+    producer: Producer
+    """Who wrote it."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """Seed of the run."""
+    model: ModelSpec
+    """The model's geometry."""
+    data: DataFingerprint
+    """What it is trained on."""
+    config: dict[str, Any]
+    """The resolved configuration."""
+    environment: dict[str, Any] = {}
+    """Software versions, git revision and hardware, as far as known."""
+    changes: tuple[ConfigChange, ...] = ()
+    """What was changed when the run was resumed."""
+    checkpoints: tuple[CheckpointEntry, ...] = ()
+    """Sealed checkpoints, by ascending step."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_run_name(self.name)
+        steps = [entry.step for entry in self.checkpoints]
+        if steps != sorted(set(steps)):
+            raise ValueError("checkpoints are not in ascending order of their steps, or one is listed twice")
+        return self
+
+    def with_checkpoint(self, entry: CheckpointEntry) -> RunManifest:
+        """A copy whose index holds `entry`, in its place; an entry of the same step is replaced."""
+        others = [known for known in self.checkpoints if known.step != entry.step]
+        index = tuple(sorted([*others, entry], key=lambda item: item.step))
+        return self.model_copy(update={"checkpoints": index})
+
+
+class Evaluation(Document):
+    """Results of evaluating one checkpoint: `evaluations/step-N.json`, beside the seal, may be added later."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    """Kind of document."""
+    schema_version: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = SCHEMA_VERSION
+    """Version of the contract it was written under."""
+    run_id: RunId
+    """Run that was evaluated."""
+    step: Step
+    """Step that was evaluated."""
+    manifest_sha256: Sha256
+    """Digest of the manifest of the checkpoint that was evaluated."""
+    created: datetime
+    """When, with time zone."""
+    producer: Producer
+    """Who wrote it."""
+    tasks: dict[str, dict[str, float | int | str | None]]
+    """Results by task, then by measure."""

@@ -1,0 +1,129 @@
+"""Sites: the canonical names of a decoder's matrices, whatever the architecture calls them.
+
+    embed · layers.3.attn.q|k|v|o · layers.3.mlp.gate|up|down · layers.3.resid · norm.final · head
+
+The activation at a site is the output of that module, the gradient at a site is that of its weight. `resid`, the
+residual stream after a block, has an activation only. A *site kind* is a name without its layer: `attn.v`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from pico_schema.errors import SiteError
+
+LAYER_KINDS: tuple[str, ...] = (
+    "attn.q",
+    "attn.k",
+    "attn.v",
+    "attn.o",
+    "mlp.gate",
+    "mlp.up",
+    "mlp.down",
+    "resid",
+)
+"""Site kinds that every block has, in the order of computation."""
+
+GLOBAL_KINDS: tuple[str, ...] = ("embed", "norm.final", "head")
+"""Site kinds that a model has once."""
+
+KINDS: tuple[str, ...] = ("embed", *LAYER_KINDS, "norm.final", "head")
+"""All site kinds."""
+
+_LLAMA_MODULES = {
+    "attn.q": "self_attn.q_proj",
+    "attn.k": "self_attn.k_proj",
+    "attn.v": "self_attn.v_proj",
+    "attn.o": "self_attn.o_proj",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+    "resid": "",
+    "embed": "model.embed_tokens",
+    "norm.final": "model.norm",
+    "head": "lm_head",
+}
+_LAYER_SITE = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.([a-z.]+)")
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """One site: its layer (None for the sites a model has once) and its kind."""
+
+    layer: int | None
+    kind: str
+
+    def __post_init__(self) -> None:
+        expected = LAYER_KINDS if self.layer is not None else GLOBAL_KINDS
+        if self.kind not in expected:
+            raise SiteError(_unknown(str(self), expected))
+
+    @classmethod
+    def parse(cls, name: str) -> Site:
+        """The site of this name, such as ``layers.3.attn.v`` or ``head``.
+
+        Raises:
+            SiteError: no site has this name; the message names the nearest kind.
+        """
+        if name in GLOBAL_KINDS:
+            return cls(None, name)
+        match = _LAYER_SITE.fullmatch(name)
+        if match is None or match[2] not in LAYER_KINDS:
+            raise SiteError(_unknown(name, KINDS))
+        return cls(int(match[1]), match[2])
+
+    def __str__(self) -> str:
+        return self.kind if self.layer is None else f"layers.{self.layer}.{self.kind}"
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether a parameter belongs to the site (all but `resid`)."""
+        return self.kind != "resid"
+
+
+def _unknown(name: str, kinds: tuple[str, ...]) -> str:
+    near = get_close_matches(name.rpartition("layers.")[2].lstrip("0123456789."), kinds, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}" if near else ""
+    return f"{name!r} is not a site{hint}: sites are {', '.join(kinds)}, inside a block as layers.<i>.<kind>"
+
+
+def check_kind(kind: str) -> str:
+    """Return `kind` if it is a site kind.
+
+    Raises:
+        SiteError: it is not; the message lists the kinds and the nearest one.
+    """
+    if kind not in KINDS:
+        raise SiteError(_unknown(kind, KINDS))
+    return kind
+
+
+def expand(kinds: Iterable[str], n_layers: int) -> list[Site]:
+    """All sites of these kinds in a model of `n_layers` blocks, in the order of computation."""
+    wanted = {check_kind(kind) for kind in kinds}
+    sites = [Site(None, "embed")] if "embed" in wanted else []
+    for layer in range(n_layers):
+        sites += [Site(layer, kind) for kind in LAYER_KINDS if kind in wanted]
+    return sites + [Site(None, kind) for kind in ("norm.final", "head") if kind in wanted]
+
+
+def llama_module(site: Site) -> str:
+    """Dotted name of the module whose output is the site's activation, in a Llama-style model."""
+    module = _LLAMA_MODULES[site.kind]
+    if site.layer is None:
+        return module
+    return f"model.layers.{site.layer}" + (f".{module}" if module else "")
+
+
+def llama_parameter(site: Site) -> str:
+    """Name of the site's weight in a Llama-style state dict, such as ``model.layers.0.self_attn.v_proj.weight``.
+
+    Raises:
+        SiteError: the site has no weight (`resid`).
+    """
+    if not site.has_weight:
+        raise SiteError(f"site {str(site)!r} has no weight: it is the residual stream after a block")
+    return f"{llama_module(site)}.weight"
