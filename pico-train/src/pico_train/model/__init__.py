@@ -1,0 +1,1 @@
+"""The decoder and what reads, writes and samples from it."""

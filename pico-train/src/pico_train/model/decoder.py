@@ -1,0 +1,223 @@
+"""The decoder, top to bottom: RMSNorm, rotary embedding, grouped-query attention, SwiGLU, blocks, head.
+
+It is Llama's architecture (Touvron et al. 2023, arXiv:2302.13971, with the grouped queries of arXiv:2305.13245), and
+its modules carry the names that `transformers.LlamaForCausalLM` gives them, so `Decoder.state_dict()` is a Llama
+state dict. This file decides the arithmetic of a forward pass. It leaves to others what a loss is (`training.loss`),
+how to sample (`model.generation`) and where weights come from (`model.huggingface`).
+
+Shapes are written into names, one letter for each axis:
+
+    B  sequences in the batch           D  d_model, width of the residual stream
+    T  positions in this call           F  d_ff, width inside the feed-forward
+    S  positions attended to            H  query heads
+       (T, plus what the cache holds)   K  key/value heads, H / K query heads share one
+    V  vocabulary                       C  head_dim, width of one head
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from pico_schema import ModelSpec
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+INIT_STD = 0.02
+"""Standard deviation of every freshly initialised matrix (GPT-2's and Llama's)."""
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""What to do with the final hidden states (B, T, D) and the head's matrix (V, D) instead of forming logits."""
+
+
+class RMSNorm(nn.Module):
+    """Divide each vector by its root mean square and scale its features (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return the normalised vectors; the mean of squares is taken in float32 whatever the input's type."""
+        wide_BTD = x_BTD.float()
+        mean_square_BT1 = wide_BTD.square().mean(-1, keepdim=True)
+        return self.weight * (wide_BTD * torch.rsqrt(mean_square_BT1 + self.eps)).type_as(x_BTD)
+
+
+def rotary_tables(start: int, length: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine, (T, C) float32 each, for positions `start` to `start + length`.
+
+    Feature pair i turns by position · theta^(−2i / C) radians (Su et al. 2021, arXiv:2104.09864, section 3.2.2). The
+    two halves of the last axis hold the same angles: feature i is paired with feature i + C/2.
+    """
+    frequency_c = theta ** -(torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    position_T = torch.arange(start, start + length, device=device, dtype=torch.float32)
+    angle_TC = torch.outer(position_T, frequency_c).repeat(1, 2)
+    return angle_TC.cos(), angle_TC.sin()
+
+
+def rotate(x_BHTC: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
+    """Turn each pair (i, i + C/2) of every head by its position's angle; computed in float32, returned in x's type."""
+    low, high = x_BHTC.chunk(2, dim=-1)
+    turned_BHTC = torch.cat((-high, low), dim=-1)
+    return (x_BHTC * cos_TC + turned_BHTC * sin_TC).type_as(x_BHTC)
+
+
+class KVCache:
+    """Keys and values of the positions seen so far, one pair of tensors per layer, for decoding token by token.
+
+    Space for `max_len` positions is reserved at once; `length` counts those filled.
+    """
+
+    def __init__(self, spec: ModelSpec, batch_size: int, max_len: int, *, device: torch.device, dtype: torch.dtype):
+        shape = (spec.n_layers, batch_size, spec.n_kv_heads, max_len, spec.head_dim)
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.max_len = max_len
+        self.length = 0
+
+    def extend(self, layer: int, k_BKTC: Tensor, v_BKTC: Tensor) -> tuple[Tensor, Tensor]:
+        """Store this call's keys and values of one layer; return all S = length + T of that layer.
+
+        `length` itself moves once per call, after the last layer (see `Body.forward`).
+        """
+        end = self.length + k_BKTC.shape[2]
+        if end > self.max_len:
+            raise ValueError(f"the cache has space for {self.max_len} positions, {end} are needed")
+        self.keys[layer, :, :, self.length : end] = k_BKTC
+        self.values[layer, :, :, self.length : end] = v_BKTC
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class Attention(nn.Module):
+    """Causal self-attention in which H query heads share K key/value heads."""
+
+    def __init__(self, spec: ModelSpec, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, spec.head_dim
+        self.q_proj = nn.Linear(spec.d_model, spec.d_model, bias=False)
+        self.k_proj = nn.Linear(spec.d_model, spec.kv_dim, bias=False)
+        self.v_proj = nn.Linear(spec.d_model, spec.kv_dim, bias=False)
+        self.o_proj = nn.Linear(spec.d_model, spec.d_model, bias=False)
+
+    def forward(self, x_BTD: Tensor, cos_TC: Tensor, sin_TC: Tensor, cache: KVCache | None) -> Tensor:
+        """Return what each position reads from itself and from those before it, (B, T, D)."""
+        B, T, _ = x_BTD.shape
+        q_BHTC = self.q_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
+        k_BKTC = self.k_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
+        v_BKTC = self.v_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
+        q_BHTC, k_BKTC = rotate(q_BHTC, cos_TC, sin_TC), rotate(k_BKTC, cos_TC, sin_TC)
+        mask_TS, causal = None, T > 1
+        if cache is not None:
+            if causal and cache.length:
+                # Several new positions behind a filled cache: `is_causal` would align its triangle to the first key,
+                # so this one case spells out that row t sees the cache and the new positions up to t.
+                S = cache.length + T
+                mask_TS = torch.ones(T, S, dtype=torch.bool, device=x_BTD.device).tril(cache.length)
+                causal = False
+            k_BKTC, v_BKTC = cache.extend(self.layer, k_BKTC, v_BKTC)
+        out_BHTC = F.scaled_dot_product_attention(
+            q_BHTC, k_BKTC, v_BKTC, attn_mask=mask_TS, is_causal=causal, enable_gqa=q_BHTC.shape[1] != k_BKTC.shape[1]
+        )
+        return self.o_proj(out_BHTC.transpose(1, 2).reshape(B, T, -1))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: a gated feed-forward with SiLU as the gate (Shazeer 2020, arXiv:2002.05202, equation 6)."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(spec.d_model, spec.d_ff, bias=False)
+        self.up_proj = nn.Linear(spec.d_model, spec.d_ff, bias=False)
+        self.down_proj = nn.Linear(spec.d_ff, spec.d_model, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return down(silu(gate(x)) · up(x)), (B, T, D)."""
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each reading a normalised residual stream and adding to it."""
+
+    def __init__(self, spec: ModelSpec, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(spec.d_model, spec.norm_eps)
+        self.self_attn = Attention(spec, layer)
+        self.post_attention_layernorm = RMSNorm(spec.d_model, spec.norm_eps)
+        self.mlp = FeedForward(spec)
+
+    def forward(self, x_BTD: Tensor, cos_TC: Tensor, sin_TC: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return the residual stream after this block, (B, T, D)."""
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TC, sin_TC, cache)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class Body(nn.Module):
+    """Everything below the head: embedding, blocks, final norm."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.head_dim, self.rope_theta = spec.head_dim, spec.rope_theta
+        self.embed_tokens = nn.Embedding(spec.vocab_size, spec.d_model)
+        self.layers = nn.ModuleList(Block(spec, layer) for layer in range(spec.n_layers))
+        self.norm = RMSNorm(spec.d_model, spec.norm_eps)
+
+    def forward(self, input_ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return the normalised final hidden states, (B, T, D)."""
+        start, T = cache.length if cache is not None else 0, input_ids_BT.shape[1]
+        cos_TC, sin_TC = rotary_tables(start, T, self.head_dim, self.rope_theta, input_ids_BT.device)
+        x_BTD = self.embed_tokens(input_ids_BT)
+        for block in self.layers:
+            x_BTD = block(x_BTD, cos_TC, sin_TC, cache)
+        if cache is not None:
+            cache.length += T
+        return self.norm(x_BTD)
+
+
+class Decoder(nn.Module):
+    """A Llama-style language model of the given shape; call `init_weights` or load a state dict before use."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.model = Body(spec)
+        self.lm_head = nn.Linear(spec.d_model, spec.vocab_size, bias=False)
+        if spec.tie_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, input_ids_BT: Tensor, cache: KVCache | None = None, score: Score | None = None) -> Tensor:
+        """Return the logits, (B, T, V), of the token after each position; or what `score` makes of the hidden states.
+
+        A `score` (see `training.loss`) never forms all logits at once. It is called in here, not by the caller, so that
+        the wrappers around a distributed model (DDP, FSDP2), which act before and after `forward`, see the head's use.
+        """
+        hidden_BTD = self.model(input_ids_BT, cache)
+        return self.lm_head(hidden_BTD) if score is None else score(hidden_BTD, self.lm_head.weight)
+
+    def hidden(self, input_ids_BT: Tensor) -> Tensor:
+        """Return the normalised final hidden states, (B, T, D)."""
+        return self.model(input_ids_BT)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Draw every matrix from a normal distribution of deviation `INIT_STD` and set every norm's scale to one.
+
+        Each parameter has a generator of its own, on the CPU, seeded from `seed` and the parameter's name: the weights
+        depend on neither device, sharding, order, nor torch's global state, and a sharded parameter keeps its slice.
+        """
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                parameter.fill_(1.0)
+                continue
+            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+            full = torch.empty(parameter.shape).normal_(0.0, INIT_STD, generator=generator)
+            if isinstance(parameter, DTensor):
+                # `src_data_rank=None`: every rank has drawn the same numbers, so nothing has to be sent.
+                full = distribute_tensor(
+                    full.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+                )
+            parameter.copy_(full)
