@@ -106,7 +106,7 @@ class ScheduleConfig(Section):
 
     name: Literal["one_cycle", "linear", "cosine", "wsd", "constant"] = "one_cycle"
     """one_cycle (Smith & Topin 2018), linear or cosine after a warm-up, warm-up-stable-decay, or constant."""
-    warmup_steps: NonNegativeInt = 2500
+    warmup_steps: NonNegativeInt = 32
     """Updates until the peak."""
     anneal: Literal["cos", "linear"] = "cos"
     """Shape of one_cycle's two phases."""
