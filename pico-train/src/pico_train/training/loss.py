@@ -25,7 +25,7 @@ def next_token_loss(model: nn.Module, rows_BT: Tensor, *, chunk: int = 512, redu
     Args:
         model: a `Decoder`, bare or wrapped (DDP, FSDP2, Fabric).
         rows_BT: token ids, (B, seq_len + 1) int64: what goes in and, one position later, what should come out.
-        chunk: positions whose logits exist at the same time.
+        chunk: positions whose logits exist at the same time; 0 for all.
         reduction: `sum` over all B · seq_len predicted tokens, or their `mean`.
     """
     targets_BT = rows_BT[:, 1:]
@@ -35,7 +35,8 @@ def next_token_loss(model: nn.Module, rows_BT: Tensor, *, chunk: int = 512, redu
 
 def head_loss(hidden_BTD: Tensor, head_VD: Tensor, *, targets_BT: Tensor, chunk: int) -> Tensor:
     """Return the summed cross-entropy of `targets_BT` under softmax(hidden · headᵀ), a float32 scalar."""
-    return _ChunkedCrossEntropy.apply(hidden_BTD.flatten(0, 1), head_VD, targets_BT.flatten(), chunk)
+    targets_N = targets_BT.flatten()
+    return _ChunkedCrossEntropy.apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel())
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
