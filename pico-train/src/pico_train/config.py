@@ -97,8 +97,8 @@ class OptimizerConfig(Section):
     """Added to the root of the second moment."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay."""
-    decay: Literal["matrices", "blocks", "all"] = "matrices"
-    """Which parameters decay: matrices (all but the norms' scales), those of the blocks alone, or all."""
+    decay: Literal["matrices", "all", "none"] = "matrices"
+    """Which parameters decay: matrices (all but the norms' scales), all, or none."""
 
 
 class ScheduleConfig(Section):
@@ -110,14 +110,12 @@ class ScheduleConfig(Section):
     """Updates until the peak."""
     anneal: Literal["cos", "linear"] = "cos"
     """Shape of one_cycle's two phases and of wsd's decay."""
-    div_factor: Annotated[float, Field(ge=1)] = 25.0
-    """one_cycle: peak over the first learning rate (OneCycleLR's div_factor)."""
-    final_div_factor: Annotated[float, Field(ge=1)] = 1e4
-    """one_cycle: first over the last learning rate (OneCycleLR's final_div_factor)."""
+    start_factor: Annotated[float, Field(gt=0, le=1)] = 0.04
+    """one_cycle: first learning rate over the peak (the inverse of OneCycleLR's div_factor)."""
+    end_factor: Annotated[float, Field(ge=0, le=1)] = 4e-6
+    """Last learning rate over the peak (one_cycle, wsd); linear and cosine end at zero."""
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
     """wsd: part of the run over which the rate decays."""
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """linear, cosine, wsd: last learning rate over the peak."""
 
 
 class TrainingConfig(Section):
