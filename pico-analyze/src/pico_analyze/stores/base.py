@@ -1,0 +1,115 @@
+"""The seam between analysis and storage: what a run of any kind must answer.
+
+A store says which steps are there, what each holds, and reads one tensor at a time; it converts foreign names to
+sites and foreign orientations to ours (activations (n_samples, n_features); weights and gradients (out, in)). It never
+computes and never prints. `opening.py` decides which kind of store a path or address is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from pico_schema import ModelSpec
+
+Data = Literal["weights", "activations", "gradients"]
+DATA: tuple[Data, ...] = ("weights", "activations", "gradients")
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """What one checkpoint holds of one split."""
+
+    activations: tuple[str, ...] = ()
+    """Sites whose activation is there."""
+    gradients: tuple[str, ...] = ()
+    """Sites whose weight's gradient is there."""
+    n_samples: int | None = None
+    """Rows of each activation matrix, where that is known without reading one."""
+    samples_sha256: str | None = None
+    """Digest of the samples; equal means the same samples in the same order. None: the store cannot tell."""
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """One complete checkpoint."""
+
+    step: int
+    """Updates done."""
+    digest: str
+    """Identity of the content: the sha256 of the manifest, or what stands for it. Rows are computed again when it
+    changes."""
+    tokens_seen: int | None = None
+    """Tokens consumed before it."""
+    size: int | None = None
+    """Bytes of all its files."""
+    weights: tuple[str, ...] = ()
+    """Sites whose weight is there."""
+    splits: Mapping[str, SplitInfo] = field(default_factory=dict)
+    """What was captured, by split."""
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    """Scalars known at this step: train_loss, val_loss and the like."""
+
+    def sites(self, data: Data, split: str | None) -> tuple[str, ...]:
+        """Sites of which this kind of data is there, in the order of computation; `split` is ignored for weights."""
+        if data == "weights":
+            return self.weights
+        info = self.splits.get(split or "")
+        if info is None:
+            return ()
+        return info.activations if data == "activations" else info.gradients
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Something that looks like a checkpoint and is not a complete one."""
+
+    name: str
+    """Its directory or revision."""
+    step: int | None
+    """Its step, as far as the name tells."""
+    reason: str
+    """What is missing or wrong, in a few words."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """One run, readable.
+
+    `location` opens the same run again in another process; `run` is the name that stands in the table's rows.
+    Methods raise `DataError` for what is missing or damaged and `StorageError` for disk and network.
+    """
+
+    kind: str
+    """pico, pico-v1, hub or transformers."""
+    run: str
+    """Name of the run."""
+    location: str
+    """Path or address that opens this run."""
+
+    def steps(self) -> tuple[StepInfo, ...]:
+        """The complete checkpoints, by ascending step. Cheap after the first call; reads no tensor."""
+        ...
+
+    def unusable(self) -> tuple[Unusable, ...]:
+        """What looks like a checkpoint and is not a complete one."""
+        ...
+
+    def spec(self, step: int) -> ModelSpec:
+        """The model's geometry at a step."""
+        ...
+
+    def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
+        """One tensor, float32 (float64 where it is stored so): activations (n_samples, n_features), weights and
+        gradients (out, in), as (vocab, d_model) for `embed`. `split` is ignored for weights."""
+        ...
+
+    def evaluations(self) -> Mapping[int, Mapping[str, float]]:
+        """Results of evaluation by step: flat names such as ``val_loss`` or ``paloma.perplexity``."""
+        ...
+
+    def provenance(self, step: int) -> Mapping[str, str]:
+        """Where the numbers of a step come from: run id, manifest digest, resolved commit, as far as there are any."""
+        ...

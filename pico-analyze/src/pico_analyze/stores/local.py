@@ -1,0 +1,188 @@
+"""Pico's own runs on disk: `run.json`, and a sealed directory per checkpoint.
+
+A checkpoint counts when its manifest is there and the files that analysis reads have the sizes it says; everything
+else is reported as unusable, with the reason. Digests are not re-computed here: that is `pico-train verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from pico_schema import (
+    CheckpointManifest,
+    Evaluation,
+    ModelSpec,
+    RunManifest,
+    SchemaError,
+    documents,
+    layout,
+    read_checkpoint,
+    read_run,
+)
+
+from pico_analyze.errors import DataError
+from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.tensors import TensorFile
+
+
+def step_info(manifest: CheckpointManifest, digest: str) -> StepInfo:
+    """What a manifest says a checkpoint holds; `digest` is the manifest's own sha256."""
+    splits = {
+        capture.split: SplitInfo(capture.activations, capture.gradients, capture.n_samples, capture.samples_sha256)
+        for capture in manifest.captures
+    }
+    return StepInfo(
+        step=manifest.step,
+        digest=digest,
+        tokens_seen=manifest.tokens_seen,
+        size=manifest.size,
+        weights=tuple(manifest.weights),
+        splits=splits,
+        metrics=dict(manifest.metrics),
+    )
+
+
+def tensor_place(manifest: CheckpointManifest, split: str | None, data: Data, site: str) -> tuple[str, str]:
+    """File (relative to the checkpoint) and tensor name of one matrix.
+
+    Raises:
+        DataError: the checkpoint does not hold it.
+    """
+    if data == "weights":
+        if site in manifest.weights:
+            return layout.WEIGHTS, manifest.weights[site]
+    else:
+        capture = manifest.capture(split or "")
+        if capture is not None and site in (capture.activations if data == "activations" else capture.gradients):
+            name = layout.activation_tensor(site) if data == "activations" else layout.gradient_tensor(site)
+            return capture.file, name
+    of = data if data == "weights" else f"{split} {data}"
+    raise DataError(f"run {manifest.run_name!r} step {manifest.step} holds no {of} at site {site!r}")
+
+
+def check_shape(array: np.ndarray, manifest: CheckpointManifest, split: str | None, data: Data, *, where: str) -> None:
+    """Check that activations have as many rows as the manifest says, and that everything is a matrix or a vector."""
+    capture = manifest.capture(split or "")
+    if data == "activations" and capture is not None and (array.ndim != 2 or len(array) != capture.n_samples):
+        raise DataError(f"{where}: shape {array.shape}, but the manifest says {capture.n_samples} samples")
+
+
+def flat_results(tasks: Mapping[str, Mapping[str, float | int | str | None]]) -> dict[str, float]:
+    """Evaluation results as ``task.measure`` → number; what is not a number is left out."""
+    return {
+        f"{task}.{measure}": float(value)
+        for task, measures in tasks.items()
+        for measure, value in measures.items()
+        if isinstance(value, int | float)
+    }
+
+
+class LocalStore:
+    """A run directory written by pico-train."""
+
+    kind = "pico"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.location = str(path)
+        try:
+            self.manifest: RunManifest = read_run(path)
+        except SchemaError as error:
+            raise DataError(str(error)) from None
+        self.run = self.manifest.name
+
+    @cached_property
+    def _checkpoints(self) -> tuple[dict[int, tuple[CheckpointManifest, str, Path]], list[Unusable]]:
+        """Manifest, its digest and the directory by step; and what is not usable."""
+        usable: dict[int, tuple[CheckpointManifest, str, Path]] = {}
+        unusable: list[Unusable] = []
+        for step, directory in documents.checkpoint_dirs(self.path):
+            try:
+                manifest = read_checkpoint(directory)
+                reason = self._fault(manifest, step, directory)
+            except SchemaError as error:
+                reason = str(error).removeprefix(f"{directory}: ").removeprefix(f"{directory}/")
+            if reason:
+                unusable.append(Unusable(directory.name, step, reason))
+            else:
+                usable[step] = manifest, documents.sha256_file(directory / layout.MANIFEST), directory
+        root = self.path / layout.CHECKPOINTS
+        if root.is_dir():
+            for entry in sorted(root.glob(".tmp-step-*")):
+                digits = entry.name.removeprefix(".tmp-step-")[:8]
+                step_or_none = int(digits) if digits.isdigit() else None
+                unusable.append(Unusable(entry.name, step_or_none, "unfinished: it was still being written"))
+        return usable, unusable
+
+    def _fault(self, manifest: CheckpointManifest, step: int, directory: Path) -> str:
+        """Why a checkpoint with a manifest cannot be used, or an empty text."""
+        if manifest.step != step:
+            return f"its manifest is that of step {manifest.step}"
+        if manifest.run_id != self.manifest.id:
+            return "its manifest belongs to another run"
+        needed = [layout.WEIGHTS] if manifest.weights else []
+        for path in [*needed, *(capture.file for capture in manifest.captures)]:
+            entry = manifest.files.get(path)
+            if entry is None:
+                return f"its manifest does not list {path}"
+            try:
+                size = layout.inside(directory, path).stat().st_size
+            except (OSError, SchemaError):
+                return f"{path} is missing"
+            if size != entry.size:
+                return f"{path} has {size} bytes, the manifest says {entry.size}"
+        return ""
+
+    @lru_cache(maxsize=1)  # noqa: B019 - one entry per store, which lives as long as the analysis
+    def steps(self) -> tuple[StepInfo, ...]:
+        """The complete checkpoints, by ascending step."""
+        usable, _ = self._checkpoints
+        return tuple(step_info(manifest, digest) for _, (manifest, digest, _) in sorted(usable.items()))
+
+    def unusable(self) -> tuple[Unusable, ...]:
+        """Checkpoint directories without a manifest, or whose files are not what it says."""
+        return tuple(self._checkpoints[1])
+
+    def _checkpoint(self, step: int) -> tuple[CheckpointManifest, str, Path]:
+        found = self._checkpoints[0].get(step)
+        if found is None:
+            raise DataError(f"run {self.run!r} has no complete checkpoint of step {step}")
+        return found
+
+    def spec(self, step: int) -> ModelSpec:
+        """The model's geometry."""
+        return self._checkpoint(step)[0].model
+
+    @lru_cache(maxsize=64)  # noqa: B019 - headers only
+    def _file(self, step: int, path: str) -> TensorFile:
+        return TensorFile.open(layout.inside(self._checkpoint(step)[2], path))
+
+    def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
+        """One tensor, by range."""
+        manifest = self._checkpoint(step)[0]
+        path, name = tensor_place(manifest, split, data, site)
+        file = self._file(step, path)
+        array = file.read(name)
+        check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
+        return array
+
+    def evaluations(self) -> dict[int, dict[str, float]]:
+        """The manifests' scalars and `evaluations/step-N.json`, by step."""
+        results: dict[int, dict[str, float]] = {}
+        for step, (manifest, _, _) in sorted(self._checkpoints[0].items()):
+            results[step] = {name: value for name, value in manifest.metrics.items() if value is not None}
+            path = self.path / layout.evaluation_file(step)
+            if path.is_file():
+                try:
+                    results[step] |= flat_results(documents.read(path, Evaluation).tasks)
+                except SchemaError as error:
+                    raise DataError(str(error)) from None
+        return results
+
+    def provenance(self, step: int) -> dict[str, str]:
+        """Run id and manifest digest."""
+        _, digest, _ = self._checkpoint(step)
+        return {"run_id": self.manifest.id, "manifest_sha256": digest}
