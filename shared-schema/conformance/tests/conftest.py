@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small checkpoint-like folder: 3.6 MB of float32 (several LFS parts), a second tensor file, two text files."""
+    root, rng = tmp_path / "checkpoint", np.random.default_rng(0)
+    (root / "sub").mkdir(parents=True)
+    save_file(
+        {"w": rng.standard_normal((900, 1000), dtype=np.float32), "b": rng.standard_normal(10)},
+        root / "model.safetensors",
+    )
+    save_file({"s": rng.standard_normal(100)}, root / "sub" / "state.safetensors")
+    (root / "config.json").write_text('{"d_model": 96}')
+    (root / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    return root
+
+
+@pytest.fixture
+def new_weights(folder: Path) -> Callable[[int], Path]:
+    """Write other weights into the folder, as a training step would."""
+
+    def write(seed: int) -> Path:
+        values = np.random.default_rng(seed).standard_normal((300, 1000), dtype=np.float32)
+        save_file({"w": values}, folder / "model.safetensors")
+        return folder / "model.safetensors"
+
+    return write
