@@ -1,0 +1,187 @@
+"""Activations and gradients at chosen sites, taken from a training step as it happens.
+
+`ActivationTap` hooks the modules of a decoder and keeps the chosen positions of the chosen rows; `gradients` reads the
+weights' accumulated gradients. Neither runs anything a second time. Gathering over processes restores the order of the
+global batch: samples are ordered by (row, position), whatever the number of processes and micro-batches.
+
+Letters: B rows of a micro-batch, T positions, R rows kept, P positions kept, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pico_schema.layout import activation_tensor, gradient_tensor
+from pico_schema.sites import Site, expand, llama_module, llama_parameter
+from torch import Tensor, nn
+
+from pico_train.config import CapturesConfig, CaptureSplit
+from pico_train.training.engine import Engine, whole
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which samples of a batch are kept."""
+
+    rows: tuple[int, ...]
+    """Rows of the global batch, ascending."""
+    positions: tuple[int, ...]
+    """Positions of each row, ascending."""
+
+
+def select(split: CaptureSplit, n_rows: int, seq_len: int) -> Selection:
+    """The samples that a split keeps of a batch of `n_rows` × `seq_len` predictions.
+
+    k of n are taken evenly spaced: the last of each of k equal stretches, so that `last` is the case k = 1.
+    """
+    rows = range(n_rows) if split.rows is None else _spaced(split.rows, n_rows)
+    if split.positions == "all":
+        positions: Iterable[int] = range(seq_len)
+    else:
+        positions = _spaced(1 if split.positions == "last" else split.positions, seq_len)
+    return Selection(tuple(rows), tuple(positions))
+
+
+def _spaced(k: int, n: int) -> list[int]:
+    k = min(k, n)
+    return [((i + 1) * n) // k - 1 for i in range(k)]
+
+
+@dataclass
+class ActivationTap:
+    """Hooks on a decoder that keep activations while it is entered.
+
+    Before each forward pass of a micro-batch, `expect` says which of its rows to keep.
+    """
+
+    decoder: nn.Module
+    sites: list[Site]
+    selection: Selection
+    kept: dict[Site, list[Tensor]] = field(default_factory=dict)
+    _rows: Tensor | None = None
+    _positions: Tensor | None = None
+    _handles: list[Any] = field(default_factory=list)
+
+    def __enter__(self) -> ActivationTap:
+        modules = dict(self.decoder.named_modules())
+        for site in self.sites:
+            # The head is not called where the loss works in chunks: its output is formed for the kept samples alone,
+            # from the final norm's.
+            name = "model.norm" if site.kind == "head" else llama_module(site)
+            self._handles.append(modules[name].register_forward_hook(self._hook(site)))
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def expect(self, first_row: int, n_rows: int, device: torch.device) -> None:
+        """Announce a micro-batch that holds rows `first_row` to `first_row + n_rows` of the global batch."""
+        local = [row - first_row for row in self.selection.rows if first_row <= row < first_row + n_rows]
+        self._rows = torch.tensor(local, dtype=torch.long, device=device)
+        self._positions = torch.tensor(self.selection.positions, dtype=torch.long, device=device)
+
+    def _hook(self, site: Site) -> Any:
+        def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+            assert self._rows is not None and self._positions is not None
+            if not len(self._rows):
+                return
+            kept_RPF = output.detach()[self._rows][:, self._positions]
+            if site.kind == "head":
+                kept_RPF = F.linear(kept_RPF, self.decoder.lm_head.weight.detach())  # type: ignore[union-attr,operator]
+            self.kept.setdefault(site, []).append(kept_RPF)
+
+        return keep
+
+    def gathered(self, engine: Engine, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Name → (n_samples, F) on the host, on the first process; empty elsewhere. A collective."""
+        result: dict[str, Tensor] = {}
+        for site in self.sites:
+            parts = self.kept.get(site, [])
+            mine_RPF = torch.cat(parts) if parts else None
+            all_RPF = _gather_rows(engine, mine_RPF, len(self.selection.positions))
+            if engine.is_first and all_RPF is not None:
+                result[activation_tensor(site)] = to_host(all_RPF.flatten(0, 1), dtype)
+        return result
+
+
+def _gather_rows(engine: Engine, mine_RPF: Tensor | None, n_positions: int) -> Tensor | None:
+    """Concatenate the processes' rows in order. Counts may differ, so they are sent first and the parts padded."""
+    if engine.world_size == 1:
+        return mine_RPF
+    device = engine.device
+    shape = torch.tensor([0, 0] if mine_RPF is None else [mine_RPF.shape[0], mine_RPF.shape[2]], device=device)
+    shapes = engine.fabric.all_gather(shape).tolist()  # type: ignore[union-attr]
+    counts, width = [int(count) for count, _ in shapes], int(max(features for _, features in shapes))
+    padded = torch.zeros(max(counts), n_positions, width, device=device)
+    if mine_RPF is not None:
+        padded[: mine_RPF.shape[0]] = mine_RPF.float()
+    everyone = engine.fabric.all_gather(padded)
+    return torch.cat([everyone[rank][:count] for rank, count in enumerate(counts)])  # type: ignore[index]
+
+
+def gradients(engine: Engine, sites: list[Site], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Name → gradient of each site's weight on the host, on the first process; empty elsewhere.
+
+    Where parameters are sharded this is a collective. Call it after the last backward pass of the step, unscaled and
+    before clipping: what it reads is then the gradient of the mean token loss over the global batch.
+    """
+    parameters = dict(engine.decoder.named_parameters())
+    result: dict[str, Tensor] = {}
+    for site in sites:
+        if not site.has_weight:
+            continue
+        grad = parameters[_parameter_name(site, parameters)].grad
+        assert grad is not None, f"no gradient at {site}"
+        full = whole(grad)
+        if engine.is_first:
+            result[gradient_tensor(site)] = to_host(full, dtype)
+    return result
+
+
+def moments(engine: Engine, sites: list[Site]) -> dict[str, Tensor]:
+    """``exp_avg/<site>`` and ``exp_avg_sq/<site>``: AdamW's moments of the sites' weights; none before an update."""
+    parameters = dict(engine.decoder.named_parameters())
+    result: dict[str, Tensor] = {}
+    for site in sites:
+        if not site.has_weight:
+            continue
+        state = engine.optimizer.state.get(parameters[_parameter_name(site, parameters)], {})
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in state:
+                full = whole(state[name])
+                if engine.is_first:
+                    result[f"{name}/{site}"] = to_host(full, torch.float32)
+    return result
+
+
+def _parameter_name(site: Site, parameters: dict[str, nn.Parameter]) -> str:
+    name = llama_parameter(site)
+    return name if name in parameters else "model.embed_tokens.weight"  # a tied head has no parameter of its own
+
+
+def to_host(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A contiguous copy on the CPU that later updates do not touch."""
+    return tensor.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
+
+
+def captured_sites(config: CapturesConfig, n_layers: int) -> list[Site]:
+    """The sites a configuration captures, in the order of computation."""
+    return expand(config.sites, n_layers)
+
+
+def storage_dtype(config: CapturesConfig) -> torch.dtype:
+    """Number format of stored captures."""
+    return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+
+
+def positions_array(selection: Selection) -> np.ndarray:
+    """Positions as int64, for digests."""
+    return np.asarray(selection.positions, dtype=np.int64)

@@ -1,0 +1,232 @@
+"""The machine a run trains on: Fabric, the model on its devices, the optimizer, and how ranks agree.
+
+Decides how a configuration becomes devices, processes, number formats and shards. What a step does with them is
+`loop.py`'s business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
+from pico_schema import ModelSpec
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from pico_train.config import RunConfig
+from pico_train.errors import ConfigError
+from pico_train.model.decoder import Decoder
+from pico_train.training.optimizer import build_optimizer
+
+
+@dataclass
+class Engine:
+    """A model, its optimizer and the processes that train it."""
+
+    fabric: Fabric
+    decoder: Decoder
+    """The bare model: names, hooks, state."""
+    model: nn.Module
+    """The same, wrapped by Fabric: what a training step calls."""
+    optimizer: torch.optim.AdamW
+    """The bare optimizer: state, learning rate."""
+    stepper: Any
+    """The same, wrapped by Fabric: what applies an update (and a loss scaler, under 16-mixed)."""
+
+    @property
+    def device(self) -> torch.device:
+        """This process's device."""
+        return self.fabric.device
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self.fabric.world_size
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return self.fabric.global_rank
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.fabric.global_rank == 0
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Trainable parameters."""
+        return [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Element-wise sum over all processes; a collective, so every process must call it."""
+        if self.world_size == 1:
+            return values
+        total: Tensor = self.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
+        return total
+
+    @contextlib.contextmanager
+    def accumulating(self, more: bool) -> Iterator[None]:
+        """Inside, gradients stay on this process if `more` micro-batches of the step are to come."""
+        if self.world_size == 1:
+            yield
+        else:
+            with self.fabric.no_backward_sync(self.model, enabled=more):  # type: ignore[arg-type]
+                yield
+
+    def unscale_gradients(self) -> None:
+        """Turn scaled gradients (16-mixed) into true ones, in place; elsewhere nothing."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+
+    def gradient_norm(self) -> Tensor:
+        """Global Euclidean norm of all gradients, a scalar on the device; a collective where parameters are sharded."""
+        grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        return whole(torch.nn.utils.get_total_norm(grads))
+
+    def clip_gradients(self, max_norm: float, norm: Tensor) -> None:
+        """Scale all gradients by max_norm / norm where the norm is larger (Pascanu et al. 2013, section 3.2)."""
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, max_norm, norm)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor gathered on every process (a collective); any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def build_fabric(config: RunConfig) -> Fabric:
+    """Choose devices, strategy and number format; nothing is launched yet.
+
+    Raises:
+        ConfigError: more devices than there are, a precision the device lacks, or rows that do not divide.
+    """
+    wanted = config.distributed
+    accelerator = wanted.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = _device_count(accelerator)
+    if there == 0:
+        raise ConfigError(f"distributed.accelerator={accelerator}: this machine has none; use auto or cpu")
+    launched = launched_world()
+    devices, nodes = launched or (there if accelerator == "cuda" else 1, wanted.num_nodes)
+    if wanted.devices != "auto":
+        devices = wanted.devices
+    if launched and (devices, nodes) != launched:
+        raise ConfigError(
+            f"distributed.devices={devices} contradicts the launcher, which started {launched[0]} process(es) on each "
+            f"of {launched[1]} node(s): leave distributed.devices at auto"
+        )
+    if accelerator != "cpu" and devices > there:
+        raise ConfigError(f"distributed.devices={devices}: this machine has {there} {accelerator} device(s)")
+    _check_precision(config.training.precision, accelerator)
+    world = devices * nodes
+    _check_rows(config, world)
+    strategy: Any = "auto"
+    if wanted.strategy == "fsdp":
+        strategy = ModelParallelStrategy(
+            parallelize_fn=_Shard(config.training.precision), data_parallel_size=world, tensor_parallel_size=1
+        )
+    elif world > 1 or wanted.strategy == "ddp":
+        strategy = DDPStrategy(static_graph=False, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=config.training.precision,
+    )
+
+
+def launched_world() -> tuple[int, int] | None:
+    """Processes per node and nodes, where torchrun or SLURM has started this process; else None."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        local = int(env["LOCAL_WORLD_SIZE"])
+        return local, int(env["WORLD_SIZE"]) // local
+    # An interactive shell inside an allocation has these variables too, but srun has not started this process.
+    if "SLURM_NTASKS" in env and "SLURM_PROCID" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        nodes = int(env.get("SLURM_NNODES", 1))
+        return int(env["SLURM_NTASKS"]) // nodes, nodes
+    return None
+
+
+def _device_count(accelerator: str) -> int:
+    if accelerator == "cuda":
+        return torch.cuda.device_count()
+    if accelerator == "mps":
+        return int(torch.backends.mps.is_available())
+    return 2**16  # processes on a CPU are bounded by memory, not by a count
+
+
+def _check_precision(precision: str, accelerator: str) -> None:
+    if precision == "16-mixed" and accelerator == "cpu":
+        raise ConfigError("training.precision=16-mixed: a CPU has no loss scaling for float16; use bf16-mixed or 32-true")
+    if precision.startswith("bf16") and accelerator == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError(f"training.precision={precision}: this GPU has no bfloat16; use 16-mixed or 32-true")
+
+
+def _check_rows(config: RunConfig, world: int) -> None:
+    batch, micro = config.training.batch_size, config.training.micro_batch_size
+    if batch % world:
+        raise ConfigError(f"training.batch_size={batch} rows do not divide over {world} devices")
+    if micro is not None and (batch // world) % micro:
+        raise ConfigError(
+            f"training.micro_batch_size={micro} does not divide the {batch // world} rows that each of {world} "
+            f"device(s) takes of training.batch_size={batch}"
+        )
+
+
+class _Shard:
+    """FSDP2: each block is a unit of its own, the rest another."""
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+
+    def __call__(self, module: nn.Module, mesh: Any) -> nn.Module:
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        policy = MixedPrecisionPolicy()
+        if self.precision == "bf16-mixed":
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        data_mesh = mesh["data_parallel"]
+        assert isinstance(module, Decoder)
+        for block in module.model.layers:
+            fully_shard(block, mesh=data_mesh, mp_policy=policy)
+        fully_shard(module, mesh=data_mesh, mp_policy=policy)
+        return module
+
+
+def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec) -> Engine:
+    """Build the model with its initial weights on its devices, and the optimizer.
+
+    Every process calls this after `fabric.launch`.
+    """
+    torch.use_deterministic_algorithms(config.training.deterministic)
+    if fabric.device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = not config.training.deterministic
+    decoder = Decoder(spec)
+    if config.distributed.strategy != "fsdp":
+        decoder.init_weights(config.sub_seed("weights"))
+    if config.training.compile == "on" or (config.training.compile == "auto" and fabric.device.type == "cuda"):
+        decoder.model.compile()
+    model = fabric.setup_module(decoder, _reapply_compile=False)
+    if config.distributed.strategy == "fsdp":
+        decoder.to(fabric.device)
+        decoder.init_weights(config.sub_seed("weights"))
+    settings = config.training.optimizer
+    optimizer = build_optimizer(
+        decoder,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        decay=settings.decay,
+    )
+    return Engine(fabric, decoder, model, optimizer, fabric.setup_optimizers(optimizer))
