@@ -6,6 +6,7 @@
     │   ├── NotARunError       3   a path or address holds no run of a known kind
     │   └── SamplesError       3   captures of different samples cannot be compared
     ├── StorageError           4   disk or network
+    ├── PluginError            1   a plug-in does not load, or is not what its entry point says
     └── Interrupted          130   stopped by the user; the rows written so far are kept
 
 Libraries raise these; only the command line prints them, as one sentence on stderr.
@@ -47,6 +48,10 @@ class StorageError(PicoAnalyzeError):
     """Disk or network failed."""
 
     exit_code = 4
+
+
+class PluginError(PicoAnalyzeError):
+    """A plug-in does not load, or is not what its entry point says."""
 
 
 class Interrupted(PicoAnalyzeError):

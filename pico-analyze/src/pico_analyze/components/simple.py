@@ -1,0 +1,85 @@
+"""Components that are one tensor of a checkpoint: any captured site, and the three that have names of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from pico_schema import ModelSpec
+from pico_schema.sites import LAYER_KINDS, Site
+
+from pico_analyze.components.matrix import Dense, widened
+from pico_analyze.spec import ALL_DATA, ComponentSpec, Data, Labelled, Read, Unit
+
+
+def site_name(unit: Unit) -> str:
+    """Canonical name of the site a unit of a one-tensor component stands for."""
+    return str(Site(unit.layer, unit.site))
+
+
+def _units(kinds: frozenset[str] | None) -> Callable[[ModelSpec, Data, Sequence[str]], list[Unit]]:
+    def units(model: ModelSpec, data: Data, sites: Sequence[str]) -> list[Unit]:
+        parsed = [Site.parse(name) for name in sites]
+        return [
+            Unit(site.layer, site.kind)
+            for site in parsed
+            if (kinds is None or site.kind in kinds) and (data == "activations" or site.has_weight)
+        ]
+
+    return units
+
+
+def _needs(data: Data, unit: Unit) -> list[tuple[Data, str]]:
+    return [(data, site_name(unit))]
+
+
+def _build(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True) -> Iterator[Labelled]:
+    site = site_name(unit)
+    array = widened(read(data, site), name=f"{data} of {site}")
+    yield Labelled(unit.layer, unit.site, None, Dense(array, samples=data == "activations"))
+
+
+SIMPLE = ComponentSpec(
+    name="simple",
+    definition=(
+        "Any captured site as it is: the output of a module (activations, samples x features), its weight or the gradient "
+        "of that weight (out x in; the scale of a norm is one row). Choose with --site: "
+        f"embed, {', '.join(LAYER_KINDS)}, norm.final, head."
+    ),
+    reference="",
+    units=_units(None),
+    needs=_needs,
+    build=_build,
+)
+
+EMBEDDING = ComponentSpec(
+    name="embedding",
+    definition=(
+        "The token embedding: the table (vocabulary x d_model), its gradient, or the embedded tokens (samples x d_model)."
+    ),
+    reference="",
+    units=_units(frozenset({"embed"})),
+    needs=_needs,
+    build=_build,
+    accepts=ALL_DATA,
+)
+
+UNEMBEDDING = ComponentSpec(
+    name="unembedding",
+    definition=(
+        "The output head: its weight (vocabulary x d_model), the gradient of that, or the logits (samples x vocabulary)."
+    ),
+    reference="",
+    units=_units(frozenset({"head"})),
+    needs=_needs,
+    build=_build,
+)
+
+RESID = ComponentSpec(
+    name="resid",
+    definition="The residual stream after each block (samples x d_model); it has activations only.",
+    reference="Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, transformer-circuits.pub/2021/framework",
+    units=_units(frozenset({"resid"})),
+    needs=_needs,
+    build=_build,
+    accepts=frozenset({"activations"}),
+)
