@@ -46,26 +46,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, chunk: int) -> Tensor:
         device = hidden_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
+        wide = torch.promote_types(dtype, torch.float32)
         hidden_low, head_low = hidden_ND.to(dtype), head_VD.to(dtype)
         need_hidden, need_head = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden_ND) if need_hidden else None
-        grad_head = torch.zeros_like(head_VD, dtype=torch.float32) if need_head else None
+        grad_head = torch.zeros_like(head_VD, dtype=wide) if need_head else None
         # A probability of 1/50,304 is below float16's normal range; scaled by this it is not.
         scale = 1024.0 if dtype == torch.float16 else 1.0
-        total = torch.zeros((), device=hidden_ND.device, dtype=torch.float32)
+        total = torch.zeros((), device=hidden_ND.device, dtype=wide)
         with torch.autocast(device, enabled=False):
             for start in range(0, hidden_ND.shape[0], chunk):
                 rows = slice(start, start + chunk)
                 hidden_nD, targets_n1 = hidden_low[rows], targets_N[rows, None]
-                logits_nV = (hidden_nD @ head_low.T).float()
+                logits_nV = (hidden_nD @ head_low.T).to(wide)
                 logsum_n1 = logits_nV.logsumexp(-1, keepdim=True)
                 total += (logsum_n1 - logits_nV.gather(1, targets_n1)).sum()
                 if not (need_hidden or need_head):
                     continue
                 probability_nV = logits_nV.sub_(logsum_n1).exp_()
-                grad_nV = probability_nV.scatter_add_(
-                    1, targets_n1, torch.full_like(targets_n1, -1, dtype=torch.float32)
-                )
+                grad_nV = probability_nV.scatter_add_(1, targets_n1, torch.full_like(logsum_n1, -1))
                 grad_nV = grad_nV.mul_(scale).to(dtype) if scale != 1.0 else grad_nV.to(dtype)
                 if grad_hidden is not None:
                     grad_hidden[rows] = (grad_nV @ head_low) / scale if scale != 1.0 else grad_nV @ head_low

@@ -41,18 +41,20 @@ def learning_rate(
             `pct_start = warmup_steps / max_steps`; the others reach it at step `warmup_steps`.
         anneal: shape of both phases of `one_cycle`, and of the decay of `wsd`.
         start_factor: first rate of `one_cycle` over the peak, the inverse of OneCycleLR's `div_factor`.
-        end_factor: last rate of `one_cycle`, and the floor of `wsd`, over the peak.
-        decay_fraction: part of `max_steps` over which `wsd` decays, rounded to whole steps.
+        end_factor: last rate of `one_cycle`, and first and last rate of `wsd`, over the peak.
+        decay_fraction: part of `max_steps` over which `wsd` decays, rounded to whole steps; at most what the warm-up
+            leaves.
     """
     if name == "one_cycle":
         return _one_cycle(step, peak, max_steps, warmup_steps, anneal, start_factor, end_factor)
+    floor = peak * end_factor if name == "wsd" else 0.0
     if step < warmup_steps:
-        return peak * (step / warmup_steps)
+        return _interpolate(floor, peak, step / warmup_steps, "linear")
     if name == "constant":
         return peak
     if name == "wsd":
-        decay_steps = round(decay_fraction * max_steps)
-        return _interpolate(peak, peak * end_factor, (step - max_steps + decay_steps) / max(1, decay_steps), anneal)
+        decay_steps = min(round(decay_fraction * max_steps), max_steps - warmup_steps)
+        return _interpolate(peak, floor, (step - max_steps + decay_steps) / max(1, decay_steps), anneal)
     progress = (step - warmup_steps) / max(1, max_steps - warmup_steps)
     return _interpolate(peak, 0.0, progress, "cos" if name == "cosine" else "linear")
 

@@ -1,0 +1,142 @@
+"""The chunked loss is the plain one: same value, same gradients, no whole logits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pico_schema import ModelSpec
+from pico_train.model.decoder import Decoder
+from pico_train.training.loss import head_loss, next_token_loss
+from torch.nn.functional import cross_entropy
+
+SPEC = ModelSpec(vocab_size=301, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, max_seq_len=64)
+
+
+def decoder(dtype: torch.dtype = torch.float32) -> Decoder:
+    model = Decoder(SPEC)
+    model.init_weights(0)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(30)
+    return model.to(dtype)
+
+
+def rows(count: int = 3, length: int = 21) -> torch.Tensor:
+    return torch.randint(0, SPEC.vocab_size, (count, length), generator=torch.Generator().manual_seed(0))
+
+
+def plain(model: Decoder, ids: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    return cross_entropy(model(ids[:, :-1]).flatten(0, 1).float(), ids[:, 1:].flatten(), reduction=reduction)
+
+
+def gradients(model: Decoder, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 7, 20, 60, 1000])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_value_and_gradients_are_the_plain_ones(chunk, reduction):
+    model, ids = decoder(), rows()
+    expected, loss = plain(model, ids, reduction), next_token_loss(model, ids, chunk=chunk, reduction=reduction)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    wanted, found = gradients(model, expected), gradients(model, loss)
+    for name, gradient in wanted.items():
+        assert (found[name] - gradient).abs().max() <= 1e-6 * gradient.abs().max().clamp(min=1), name
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    n=st.integers(1, 9), v=st.integers(2, 30), chunk=st.integers(0, 12), size=st.floats(0, 50), seed=st.integers(0, 99)
+)
+def test_the_gradient_in_float64_is_exact(n, v, chunk, size, seed):
+    g = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(1, n, 5, generator=g, dtype=torch.float64).requires_grad_()
+    head = (size * torch.randn(v, 5, generator=g, dtype=torch.float64)).requires_grad_()
+    targets = torch.randint(0, v, (1, n), generator=g)
+    expected = cross_entropy((hidden @ head.T)[0], targets[0], reduction="sum")
+    wanted = torch.autograd.grad(expected, (hidden, head))
+    loss = head_loss(hidden, head, targets_BT=targets, chunk=chunk)
+    found = torch.autograd.grad(3 * loss, (hidden, head))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12, abs=1e-12)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.allclose(ours, 3 * theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_add_up_over_micro_batches():
+    model, ids = decoder(), rows(4)
+    wanted = gradients(model, plain(model, ids))
+    model.zero_grad()
+    for part in ids.split(2):
+        (next_token_loss(model, part, chunk=8, reduction="sum") / (4 * 20)).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad - wanted[name]).abs().max() <= 1e-6, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_it_is_as_near_to_float32_as_the_plain_loss(dtype):
+    model, ids = decoder(), rows()
+    exact_loss = plain(model, ids)
+    exact = gradients(model, exact_loss)
+    with torch.autocast("cpu", dtype):
+        expected, loss = plain(model, ids), next_token_loss(model, ids, chunk=16)
+    assert loss.dtype == torch.float32
+    assert abs(loss.item() - exact_loss.item()) <= 2 * abs(expected.item() - exact_loss.item()) + 1e-3
+    wanted, found = gradients(model, expected), gradients(model, loss)
+    for name, gradient in exact.items():
+        allowed = 1.5 * (wanted[name] - gradient).norm() + 1e-3 * gradient.norm()
+        assert (found[name] - gradient).norm() <= allowed, name
+        assert found[name].dtype == torch.float32
+
+
+def test_rare_tokens_have_a_gradient_in_float16():
+    # A probability of 1/50,304 lies below float16's normal numbers; unscaled its gradient would lose its precision.
+    g = torch.Generator().manual_seed(0)
+    hidden = torch.randn(1, 4, 8, generator=g)
+    head = (1e-3 * torch.randn(50_304, 8, generator=g)).requires_grad_()
+    targets = torch.zeros(1, 4, dtype=torch.long)
+    wanted = torch.autograd.grad(head_loss(hidden, head, targets_BT=targets, chunk=2), head)[0]
+    with torch.autocast("cpu", torch.float16):
+        found = torch.autograd.grad(head_loss(hidden, head, targets_BT=targets, chunk=2), head)[0]
+    assert (found[1:] - wanted[1:]).norm() / wanted[1:].norm() < 2e-3
+
+
+def test_weights_in_bfloat16_get_gradients_in_bfloat16():
+    model, ids = decoder(torch.bfloat16), rows()
+    wanted = gradients(model, plain(model, ids))
+    for name, gradient in gradients(model, next_token_loss(model, ids, chunk=16)).items():
+        assert gradient.dtype == torch.bfloat16
+        assert (gradient - wanted[name]).float().norm() <= 0.02 * wanted[name].float().norm(), name
+
+
+def test_without_a_gradient_nothing_is_kept():
+    model, ids = decoder(), rows()
+    with torch.no_grad():
+        loss = next_token_loss(model, ids, chunk=16)
+    assert not loss.requires_grad
+    assert loss.item() == pytest.approx(plain(model, ids).item(), rel=1e-6)
+
+
+def test_the_loss_of_fresh_weights_is_the_logarithm_of_the_vocabulary():
+    model = Decoder(SPEC)
+    model.init_weights(0)
+    assert next_token_loss(model, rows(8, 65)).item() == pytest.approx(math.log(SPEC.vocab_size), abs=0.05)
+
+
+def test_logits_never_exist_for_more_than_a_chunk():
+    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                self.size = max(self.size, out.numel())
+            return out
+
+    hidden = torch.randn(1, 512, 4, requires_grad=True)
+    head = torch.randn(1000, 4, requires_grad=True)
+    with Largest() as largest:
+        head_loss(hidden, head, targets_BT=torch.zeros(1, 512, dtype=torch.long), chunk=32).backward()
+    assert largest.size == 32 * 1000

@@ -1,0 +1,116 @@
+"""Each schedule equals, step by step, the scheduler of torch or transformers that researchers know."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pico_train.config import ScheduleConfig
+from pico_train.training.schedule import learning_rate
+
+PEAK = 3e-4
+
+
+def reference(make, steps: int) -> list[float]:
+    """The rates of a stateful scheduler at updates 0 to `steps` − 1."""
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([parameter], lr=PEAK)
+    scheduler = make(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step() if len(rates) < steps else None
+    return rates
+
+
+def ours(steps: int, **settings: object) -> list[float]:
+    return [learning_rate(step, peak=PEAK, max_steps=steps, **settings) for step in range(steps)]
+
+
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+@pytest.mark.parametrize(("warmup", "steps"), [(2, 10), (10, 100), (25, 100), (50, 200), (99, 100), (100, 100)])
+@pytest.mark.parametrize(("start", "end"), [(0.04, 4e-6), (0.1, 0.01)])
+def test_one_cycle_is_torchs(anneal, warmup, steps, start, end):
+    expected = reference(
+        lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=PEAK,
+            total_steps=steps,
+            pct_start=warmup / steps,
+            anneal_strategy=anneal,
+            div_factor=1 / start,
+            final_div_factor=start / end,
+            cycle_momentum=False,
+        ),
+        steps,
+    )
+    found = ours(steps, name="one_cycle", warmup_steps=warmup, anneal=anneal, start_factor=start, end_factor=end)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def test_the_defaults_of_the_configuration_are_the_defaults_of_one_cycle():
+    config = ScheduleConfig(warmup_steps=30)
+    expected = reference(
+        lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=PEAK, total_steps=100, pct_start=0.3),
+        100,
+    )
+    assert ours(100, **config.model_dump()) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 7), (1, 10), (10, 100), (99, 100)])
+def test_linear_cosine_and_constant_are_transformers(warmup, steps):
+    make = {
+        "linear": lambda o: transformers.get_linear_schedule_with_warmup(o, warmup, steps),
+        "cosine": lambda o: transformers.get_cosine_schedule_with_warmup(o, warmup, steps),
+        "constant": lambda o: transformers.get_constant_schedule_with_warmup(o, warmup),
+    }
+    for name, scheduler in make.items():
+        found = ours(steps, name=name, warmup_steps=warmup)
+        assert found == pytest.approx(reference(scheduler, steps), rel=1e-9, abs=1e-15), name
+
+
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+@pytest.mark.parametrize(("warmup", "decay", "steps"), [(0, 10, 50), (10, 20, 100), (10, 90, 100), (5, 0, 20)])
+def test_warm_up_stable_decay_is_transformers(anneal, floor, warmup, decay, steps):
+    expected = reference(
+        lambda optimizer: transformers.get_wsd_schedule(
+            optimizer,
+            num_warmup_steps=warmup,
+            num_stable_steps=steps - warmup - decay,
+            num_decay_steps=decay,
+            decay_type={"cos": "cosine", "linear": "linear"}[anneal],
+            min_lr_ratio=floor,
+        ),
+        steps,
+    )
+    found = ours(steps, name="wsd", warmup_steps=warmup, anneal=anneal, end_factor=floor, decay_fraction=decay / steps)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(["one_cycle", "linear", "cosine", "wsd", "constant"]),
+    anneal=st.sampled_from(["cos", "linear"]),
+    steps=st.integers(1, 500),
+    warmup=st.integers(0, 499),
+    decay=st.floats(0.01, 1),
+)
+def test_the_rate_rises_to_the_peak_and_never_rises_again(name, anneal, steps, warmup, decay):
+    # One-cycle's warm-up includes the peak itself, so without one its first step is already on the way down.
+    warmup = max(min(warmup, steps - 1), int(name == "one_cycle"))
+    rates = ours(steps, name=name, warmup_steps=warmup, anneal=anneal, decay_fraction=decay)
+    assert all(0.0 <= rate <= PEAK * (1 + 1e-12) for rate in rates)
+    top = max(0, warmup - 1) if name == "one_cycle" else warmup
+    assert max(rates) == rates[top] == pytest.approx(PEAK)
+    assert all(a <= b for a, b in pairwise(rates[: top + 1]))
+    assert all(a >= b for a, b in pairwise(rates[top:]))
+
+
+def test_beyond_the_end_the_last_rate_stays():
+    for name in ("one_cycle", "linear", "cosine", "wsd", "constant"):
+        settings = {"name": name, "peak": PEAK, "max_steps": 20, "warmup_steps": 4}
+        assert learning_rate(1000, **settings) == learning_rate(20, **settings) <= PEAK
