@@ -167,7 +167,9 @@ def _device_count(accelerator: str) -> int:
 
 def _check_precision(precision: str, accelerator: str) -> None:
     if precision == "16-mixed" and accelerator == "cpu":
-        raise ConfigError("training.precision=16-mixed: a CPU has no loss scaling for float16; use bf16-mixed or 32-true")
+        raise ConfigError(
+            "training.precision=16-mixed: a CPU has no loss scaling for float16; use bf16-mixed or 32-true"
+        )
     if precision.startswith("bf16") and accelerator == "cuda" and not torch.cuda.is_bf16_supported():
         raise ConfigError(f"training.precision={precision}: this GPU has no bfloat16; use 16-mixed or 32-true")
 

@@ -1,0 +1,243 @@
+"""The loop. Read it once, top to bottom: this is what a training run does.
+
+    for N = start … max_steps:
+        batch(N)  →  validation capture, if due
+                  →  forward, backward over micro-batches  →  one look at loss and gradient norm
+                  →  train capture, checkpoint, if due
+                  →  clip  →  learning rate(N)  →  update N → N+1
+
+Step N is the state after N updates. What is saved at step N was measured on batch N at the weights of step N, before
+clipping and before the update; the last step, `max_steps`, is measured and saved, not updated. Nothing here writes a
+file or prints: `record` and `save` do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pico_train.checkpoint.cadence import is_due
+from pico_train.config import RunConfig
+from pico_train.data.loader import Batch
+from pico_train.errors import NonFiniteError
+from pico_train.training import capture
+from pico_train.training.engine import Engine
+from pico_train.training.optimizer import set_learning_rate
+from pico_train.training.passes import Captured, accumulate, eagerly, validation_capture, validation_loss
+from pico_train.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to happen at a step."""
+
+    weights: bool
+    state: bool
+    captures: bool
+    evaluation: bool
+
+    @property
+    def checkpoint(self) -> bool:
+        """Whether anything is to be saved."""
+        return self.weights or self.state or self.captures
+
+    @classmethod
+    def at(cls, step: int, config: RunConfig) -> Due:
+        """What the configuration's cadences ask for at `step`."""
+        when, last = config.checkpoint, config.training.max_steps
+        captures = is_due(when.captures, step, last) and (config.captures.train.enabled or config.captures.val.enabled)
+        state = is_due(when.training_state, step, last)
+        weights = is_due(when.weights, step, last) or captures or state
+        return cls(weights, state, captures, is_due(config.evaluation.cadence, step, last))
+
+
+@dataclass
+class Measured:
+    """What is known about one step."""
+
+    step: int
+    tokens_seen: int
+    loss: float | None = None
+    """Mean token loss of batch N at the weights of step N, in nats."""
+    grad_norm: float | None = None
+    """Global gradient norm, before clipping."""
+    lr: float | None = None
+    """Learning rate of update N → N+1; None at the last step."""
+    val_loss: float | None = None
+    """Mean token loss on the validation rows."""
+    skipped: bool = False
+    """Whether the update was left out because loss or gradient was not finite."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time since the step began, by phase: data, capture, compute, checkpoint, update."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything `save` needs beyond the engine itself."""
+
+    batch: Batch
+    due: Due
+    captured: dict[str, Captured]
+    """By split."""
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a loop ended."""
+
+    step: int
+    """Updates done."""
+    stopped_by: int
+    """Signal number that stopped it, 0 if it ran to the end."""
+
+
+def fit(
+    engine: Engine,
+    config: RunConfig,
+    batches: Iterable[Batch],
+    validation: Tensor,
+    *,
+    record: Callable[[Measured], None],
+    save: Callable[[Snapshot], None],
+    stop_signal: Callable[[], int] = lambda: 0,
+    last_good: Callable[[], int | None] = lambda: None,
+) -> Outcome:
+    """Train from the first of `batches` to `max_steps`.
+
+    Args:
+        engine: Model, optimizer, processes; at the state of the first batch's step.
+        config: The run.
+        batches: Batch N for N = start … max_steps, this process's rows.
+        validation: (n, seq_len + 1) this process's share of the validation rows, on the device.
+        record: Called with each step's measurements.
+        save: Called on every process where a checkpoint is due; may hold collectives.
+        stop_signal: Returns the number of a signal received, 0 for none.
+        last_good: Step of the newest sealed checkpoint, for messages.
+
+    Raises:
+        NonFiniteError: loss or gradient is NaN or infinite; nothing of that step was saved.
+    """
+    training = config.training
+    share = training.batch_size // engine.world_size
+    micro_batch = training.micro_batch_size or share
+    chunk = training.loss_chunk or share * config.data.seq_len
+    sites = capture.captured_sites(config.captures, engine.decoder.spec.n_layers)
+    dtype = capture.storage_dtype(config.captures)
+    selection = capture.select(config.captures.train, training.batch_size, config.data.seq_len)
+    stopped_by, bad_in_a_row, clock, step = 0, 0, _Clock(), 0
+
+    for batch in batches:
+        step, last = batch.step, batch.step == training.max_steps
+        measured = Measured(step, step * config.tokens_per_step)
+        clock.lap(measured, "data")
+        due = Due.at(step, config)
+        if engine.world_size == 1:
+            stopped_by = stop_signal()
+        if stopped_by and not last and not due.captures:
+            save(Snapshot(batch, Due(True, True, False, False), {}, measured))
+            return Outcome(step, stopped_by)
+
+        captured: dict[str, Captured] = {}
+        if due.captures and config.captures.val.enabled:
+            captured["val"] = validation_capture(
+                engine, validation, config.captures, micro_batch=micro_batch, chunk=chunk
+            )
+            measured.val_loss = captured["val"].loss
+        elif due.evaluation:
+            measured.val_loss = validation_loss(
+                engine, validation, batch_size=config.evaluation.batch_size, chunk=chunk
+            )
+        clock.lap(measured, "capture")
+
+        rows = batch.input_ids.to(engine.device, non_blocking=True)
+        tapping = due.captures and config.captures.train.enabled
+        tap = capture.ActivationTap(engine.decoder, sites, selection) if tapping else None
+        with eagerly(tapping), tap or contextlib.nullcontext():
+            loss_sum = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
+        engine.unscale_gradients()
+        norm = engine.gradient_norm()
+
+        # The step's only wait for the device: loss, norm and the processes' signals come over together.
+        here = torch.stack([loss_sum.double(), torch.tensor(float(stop_signal()), device=engine.device).double()])
+        loss_total, signals = engine.sum_over_ranks(here).tolist()
+        measured.loss, measured.grad_norm = loss_total / config.tokens_per_step, norm.item()
+        if engine.world_size > 1:
+            stopped_by = min(int(signals), 15) if signals else 0
+        clock.lap(measured, "compute")
+
+        finite = _is_finite(measured.loss) and _is_finite(measured.grad_norm)
+        if not finite:
+            bad_in_a_row = _bear_nonfinite(measured, bad_in_a_row, config, batch, last_good())
+        else:
+            bad_in_a_row = 0
+
+        if tap is not None and finite:
+            tensors = tap.gathered(engine, dtype) | capture.gradients(engine, sites, dtype)
+            if config.captures.moments:
+                tensors |= capture.moments(engine, sites)
+            captured["train"] = Captured(selection, tensors, tuple(sites), measured.loss)
+            clock.lap(measured, "capture")
+        if due.checkpoint or stopped_by:
+            save(Snapshot(batch, due if not stopped_by else Due(True, True, due.captures, False), captured, measured))
+            clock.lap(measured, "checkpoint")
+        if stopped_by and not last:
+            return Outcome(step, stopped_by)
+        if not last:
+            measured.lr = _update(engine, config, step, norm, skip=not finite)
+            measured.skipped = not finite
+        engine.optimizer.zero_grad(set_to_none=True)
+        clock.lap(measured, "update")
+        record(measured)
+    return Outcome(step, 0)
+
+
+def _update(engine: Engine, config: RunConfig, step: int, norm: Tensor, *, skip: bool) -> float:
+    """Clip, set the learning rate of this step, update; returns the learning rate."""
+    settings = config.training
+    lr = learning_rate(step, peak=settings.optimizer.lr, max_steps=settings.max_steps, **settings.schedule.model_dump())
+    set_learning_rate(engine.optimizer, lr)
+    if not skip:
+        if settings.grad_clip:
+            engine.clip_gradients(settings.grad_clip, norm)
+        engine.stepper.step()
+    return lr
+
+
+def _bear_nonfinite(measured: Measured, before: int, config: RunConfig, batch: Batch, good: int | None) -> int:
+    """Count a step whose loss or gradient is not finite; raise where the configuration says to stop."""
+    what = "loss" if not _is_finite(measured.loss) else "gradient norm"
+    value = measured.loss if what == "loss" else measured.grad_norm
+    row_ids = ", ".join(str(row) for row in batch.row_ids[:4])
+    where = f"{what} is {value} at step {measured.step} (batch {batch.step}, rows {row_ids}, …)"
+    saved = f"the last good checkpoint is step {good}" if good is not None else "there is no checkpoint yet"
+    count = before + 1
+    if config.training.on_nonfinite == "stop":
+        raise NonFiniteError(
+            f"{where}; {saved}, nothing was saved over it: lower training.optimizer.lr, or set "
+            "training.on_nonfinite=skip to leave out such updates"
+        )
+    if count >= config.training.max_nonfinite:
+        raise NonFiniteError(f"{where}, the {count}th in a row; {saved}, nothing was saved over it")
+    return count
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and value - value == 0.0
+
+
+class _Clock:
+    """Adds the time since the last lap to a phase of the step."""
+
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+
+    def lap(self, measured: Measured, phase: str) -> None:
+        now = time.perf_counter()
+        measured.seconds[phase] = measured.seconds.get(phase, 0.0) + now - self.last
+        self.last = now
