@@ -1,7 +1,8 @@
 """The contract between pico-train and pico-analyze: what a checkpoint revision is.
 
 `architecture` (the shape of a model) · `sites` (names of its matrices) · `manifest` (the documents) · `layout` (every
-path and revision name) · `migrations` (the version gate) · `documents` (read, write, verify) · `errors`.
+path and revision name) · `revisions` (the index of what is published) · `migrations` (the version gate) ·
+`documents` (read, write, verify) · `errors`.
 """
 
 from pico_schema import documents, layout, sites
@@ -28,6 +29,7 @@ from pico_schema.manifest import (
     Producer,
     RunManifest,
 )
+from pico_schema.revisions import Revision, RevisionIndex
 from pico_schema.sites import Site
 from pico_schema.version import __version__
 
@@ -46,6 +48,8 @@ __all__ = [
     "IncompleteError",
     "ModelSpec",
     "Producer",
+    "Revision",
+    "RevisionIndex",
     "RunManifest",
     "SchemaError",
     "SchemaVersionError",

@@ -21,15 +21,17 @@ from pico_schema import layout
 from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
 from pico_schema.manifest import CheckpointManifest, Evaluation, RunManifest
 from pico_schema.migrations import migrate
+from pico_schema.revisions import RevisionIndex
 
 MAX_DOCUMENT = 64 * 2**20
 """Largest document read, in bytes."""
 
-D = TypeVar("D", RunManifest, CheckpointManifest, Evaluation)
+D = TypeVar("D", RunManifest, CheckpointManifest, Evaluation, RevisionIndex)
 _KINDS: dict[type[BaseModel], str] = {
     RunManifest: "run",
     CheckpointManifest: "checkpoint",
     Evaluation: "evaluation",
+    RevisionIndex: "revisions",
 }
 
 Problem = Literal["missing", "truncated", "altered", "unexpected", "unsafe"]

@@ -8,11 +8,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pico_schema.manifest import SCHEMA_VERSION, CheckpointManifest, Evaluation, RunManifest
+from pico_schema.revisions import RevisionIndex
 
 _DOCUMENTS: dict[str, type[BaseModel]] = {
     "run": RunManifest,
     "checkpoint": CheckpointManifest,
     "evaluation": Evaluation,
+    "revisions": RevisionIndex,
 }
 
 

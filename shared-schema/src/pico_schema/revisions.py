@@ -1,0 +1,143 @@
+"""The index of a run's revisions on the Hub, so that a run can be listed with a few requests.
+
+Each published revision carries `revisions.json`: one line of facts per checkpoint published so far, its own included.
+It repeats what the manifests say and decides nothing: the manifest that is read with a tensor is checked against the
+digest given here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pico_schema.layout import check_run_name
+from pico_schema.manifest import (
+    SCHEMA_VERSION,
+    CheckpointManifest,
+    Count,
+    Document,
+    RunId,
+    Sha256,
+    Split,
+    Step,
+)
+
+MAX_REVISIONS = 100_000
+CommitId = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+SiteName = Annotated[str, Field(max_length=100)]
+
+
+class CaptureShape(Document):
+    """What checkpoints of one kind captured of one split."""
+
+    activations: tuple[SiteName, ...] = ()
+    """Sites whose activation is there."""
+    gradients: tuple[SiteName, ...] = ()
+    """Sites whose weight's gradient is there."""
+    n_samples: Annotated[int, Field(ge=0)]
+    """Rows of each activation matrix."""
+
+
+class RevisionShape(Document):
+    """What many checkpoints of a run have in common, written once."""
+
+    weights: tuple[SiteName, ...] = ()
+    """Sites whose weight is there."""
+    captures: dict[Split, CaptureShape] = Field(default_factory=dict)
+    """Captures by split."""
+
+
+class Revision(Document):
+    """One published checkpoint."""
+
+    step: Step
+    """Its step."""
+    tokens_seen: Count
+    """Tokens consumed before it."""
+    manifest_sha256: Sha256
+    """Digest of its manifest.json."""
+    commit: CommitId | None = None
+    """The commit that holds it; None for the checkpoint of the commit that this index lies in."""
+    size: Count
+    """Bytes of all its files."""
+    shape: Annotated[int, Field(ge=0)]
+    """Index into the shapes."""
+    samples_sha256: dict[Split, Sha256] = Field(default_factory=dict)
+    """Digest of the captured samples, by split."""
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    """Scalars known at this step."""
+    results: dict[str, float] = Field(default_factory=dict)
+    """Results of evaluation as far as known when the index was written: task.measure → number."""
+
+
+class RevisionIndex(Document):
+    """`revisions.json`: every checkpoint of a run that is published, by ascending step."""
+
+    kind: Literal["revisions"] = "revisions"
+    """Kind of document."""
+    schema_version: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = SCHEMA_VERSION
+    """Version of the contract it was written under."""
+    run_id: RunId
+    """Run that the revisions belong to."""
+    run_name: str
+    """Its name: the branch, and the stem of the tags."""
+    shapes: tuple[RevisionShape, ...] = ()
+    """The distinct contents of checkpoints."""
+    revisions: Annotated[tuple[Revision, ...], Field(max_length=MAX_REVISIONS)] = ()
+    """The checkpoints."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_run_name(self.run_name)
+        steps = [revision.step for revision in self.revisions]
+        if steps != sorted(set(steps)):
+            raise ValueError("revisions are not in ascending order of their steps, or one is listed twice")
+        if any(revision.shape >= len(self.shapes) for revision in self.revisions):
+            raise ValueError("a revision refers to a shape that is not listed")
+        return self
+
+    def find(self, step: int) -> Revision | None:
+        """The revision of a step, or None."""
+        return next((revision for revision in self.revisions if revision.step == step), None)
+
+    def with_checkpoint(
+        self, manifest: CheckpointManifest, manifest_sha256: str, *, results: dict[str, float] | None = None
+    ) -> RevisionIndex:
+        """A copy in which this checkpoint is listed as the one of the commit to be made; one of the same step is
+        replaced."""
+        shape = _shape(manifest)
+        shapes = self.shapes if shape in self.shapes else (*self.shapes, shape)
+        revision = Revision(
+            step=manifest.step,
+            tokens_seen=manifest.tokens_seen,
+            manifest_sha256=manifest_sha256,
+            size=manifest.size,
+            shape=shapes.index(shape),
+            samples_sha256={capture.split: capture.samples_sha256 for capture in manifest.captures},
+            metrics=manifest.metrics,
+            results=results or {},
+        )
+        others = [known for known in self.revisions if known.step != manifest.step]
+        ordered = tuple(sorted([*others, revision], key=lambda item: item.step))
+        return self.model_copy(update={"shapes": shapes, "revisions": ordered})
+
+    def with_commits(self, commits: dict[int, str]) -> RevisionIndex:
+        """A copy in which the revisions of these steps name their commits, where they did not yet."""
+        revisions = tuple(
+            revision.model_copy(update={"commit": commits[revision.step]})
+            if revision.commit is None and revision.step in commits
+            else revision
+            for revision in self.revisions
+        )
+        return self.model_copy(update={"revisions": revisions})
+
+
+def _shape(manifest: CheckpointManifest) -> RevisionShape:
+    captures = {
+        capture.split: CaptureShape(
+            activations=capture.activations, gradients=capture.gradients, n_samples=capture.n_samples
+        )
+        for capture in manifest.captures
+    }
+    return RevisionShape(weights=tuple(manifest.weights), captures=captures)
