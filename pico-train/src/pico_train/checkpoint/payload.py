@@ -1,0 +1,88 @@
+"""What the training loop hands to the writer: everything one checkpoint will hold, copied off the model.
+
+Nothing in a payload is shared with the running model, so that training goes on while it is written.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pico_schema import Capture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ShardedSave = Callable[[Path | None], None]
+"""Writes this process's part of a sharded training state. All processes call it together; the directory that the first
+process gives counts, and None there means that nothing is saved."""
+
+
+@dataclass(frozen=True)
+class CapturePayload:
+    """One split's activations and gradients."""
+
+    capture: Capture
+    """Its entry in the manifest: names, positions, digests."""
+    tensors: Mapping[str, Tensor]
+    """On the CPU, by their names in the file: `activations/<site>`, `gradients/<site>`, extras."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Text for the file's header."""
+
+
+@dataclass(frozen=True)
+class BatchPayload:
+    """The rows of batch N, as ids and as text."""
+
+    input_ids: np.ndarray
+    """(n_rows, seq_len + 1), integers."""
+    row_ids: np.ndarray
+    """(n_rows,), each row's number in the corpus."""
+    texts: Sequence[str]
+    """Each row, decoded."""
+    sources: Sequence[str]
+    """Where each row comes from."""
+
+    def parquet(self) -> bytes:
+        """A Parquet file with the columns row_id, source, text, input_ids."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        ids = np.ascontiguousarray(self.input_ids, dtype=np.int32)
+        offsets = np.arange(len(ids) + 1, dtype=np.int32) * (ids.shape[1] if ids.ndim == 2 else 0)
+        table = pa.table(
+            {
+                "row_id": pa.array(np.asarray(self.row_ids, dtype=np.int64)),
+                "source": pa.array(list(self.sources), pa.string()),
+                "text": pa.array(list(self.texts), pa.string()),
+                "input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids.reshape(-1))),
+            }
+        )
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One checkpoint, ready to be written."""
+
+    step: int
+    """Updates done."""
+    manifest: Mapping[str, Any]
+    """Every field of `CheckpointManifest` except step, captures, files and weights_sha256: the writer knows those."""
+    weights: Mapping[str, Tensor]
+    """On the CPU, by their names in transformers' checkpoints."""
+    hf_files: Mapping[str, bytes] = field(default_factory=dict)
+    """config.json, generation_config.json and the tokenizer's files, by name."""
+    training_state: Mapping[str, Any] | ShardedSave | None = None
+    """What a resume needs besides the weights, as one dictionary, or as a function where it is sharded; None where it
+    is not due."""
+    captures: Sequence[CapturePayload] = ()
+    """At most one per split."""
+    batch: BatchPayload | None = None
+    """The batch that the next update consumes."""

@@ -1,0 +1,257 @@
+"""What is copied off the running model for a checkpoint, and put back on a resume.
+
+A training state is everything but the weights: optimizer, schedule, random numbers, data cursor. On one device and
+under DDP it is one dictionary, the same as `fabric.save` writes; under FSDP2 it is sharded with
+torch.distributed.checkpoint, in the form Fabric reads (there the model's shards are in it too). Either is loaded on
+any number of processes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pico_schema import DataCursor, layout
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from pico_train.errors import CheckpointError
+
+STATE_VERSION = 1
+
+
+def copy_to_host(tree: Any) -> Any:
+    """A copy on the CPU of every tensor in nested dictionaries, lists and tuples.
+
+    From CUDA, all copies are queued into pinned memory first and waited for once.
+    """
+    pending: list[torch.device] = []
+    copied = _copy(tree, pending)
+    for device in set(pending):
+        torch.cuda.current_stream(device).synchronize()
+    return copied
+
+
+def _copy(item: Any, pending: list[torch.device]) -> Any:
+    if isinstance(item, DTensor):
+        local = _copy(item.to_local(), pending)
+        return DTensor.from_local(
+            local, item.device_mesh, item.placements, run_check=False, shape=item.shape, stride=item.stride()
+        )
+    if isinstance(item, Tensor):
+        source = item.detach()
+        if source.device.type == "cuda":
+            target = torch.empty(source.shape, dtype=source.dtype, pin_memory=True)
+            target.copy_(source, non_blocking=True)
+            pending.append(source.device)
+            return target
+        return source.to("cpu", copy=True).contiguous()
+    if isinstance(item, Mapping):
+        return {key: _copy(value, pending) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return type(item)(_copy(value, pending) for value in item)
+    return item
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the model's parameters are distributed over processes (FSDP2)."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def snapshot_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The whole weights on the CPU, as a copy; under FSDP2 all processes call it, and the first gets them.
+
+    A head tied to the embedding is left out, as transformers does.
+    """
+    if is_sharded(model):
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state: Mapping[str, Any] = get_model_state_dict(model, options=options)
+        return {name: tensor.contiguous() for name, tensor in state.items()}
+    seen: set[int] = set()
+    unique = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen.add(tensor.data_ptr())
+            unique[name] = tensor
+    copied: dict[str, Tensor] = copy_to_host(unique)
+    return copied
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of this process's random number generators: Python's, numpy's, torch's, and CUDA's current device's."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    state: dict[str, Any] = {
+        "python": [version, list(internal), gauss],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss),
+                  float(cached)],
+        "torch": torch.get_rng_state(),
+    }  # fmt: skip
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Put back what `rng_state` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def progress(*, step: int, lr: float, cursor: DataCursor, rng: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The part of a training state that is the same for every strategy.
+
+    Args:
+        step: Updates done.
+        lr: Learning rate of the next update; a function of the step, kept so that a resume can check it.
+        cursor: Where in the data.
+        rng: `rng_state()` of every process, by rank.
+    """
+    return {
+        "version": STATE_VERSION,
+        "step": step,
+        "scheduler": {"step": step, "lr": lr},
+        "cursor": cursor.model_dump(),
+        "rng": [dict(item) for item in rng],
+    }
+
+
+def snapshot_training_state(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    common: Mapping[str, Any],
+    *,
+    group: Any = None,
+) -> dict[str, Any] | Callable[[Path | None], None]:
+    """A copy of the training state, ready for a `Payload`. All processes call it.
+
+    Args:
+        model: The bare model, whose parameters the optimizer updates.
+        optimizer: Its state is copied.
+        common: What `progress` returned.
+        group: Under FSDP2, a process group on CPU (gloo) of its own, since the shards are written in the background
+            while training uses the others.
+
+    Returns:
+        One dictionary; or under FSDP2 a function that writes this process's shards.
+    """
+    if not is_sharded(model):
+        return {"optimizer": copy_to_host(optimizer.state_dict()), **common}
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+
+    from pico_train.checkpoint.sharded import sharded_save
+
+    state = copy_to_host(
+        {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
+    )
+    return sharded_save(state, dict(common), group=group)
+
+
+def load_weights(model: nn.Module, directory: Path) -> None:
+    """Fill the model with a checkpoint's weights; under FSDP2 all processes call it, each keeps its shard.
+
+    Raises:
+        CheckpointError: the names or shapes are not this model's.
+    """
+    from safetensors.torch import load_file
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    path = directory / layout.WEIGHTS
+    weights: dict[str, Any] = load_file(path)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, tensor in weights.items():
+        if expected.get(name) != tuple(tensor.shape):
+            have = expected.get(name, "no such tensor")
+            raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, this model has {have}")
+    if is_sharded(model):
+        set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
+        return
+    missing, _ = model.load_state_dict(weights, strict=False)
+    own = {tensor.data_ptr() for name, tensor in model.state_dict().items() if name in weights}
+    untied = [name for name in missing if model.state_dict()[name].data_ptr() not in own]
+    if untied:
+        raise CheckpointError(f"{path}: {untied[0]} is missing")
+
+
+def load_training_state(
+    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, rank: int = 0
+) -> dict[str, Any]:
+    """Put the optimizer and this process's random numbers back; all processes call it.
+
+    The number of processes and the strategy may differ from those that saved. A process that has no random state of its
+    own gets one that depends on its rank and the step.
+
+    Args:
+        directory: The checkpoint.
+        model: Bare model, on its device, sharded if it is to be.
+        optimizer: Over the model's parameters.
+        rank: This process.
+
+    Returns:
+        What `progress` had been given: step, scheduler, cursor.
+
+    Raises:
+        CheckpointError: the state is unreadable or another model's.
+    """
+    from pico_train.checkpoint.sharded import is_sharded_state, load_sharded
+
+    folder = directory / layout.TRAINING_STATE
+    try:
+        if is_sharded_state(folder):
+            common = load_sharded(folder, model, optimizer)
+        else:
+            state = torch.load(folder / "state.ckpt", map_location="cpu", weights_only=True, mmap=True)
+            _set_optimizer(model, optimizer, state.pop("optimizer"))
+            common = state
+        if common.get("version") != STATE_VERSION:
+            raise CheckpointError(f"{folder}: training state version {common.get('version')}, expected {STATE_VERSION}")
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{folder}: the training state does not fit this run: {error}") from error
+    states = common.pop("rng")
+    if rank < len(states):
+        set_rng_state(states[rank])
+    else:
+        mixed = (common["step"] * 1_000_003 + rank) % 2**32
+        random.seed(mixed)
+        np.random.seed(mixed)
+        torch.manual_seed(mixed)
+    return dict(common)
+
+
+def _set_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a whole optimizer state, keyed by parameter number, into this optimizer, sharding it where it is sharded."""
+    groups, saved = optimizer.param_groups, state["param_groups"]
+    sizes = [len(group["params"]) for group in groups]
+    if sizes != [len(group["params"]) for group in saved]:
+        raise CheckpointError(f"the optimizer has groups of {sizes} parameters, not those of the checkpoint")
+    if not is_sharded(model):
+        for number, parameter in enumerate(p for group in groups for p in group["params"]):
+            moment = state["state"].get(number, {}).get("exp_avg")
+            if moment is not None and moment.shape != parameter.shape:
+                raise CheckpointError(
+                    f"optimizer parameter {number} has shape {tuple(parameter.shape)}, "
+                    f"the checkpoint has {tuple(moment.shape)}"
+                )
+        # copied, since the file is mapped and the optimizer updates in place
+        optimizer.load_state_dict(copy_to_host(state))
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    order = [names[id(parameter)] for group in groups for parameter in group["params"]]
+    by_name: Any = {
+        "state": {order[number]: copy_to_host(values) for number, values in state["state"].items()},
+        "param_groups": [{**group, "params": [order[number] for number in group["params"]]} for group in saved],
+    }
+    set_optimizer_state_dict(model, optimizer, by_name, options=StateDictOptions(full_state_dict=True))
