@@ -1,0 +1,107 @@
+"""From the spool to shards: the global shuffle, shard files of equal size, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from pico_schema.documents import fsync_directory, sha256_file
+
+from pico_train.data.manifest import ShardEntry
+from pico_train.data.permutation import permute
+from pico_train.data.shards import rows_per_group, write_shard
+from pico_train.data.spool import Spool
+
+MAX_SOURCES = 10_000
+
+
+def shard_name(split: str, index: int, n_shards: int) -> str:
+    """Path of a shard, relative to the corpus: as the `datasets` library and the Hub's viewer recognise splits."""
+    return f"data/{split}-{index:05d}-of-{n_shards:05d}.parquet"
+
+
+def assemble(
+    spool: Spool,
+    directory: Path,
+    split: str,
+    *,
+    n_rows: int,
+    rows_per_shard: int,
+    seed: int | None,
+    compression: str,
+    done: list[ShardEntry],
+    on_shard: Callable[[ShardEntry], None],
+) -> tuple[ShardEntry, ...]:
+    """Write the shards of one split that are not yet `done`.
+
+    Args:
+        spool: Rows in reading order.
+        directory: The corpus.
+        split: train or val.
+        n_rows: Rows to take: the first of the shuffled order.
+        rows_per_shard: Rows of each shard but the last.
+        seed: Seed of the shuffle; None keeps reading order.
+        compression: Of the shards.
+        done: Shards that an interrupted preparation finished.
+        on_shard: Called after each shard is durable.
+
+    Raises:
+        OSError: the disk is full or fails; what was finished stays.
+    """
+    n_shards = max(1, -(-n_rows // rows_per_shard))
+    (directory / "data").mkdir(exist_ok=True)
+    entries = list(done)
+    for index in range(len(done), n_shards):
+        rows = range(index * rows_per_shard, min((index + 1) * rows_per_shard, n_rows))
+        name = shard_name(split, index, n_shards)
+        entry = _write(spool, directory, name, rows, split=split, seed=seed, compression=compression)
+        on_shard(entry)
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _write(
+    spool: Spool, directory: Path, name: str, rows: range, *, split: str, seed: int | None, compression: str
+) -> ShardEntry:
+    path = directory / name
+    temporary = path.with_name(f".{path.name}.tmp")
+    content = hashlib.sha256()
+
+    def blocks() -> Iterator[tuple[np.ndarray, list[str]]]:
+        step = rows_per_group(spool.row_len)
+        for first in range(rows.start, rows.stop, step):
+            wanted = np.arange(first, min(first + step, rows.stop), dtype=np.int64)
+            if seed is not None:
+                wanted = permute(wanted, spool.n_rows, f"pico shuffle, seed {seed}, {split}")
+            ids, sources = spool.read(wanted)
+            content.update(ids.astype("<i4").tobytes())
+            yield ids, sources
+
+    try:
+        write_shard(temporary, blocks(), row_len=spool.row_len, compression=compression)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        digest, size = sha256_file(temporary), temporary.stat().st_size
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+    return ShardEntry(file=name, n_rows=len(rows), size=size, sha256=digest, rows_sha256=content.hexdigest())
+
+
+def count_sources(spool: Spool, n_rows: int, *, split: str, seed: int | None) -> dict[str, int] | None:
+    """Rows by source among the first `n_rows` of the shuffled order, or None if more than 10,000 sources differ."""
+    counts: Counter[str] = Counter()
+    for first in range(0, n_rows, 2**16):
+        wanted = np.arange(first, min(first + 2**16, n_rows), dtype=np.int64)
+        if seed is not None and n_rows < spool.n_rows:
+            wanted = permute(wanted, spool.n_rows, f"pico shuffle, seed {seed}, {split}")
+        counts.update(spool.read_sources(wanted))
+        if len(counts) > MAX_SOURCES:
+            return None
+    return dict(sorted(counts.items()))

@@ -1,0 +1,75 @@
+"""A corpus that can be trained on: token rows by number, their sources, and a fixed set of held-out rows.
+
+Every source (stdlib, text, tokens, hub) ends here as Parquet shards; what differs is how the shards come to be on
+this disk. Which rows a batch takes is `order.py`'s business.
+
+Letters: k rows asked for, T = seq_len; a row holds T + 1 ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from pico_schema import DataFingerprint
+
+from pico_train.data.cache import cache_root
+
+if TYPE_CHECKING:
+    from pico_train.config import DataConfig
+
+
+class Corpus(Protocol):
+    """What the loader and the run need of a corpus."""
+
+    fingerprint: DataFingerprint
+    """Its identity."""
+    tokenizer_dir: Path
+    """Directory that `AutoTokenizer` loads."""
+    vocab_size: int
+    """Ids are smaller than this."""
+    seq_len: int
+    """T."""
+    n_rows: int
+    """Rows to train on."""
+    eos_id: int
+    """Id of the end-of-text token."""
+
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """The rows `ids` (k,): (k, T + 1) int32."""
+
+    def sources(self, ids: np.ndarray) -> list[str]:
+        """Where the rows `ids` (k,) are from."""
+
+    def validation(self, n_rows: int) -> np.ndarray:
+        """The first rows of the fixed held-out set: (n_rows, T + 1) int32."""
+
+    def validation_sources(self, n_rows: int) -> list[str]:
+        """Where these rows are from."""
+
+
+def open_corpus(
+    config: DataConfig,
+    *,
+    seed: int = 0,
+    cache_dir: Path | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Corpus:
+    """The corpus that the configuration names, prepared in the cache if it is text.
+
+    Args:
+        config: The section `data`.
+        seed: Seed of the run's data order; no source's rows depend on it.
+        cache_dir: Where to keep what is prepared or fetched; by default the user's cache directory.
+        progress: Called with a sentence now and then.
+
+    Raises:
+        ConfigError: what is named does not exist.
+        DataError: what is there cannot be used.
+        StorageError: disk or network failed.
+    """
+    from pico_train.data import sources
+
+    return sources.open_stdlib(config, cache_root(cache_dir), progress)

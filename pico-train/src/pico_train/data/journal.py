@@ -1,0 +1,99 @@
+"""How far a preparation is, on disk: what lets a killed one go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pico_schema.documents import replace_file
+
+from pico_train.data.manifest import ShardEntry
+from pico_train.errors import DataError
+
+
+class Journal:
+    """The state of one preparation, written durably at each point to fall back to."""
+
+    def __init__(self, path: Path, state: dict[str, Any]) -> None:
+        self._path, self._state = path, state
+
+    @classmethod
+    def begin(cls, directory: Path, key: str) -> Journal:
+        """The journal in `directory`: of an interrupted preparation with the same key, or a new one.
+
+        Raises:
+            DataError: it is of a preparation with other inputs or another recipe.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / "journal.json"
+        if not path.is_file():
+            journal = cls(path, {"key": key, "stage": "tokenize", "shards": {"train": [], "val": []}})
+            journal._save()
+            return journal
+        try:
+            state = json.loads(path.read_text())
+            found = state["key"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path}: damaged: delete {directory.parent} and prepare again") from None
+        if found != key:
+            raise DataError(
+                f"{directory.parent}: holds an unfinished preparation of other inputs or settings: run that one again, "
+                "choose another --out, or delete it"
+            )
+        return cls(path, state)
+
+    @property
+    def key(self) -> str:
+        """Digest of inputs and recipe."""
+        return str(self._state["key"])
+
+    @property
+    def stage(self) -> str:
+        """tokenize, or shards."""
+        return str(self._state["stage"])
+
+    @property
+    def point(self) -> dict[str, Any] | None:
+        """What was said at the last `commit`, or None."""
+        return self._state.get("point")
+
+    @property
+    def documents(self) -> dict[str, int]:
+        """Documents by split, once all are tokenized."""
+        return self._state["documents"]
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Tokens by split, once all documents are tokenized."""
+        return self._state["tokens"]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Documents left out by reason, once all are tokenized."""
+        return self._state["left_out"]
+
+    def shards(self, split: str) -> list[ShardEntry]:
+        """The shards of a split that are finished and still there."""
+        entries = [ShardEntry.model_validate(raw) for raw in self._state["shards"][split]]
+        root = self._path.parent.parent
+        whole = [e for e in entries if (root / e.file).is_file() and (root / e.file).stat().st_size == e.size]
+        return whole if len(whole) == len(entries) else []
+
+    def commit(self, point: dict[str, Any]) -> None:
+        """Note a point of tokenizing to fall back to; what it refers to is already durable."""
+        self._state["point"] = point
+        self._save()
+
+    def tokenized(self, documents: dict[str, int], tokens: dict[str, int], left_out: dict[str, int]) -> None:
+        """Note that all documents are in the spool."""
+        self._state.update(stage="shards", documents=documents, tokens=tokens, left_out=left_out)
+        self._save()
+
+    def shard_done(self, split: str, entry: ShardEntry) -> None:
+        """Note a finished shard."""
+        self._state["shards"][split].append(entry.model_dump(mode="json"))
+        self._save()
+
+    def _save(self) -> None:
+        replace_file(self._path, json.dumps(self._state).encode())

@@ -1,0 +1,204 @@
+"""From documents to a prepared corpus: tokenize, pack, shuffle, write shards, and last the manifest.
+
+Documents are read twice where a tokenizer is trained, once otherwise. Their rows go to a spool on disk in reading
+order; then shards are written from it in shuffled order. Both stages note how far they are, so that after a kill the
+same command goes on from there and ends with the same bytes. Nothing that was begun is ever taken for whole: shards
+are renamed into place, and the manifest comes last.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from pico_train.data import manifest as manifests
+from pico_train.data import tokenizer as tokenizers
+from pico_train.data.assemble import assemble, count_sources
+from pico_train.data.cache import locked
+from pico_train.data.documents import fraction
+from pico_train.data.journal import Journal
+from pico_train.data.manifest import CorpusManifest, ShardEntry, Split, TokenizerEntry
+from pico_train.data.recipe import Inputs, Recipe, Selection
+from pico_train.data.rows import Rows, fill
+from pico_train.errors import DataError, StorageError
+from pico_train.version import __version__
+
+Progress = Callable[[str], None]
+
+WORK = ".prepare"
+FORMAT = 1
+"""Changes when the same recipe gives other rows."""
+
+
+def prepare(
+    inputs: Inputs,
+    recipe: Recipe,
+    out: Path,
+    *,
+    workers: int = 1,
+    training_bytes: int = 64 * 2**20,
+    progress: Progress = lambda text: None,
+) -> CorpusManifest:
+    """Make the corpus at `out`, or go on with one that was interrupted; one that is finished is left as it is.
+
+    Args:
+        inputs: The documents.
+        recipe: What to make of them.
+        out: Directory of the corpus.
+        workers: Processes that tokenize; they change the time alone.
+        training_bytes: Text that a tokenizer is trained on, at most.
+        progress: Called with a sentence now and then.
+
+    Returns:
+        The corpus's manifest.
+
+    Raises:
+        DataError: no documents or too few, or `out` holds something else.
+        StorageError: the disk is full or fails; what was finished stays, and the same call goes on.
+    """
+    key = _key(inputs, recipe)
+    try:
+        with locked(out):
+            found = manifests.read(out)
+            if found is not None:
+                if found.settings.get("key") == key:
+                    return found
+                raise DataError(f"{out}: holds another corpus: choose another --out, or delete it")
+            journal = Journal.begin(out / WORK, key)
+            return _prepare(inputs, recipe, out, journal, workers=workers, training_bytes=training_bytes, progress=progress)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
+        raise StorageError(
+            f"{out}: {why}: make room and run the same command again; it goes on from where it stopped"
+        ) from error
+
+
+def _prepare(
+    inputs: Inputs,
+    recipe: Recipe,
+    out: Path,
+    journal: Journal,
+    *,
+    workers: int,
+    training_bytes: int,
+    progress: Progress,
+) -> CorpusManifest:
+    info = _tokenizer(inputs, recipe, out / manifests.TOKENIZER_DIR, training_bytes, progress)
+    selection = Selection(inputs, recipe)
+    rows = Rows(out / WORK, recipe, info.vocab_size, journal)
+    try:
+        if journal.stage == "tokenize":
+            fill(rows, selection, info, journal, workers=workers, progress=progress)
+        splits = {}
+        for split in ("train", "val"):
+            if rows.spools[split].n_rows or split == "train":
+                splits[split] = _split(rows, recipe, out, journal, split, progress)
+    finally:
+        rows.close()
+    manifest = CorpusManifest(
+        producer=f"pico-train {__version__}",
+        seq_len=recipe.seq_len,
+        shuffle_seed=recipe.shuffle_seed,
+        source=recipe.source,
+        license=recipe.license,
+        tokenizer=TokenizerEntry(
+            name=recipe.tokenizer,
+            sha256=info.sha256,
+            files=info.files,
+            vocab_size=info.vocab_size,
+            eos_token=info.eos_token,
+            eos_id=info.eos_id,
+        ),
+        settings={
+            "key": journal.key,
+            "inputs": inputs.identity,
+            **{name: value for name, value in asdict(recipe).items() if name not in ("source", "license", "tokenizer")},
+        },
+        counts=journal.left_out,
+        splits=splits,
+        sha256=manifests.identity(recipe.seq_len, splits["train"].shards),
+    )
+    manifests.write(out, manifest)
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    return manifest
+
+
+def _key(inputs: Inputs, recipe: Recipe) -> str:
+    """Digest of everything that decides the corpus's bytes."""
+    content = {"format": FORMAT, "inputs": inputs.identity, "recipe": asdict(recipe)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _tokenizer(
+    inputs: Inputs, recipe: Recipe, directory: Path, training_bytes: int, progress: Progress
+) -> tokenizers.TokenizerInfo:
+    """The corpus's tokenizer, made or fetched if it is not there yet."""
+    if (directory / "tokenizer.json").is_file():
+        return tokenizers.describe(directory)
+    staging = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    size = tokenizers.parse_training(recipe.tokenizer)
+    if size is None:
+        tokenizers.obtain(recipe.tokenizer, staging)
+    else:
+        progress(f"training a tokenizer of {size} tokens")
+        texts = _training_text(inputs, recipe, training_bytes)
+        tokenizers.save_trained(tokenizers.train(texts, size), staging, max_length=recipe.seq_len)
+    tokenizers.describe(staging)
+    staging.rename(directory)
+    return tokenizers.describe(directory)
+
+
+def _training_text(inputs: Inputs, recipe: Recipe, limit: int) -> Iterator[str]:
+    """Text of documents to train on, at most `limit` characters: of a larger corpus, documents chosen by hash."""
+    share = 1.0 if inputs.bytes is None else min(1.0, limit / max(1, inputs.bytes))
+    left = limit
+    any_text = False
+    for document in inputs.train():
+        if not recipe.val_fraction <= fraction(document.digest) or fraction(document.digest[8:]) >= recipe.sample * share:
+            continue
+        for part in document.parts():
+            any_text = True
+            yield part[:left]
+            left -= len(part)
+            if left <= 0:
+                return
+    if not any_text:
+        raise DataError("the corpus is empty: no document of it holds text to train a tokenizer on")
+
+
+def _split(rows: Rows, recipe: Recipe, out: Path, journal: Journal, split: str, progress: Progress) -> Split:
+    """The shards of one split, and what its manifest says."""
+    spool = rows.spools[split]
+    n_rows = spool.n_rows if split == "val" or recipe.max_rows is None else min(recipe.max_rows, spool.n_rows)
+    seed = recipe.shuffle_seed if split == "train" else recipe.shuffle_seed or 0
+
+    def on_shard(entry: ShardEntry) -> None:
+        journal.shard_done(split, entry)
+        progress(f"wrote {entry.file}: {entry.n_rows} rows")
+
+    shards = assemble(
+        spool,
+        out,
+        split,
+        n_rows=n_rows,
+        rows_per_shard=recipe.rows_per_shard,
+        seed=seed,
+        compression=recipe.compression,
+        done=journal.shards(split),
+        on_shard=on_shard,
+    )
+    return Split(
+        n_rows=n_rows,
+        n_documents=journal.documents.get(split, 0),
+        n_tokens=journal.tokens.get(split, 0),
+        dropped_tokens=journal.tokens.get(split, 0) - n_rows * (recipe.seq_len + 1),
+        sources=count_sources(spool, n_rows, split=split, seed=seed),
+        shards=shards,
+    )

@@ -1,0 +1,138 @@
+"""Reading rows of a shard that lies on disk: by positioned reads where it is stored plainly, else by decoding.
+
+Letters as in `shards.py`: k rows asked for, `row_len` ids per row.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pico_train.data.shards import SOURCE, Footer, decode_group, read_exactly, read_footer
+from pico_train.errors import DataError
+
+GROUP_CACHE_BYTES = 64 * 2**20
+"""Decoded row groups kept, over all shards of a corpus."""
+
+
+class GroupCache:
+    """Decoded row groups, the most recently used ones up to a bound of bytes. Safe to share between threads."""
+
+    def __init__(self, limit: int = GROUP_CACHE_BYTES) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._groups: OrderedDict[tuple[str, int], Future[np.ndarray]] = OrderedDict()
+
+    def get(self, key: tuple[str, int], decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """The group `key`, decoded by one thread while others that want it wait."""
+        with self._lock:
+            future = self._groups.get(key)
+            mine = future is None
+            if future is None:
+                future = self._groups[key] = Future()
+            else:
+                self._groups.move_to_end(key)
+        if mine:
+            try:
+                future.set_result(decode())
+            except BaseException as error:
+                with self._lock:
+                    self._groups.pop(key, None)
+                future.set_exception(error)
+                raise
+            self._trim()
+        return future.result()
+
+    def _trim(self) -> None:
+        with self._lock:
+            done = [(key, future.result().nbytes) for key, future in self._groups.items() if _succeeded(future)]
+            total = sum(size for _, size in done)
+            for key, size in done[:-1]:
+                if total <= self._limit:
+                    break
+                del self._groups[key]
+                total -= size
+
+
+def _succeeded(future: Future[np.ndarray]) -> bool:
+    return future.done() and future.exception() is None
+
+
+class ShardReader:
+    """Rows of one shard. Safe to use from several threads; holds one file descriptor until closed."""
+
+    def __init__(self, path: Path, row_len: int, *, cache: GroupCache, footer: Footer | None = None) -> None:
+        self.path, self.row_len, self._cache = path, row_len, cache
+        known = footer is not None
+        self.footer = footer or read_footer(path, where=str(path), row_len=row_len)
+        try:
+            self._file = path.open("rb")
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such shard") from None
+        if not known and self.footer.offsets is not None:
+            self._check_plain(self.footer.offsets)
+
+    def close(self) -> None:
+        """Give the file descriptor back."""
+        self._file.close()
+
+    def rows(self, ids: np.ndarray, out: np.ndarray) -> None:
+        """Fill `out` (k, row_len) int32, C-contiguous, with the rows `ids` (k,) of this shard.
+
+        Raises:
+            DataError: the shard is damaged, or a row has another length.
+        """
+        groups = self._groups_of(ids)
+        if self.footer.offsets is None:
+            for group in np.unique(groups):
+                here = groups == group
+                out[here] = self._decoded(int(group))[ids[here] - self.footer.starts[group]]
+            return
+        width = 4 * self.row_len
+        begins = self.footer.offsets[groups] + (ids - self.footer.starts[groups]) * width
+        raw = memoryview(out.reshape(-1).view(np.uint8))
+        breaks = np.flatnonzero(np.diff(begins) != width) + 1
+        for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(ids)], strict=True):
+            read_exactly(self._file.fileno(), raw[first * width : last * width], int(begins[first]), where=str(self.path))
+
+    def sources(self, ids: np.ndarray) -> list[str]:
+        """The sources of rows `ids`; empty texts where the shard has no such column."""
+        if not self.footer.has_source:
+            return [""] * len(ids)
+        groups = self._groups_of(ids)
+        found: dict[int, str] = {}
+        with pq.ParquetFile(self.path) as parquet:
+            for group in np.unique(groups):
+                column = parquet.read_row_group(int(group), columns=[SOURCE]).column(0)
+                for row in ids[groups == group]:
+                    value = column[int(row - self.footer.starts[group])].as_py()
+                    found[int(row)] = "" if value is None else str(value)
+        return [found[int(row)] for row in ids]
+
+    def _groups_of(self, ids: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.footer.starts, ids, side="right") - 1
+
+    def _check_plain(self, offsets: np.ndarray) -> None:
+        """The first row group, decoded by the Parquet library, must be the run of bytes that the footer promises."""
+        if not len(offsets):
+            return
+        with pq.ParquetFile(self.path) as parquet:
+            decoded = decode_group(parquet, 0, self.row_len, where=str(self.path))
+        raw = np.empty_like(decoded)
+        view = memoryview(raw.reshape(-1).view(np.uint8))
+        read_exactly(self._file.fileno(), view, int(offsets[0]), where=str(self.path))
+        if not np.array_equal(raw, decoded):
+            raise DataError(f"{self.path}: declares a plain layout that it does not have: write the shard again")
+
+    def _decoded(self, group: int) -> np.ndarray:
+        def decode() -> np.ndarray:
+            with pq.ParquetFile(self.path) as parquet:
+                return decode_group(parquet, group, self.row_len, where=str(self.path))
+
+        return self._cache.get((str(self.path), group), decode)

@@ -1,0 +1,76 @@
+"""Asking again: what a lost connection or a busy server needs, with growing pauses, and never for a plain refusal."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pico_train.errors import StorageError
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+
+
+def with_retries(
+    call: Callable[[], T],
+    *,
+    what: str,
+    attempts: int = ATTEMPTS,
+    first_pause: float = FIRST_PAUSE,
+    on_retry: Callable[[str], None] | None = None,
+) -> T:
+    """The result of `call`, tried up to `attempts` times with pauses that double (and vary, so that ranks do not march).
+
+    Errors that asking again cannot mend (not found, no access, anything but network and server trouble) pass through.
+
+    Raises:
+        StorageError: still failing after the last attempt.
+    """
+    pause = first_pause
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            reason = type(error).__name__ if status_of(error) is None else f"HTTP {status_of(error)}"
+            if attempt == attempts:
+                raise StorageError(
+                    f"{what}: still failing after {attempts} attempts ({reason}): check the connection and run it again"
+                ) from error
+            wait = max(_asked_to_wait(error), pause * random.uniform(0.75, 1.25))
+            if on_retry:
+                on_retry(f"{what}: {reason}; attempt {attempt + 1} of {attempts} in {wait:.1f} s")
+            time.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
+    raise AssertionError("unreachable")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether asking again may help: the connection failed, or the server says it is busy or broken."""
+    status = status_of(error)
+    if status is not None:
+        return status in (408, 425, 429) or status >= 500
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"TransportError", "IncompleteTransfer", "IncompleteRead", "ProtocolError"}:
+        return True
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status of an error that has one."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _asked_to_wait(error: BaseException) -> float:
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        return min(float(headers.get("Retry-After", 0)), LONGEST_PAUSE)
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,226 @@
+"""Tokenizers: trained on the spot, read from a directory, or fetched by name from the Hub.
+
+Whatever it came from, a tokenizer ends as a directory with `tokenizer.json` and `tokenizer_config.json` (and
+`special_tokens_map.json` where there was one) that `transformers.AutoTokenizer` loads; its identity is the digest of
+those files. Text is encoded by the `tokenizers` library alone, so that nothing here waits for transformers' import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pico_train.errors import ConfigError, DataError, StorageError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""Files of a tokenizer's directory, in the order in which they are digested; the last may be missing."""
+
+
+@dataclass(frozen=True)
+class TokenizerInfo:
+    """What is recorded about a tokenizer."""
+
+    directory: Path
+    """Where its files are."""
+    sha256: str
+    """Digest over its files."""
+    files: dict[str, str]
+    """sha256 of each file."""
+    vocab_size: int
+    """Ids are smaller than this."""
+    eos_token: str
+    """Text of the end-of-text token."""
+    eos_id: int
+    """Its id."""
+
+
+def parse_training(name: str) -> int | None:
+    """The vocabulary size in "train:N", or None if `name` is a directory or a name on the Hub.
+
+    Raises:
+        ConfigError: N is not a number of at least 257 (256 bytes and end-of-text) and at most 2^20.
+    """
+    if not name.startswith("train:"):
+        return None
+    size = name.removeprefix("train:")
+    if not size.isdecimal() or not 257 <= int(size) <= 2**20:
+        raise ConfigError(f"tokenizer {name}: the vocabulary to train has 257 to {2**20} tokens, such as train:4096")
+    return int(size)
+
+
+def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2) of `vocab_size` tokens, `<|endoftext|>` being id 0.
+
+    The same texts give the same tokenizer, whatever the number of threads.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_trained(tokenizer: Tokenizer, directory: Path, *, max_length: int) -> None:
+    """Write a tokenizer made by `train` as a directory that `AutoTokenizer` loads."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None,
+        "eos_token": END_OF_TEXT,
+        "pad_token": None,
+        "unk_token": None,
+        "model_max_length": max_length,
+        "clean_up_tokenization_spaces": False,
+        "add_prefix_space": False,
+    }
+    (directory / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def describe(directory: Path) -> TokenizerInfo:
+    """What the tokenizer in `directory` is.
+
+    Raises:
+        DataError: files are missing or damaged, or it names no end-of-text token.
+    """
+    tokenizer = load(directory)
+    config = _read_json(directory / "tokenizer_config.json")
+    eos = _content(config.get("eos_token")) or _content(_read_json(directory / FILES[2]).get("eos_token"))
+    eos_id = tokenizer.token_to_id(eos) if eos else None
+    if not eos or eos_id is None:
+        raise DataError(
+            f"{directory}: names no end-of-text token of its vocabulary: set eos_token in tokenizer_config.json"
+        )
+    digests = {name: _sha256(directory / name) for name in FILES if (directory / name).is_file()}
+    whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    return TokenizerInfo(directory, whole, digests, size, eos, eos_id)
+
+
+def load(directory: Path) -> Tokenizer:
+    """The tokenizer in `directory`, for encoding and decoding.
+
+    Raises:
+        DataError: there is none, or its file is damaged.
+    """
+    from tokenizers import Tokenizer
+
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise DataError(f"{directory}: not a tokenizer: it has no tokenizer.json")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise DataError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:200]})") from None
+
+
+def obtain(name: str, directory: Path) -> None:
+    """Put the files of the tokenizer `name`, a directory or a name on the Hub, into `directory`.
+
+    Raises:
+        ConfigError: no such directory or name.
+        StorageError: the Hub cannot be reached.
+    """
+    given = Path(name).expanduser()
+    if given.is_dir() and (given / "tokenizer.json").is_file():
+        _copy(given, directory)
+        return
+    if given.is_dir() or name.startswith((".", "/", "~")):
+        raise ConfigError(f"tokenizer {name}: no tokenizer.json there: name a directory that has one, a Hub name or train:4096")
+    _fetch(name, directory)
+
+
+def _copy(given: Path, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in FILES:
+        if (given / file).is_file():
+            (directory / file).write_bytes((given / file).read_bytes())
+
+
+def _fetch(name: str, directory: Path) -> None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
+
+    from pico_train.data.retry import with_retries
+
+    repo, _, revision = name.partition("@")
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        for file in FILES:
+            try:
+                path = with_retries(
+                    lambda file=file: hf_hub_download(repo, file, revision=revision or None), what=f"tokenizer {name}"
+                )
+            except EntryNotFoundError:
+                if file == "tokenizer.json":
+                    raise DataError(f"tokenizer {name}: the repository has no tokenizer.json: convert it first") from None
+                continue
+            (directory / file).write_bytes(Path(path).read_bytes())
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ConfigError(
+            f"tokenizer {name}: neither a directory nor a repository on the Hub: try a directory, or train:4096"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"tokenizer {name}: cannot be fetched ({type(error).__name__})") from error
+
+
+def pieces(text: str, limit: int = 2**14) -> Iterator[str]:
+    """`text` in pieces of about `limit` characters, cut after a line end that has no other white space around it.
+
+    No byte-level tokenizer of the GPT-2 kind joins text across such a place, so the tokens of the pieces are those of
+    the whole. Text without such places stays whole up to 16 limits and is then cut anywhere.
+    """
+    start = 0
+    while len(text) - start > limit:
+        at = start + limit
+        hard = start + 16 * limit
+        while True:
+            at = text.find("\n", at, min(hard, len(text) - 1))
+            if at < 0:
+                at = hard
+                break
+            at += 1
+            if not text[at].isspace() and not text[at - 2].isspace():
+                break
+        if at >= len(text):
+            break
+        yield text[start:at]
+        start = at
+    yield text[start:]
+
+
+def _content(token: Any) -> str | None:
+    """The text of a special token, which is written as text or as an object with `content`."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"{path}: not valid JSON: the file is damaged") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
