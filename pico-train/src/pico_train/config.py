@@ -7,6 +7,7 @@ Unknown keys, wrong types and impossible combinations fail here, before anything
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pico_schema import ModelSpec
@@ -296,14 +297,36 @@ class PublishConfig(Section):
     """Model repository, org/name."""
     private: bool = False
     """Whether a repository that is created is private."""
-    license: str = "apache-2.0"
-    """Licence in the model card."""
+    license: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "apache-2.0"
+    """Licence in the model card, by the Hub's short name."""
     collection: str | None = None
     """Slug of a collection to add the repository to."""
     commits_per_hour: PositiveInt = 120
     """Stay under this many commits per hour (the Hub's limit is about 128)."""
     timeout: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds to wait for an answer."""
+    """Seconds to wait for an answer of the Hub."""
+    slowest_upload: Annotated[float, Field(gt=0)] = 0.1
+    """MB/s below which an upload is taken for hung and begun again."""
+    retry_wait: Annotated[float, Field(gt=0)] = 2.0
+    """Seconds before the first retry; doubled each time, with jitter."""
+    retry_wait_max: Annotated[float, Field(gt=0)] = 300.0
+    """Longest wait between retries, in seconds."""
+
+    @field_validator("repo")
+    @classmethod
+    def _is_repository(cls, repo: str | None) -> str | None:
+        if repo is not None and (
+            not re.fullmatch(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", repo, re.ASCII)
+            or len(repo) > 96
+            or repo.endswith((".", "-", ".git", ".ipynb"))
+            or "--" in repo
+            or ".." in repo
+        ):
+            raise ValueError(
+                f"{repo!r} is not the name of a repository: write it as org/name, at most 96 letters, digits, '.', '_' or "
+                "'-', without '--' and '..'"
+            )
+        return repo
 
 
 class WandbConfig(Section):

@@ -7,6 +7,7 @@
     ├── DataError             3   the corpus, or rows of it, cannot be used
     ├── CheckpointError       3   a run or checkpoint is missing, damaged, or of another model
     ├── StorageError          4   disk or network
+    │   └── PublishError      4   the Hub refuses, or holds something else than it should
     └── InterruptedRun      130   stopped by a signal, after a clean save (SIGTERM: 143)
 
 Libraries raise these; only the command line prints them, as one sentence on stderr.
@@ -49,6 +50,10 @@ class StorageError(PicoTrainError):
     """Disk or network failed; what was saved before is intact."""
 
     exit_code = 4
+
+
+class PublishError(StorageError):
+    """Publishing failed; the run on disk is intact, and publishing can be taken up again."""
 
 
 class InterruptedRun(PicoTrainError):
