@@ -1,8 +1,8 @@
 """Which metrics and components there are: the built-in ones and those of plug-ins, all found as entry points.
 
-Groups `pico_analyze.metrics` and `pico_analyze.components`; an entry point names a `MetricSpec` or a `ComponentSpec`.
-Listing names loads nothing; a spec is imported when it is asked for. Two packages that claim one name are an error when that
-name is asked for, and a plug-in that does not load hides no other.
+Groups `pico_analyze.metrics` and `pico_analyze.components`; an entry point names a `MetricSpec` or a
+`ComponentSpec`. Listing names loads nothing; a spec is imported when it is asked for. Two packages that claim
+one name are an error when that name is asked for, and a plug-in that does not load hides no other.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def _load(group: str, name: str, expected: type[S]) -> S:
     points = _found(group).get(name, ())
     if not points:
         known = list(_found(group))
-        raise UsageError(f"no {what} is called {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+        raise UsageError(
+            f"no {what} is called {name!r}{nearest(name, known)} (there are: {', '.join(known)})"
+        )
     if len(points) > 1:
         claims = " and ".join(_origin(point) for point in points)
         raise PluginError(f"{what} {name!r} is claimed by {claims}: uninstall one of them")
@@ -102,7 +104,8 @@ def _load(group: str, name: str, expected: type[S]) -> S:
         )
     if spec.name != name:
         raise PluginError(
-            f"{what} {name!r} from {_origin(point)} calls itself {spec.name!r}: entry point and name have to agree"
+            f"{what} {name!r} from {_origin(point)} calls itself {spec.name!r}: entry point and name have "
+            "to agree"
         )
     return spec
 

@@ -1,8 +1,10 @@
-"""What a metric and a component are: their description, their parameters, and the one validator that all calls pass.
+"""What a metric and a component are: their description, their parameters, and the one validator that all
+calls pass.
 
-A `MetricSpec` is data (the page that `pico-analyze metrics NAME` prints) around a pure function from matrices to a
-`Result`. Calling it checks the parameters and the matrices once, so that the functions themselves trust their input.
-A `ComponentSpec` says which tensors it needs and turns them into labelled matrices. Neither knows stores or tables.
+A `MetricSpec` is data (the page that `pico-analyze metrics NAME` prints) around a pure function from matrices
+to a `Result`. Calling it checks the parameters and the matrices once, so that the functions themselves trust
+their input. A `ComponentSpec` says which tensors it needs and turns them into labelled matrices. Neither
+knows stores or tables.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ Read = Callable[[Data, str], np.ndarray]
 class Result:
     """What a metric says about a matrix or a pair.
 
-    `value` is NaN exactly when the metric is undefined there, and `reason` then says why. `extra` holds further numbers
-    that belong to the value (a rank beside a condition number). `warning` tells of a value that is defined but doubtful;
-    it is meant to be shown once per study, not once per row.
+    `value` is NaN exactly when the metric is undefined there, and `reason` then says why. `extra` holds
+    further numbers that belong to the value (a rank beside a condition number). `warning` tells of a value
+    that is defined but doubtful; it is meant to be shown once per study, not once per row.
     """
 
     value: float
@@ -80,7 +82,9 @@ class Param:
 
     def _typed(self, owner: str, name: str, raw: object) -> ParamValue:
         kind = type(self.default)
-        wrong = UsageError(f"{owner}: {name}={raw!r} is not {_KIND_NAMES[kind]}, for example {name}={self.default}")
+        wrong = UsageError(
+            f"{owner}: {name}={raw!r} is not {_KIND_NAMES[kind]}, for example {name}={self.default}"
+        )
         if kind is bool:
             if isinstance(raw, bool):
                 return raw
@@ -110,7 +114,9 @@ class Param:
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
-def resolve_params(owner: str, declared: Mapping[str, Param], given: Mapping[str, object]) -> dict[str, ParamValue]:
+def resolve_params(
+    owner: str, declared: Mapping[str, Param], given: Mapping[str, object]
+) -> dict[str, ParamValue]:
     """`given` checked and completed with the defaults, in declaration order.
 
     Raises:
@@ -131,8 +137,8 @@ def resolve_params(owner: str, declared: Mapping[str, Param], given: Mapping[str
 class MetricSpec:
     """One metric: its page, and the function behind it.
 
-    Calling the spec is the way to compute: ``spec(matrix, **params)`` for a single metric, ``spec(x, y, **params)`` for a
-    comparison. Arrays are accepted in place of matrices.
+    Calling the spec is the way to compute: ``spec(matrix, **params)`` for a single metric, ``spec(x, y,
+    **params)`` for a comparison. Arrays are accepted in place of matrices.
     """
 
     name: str
@@ -162,7 +168,9 @@ class MetricSpec:
             allowed = ", ".join(d for d in DATA if d in self.accepts)
             raise UsageError(f"metric {self.name!r} is not defined for {data}: it takes {allowed}")
 
-    def __call__(self, x: Matrix | np.ndarray, y: Matrix | np.ndarray | None = None, /, **params: object) -> Result:
+    def __call__(
+        self, x: Matrix | np.ndarray, y: Matrix | np.ndarray | None = None, /, **params: object
+    ) -> Result:
         """The metric's value.
 
         A matrix that is empty or has values that are not finite gives NaN with the reason.
@@ -191,13 +199,14 @@ class MetricSpec:
         if x.shape[0] != y.shape[0]:
             what = "samples" if x.samples or y.samples else "rows"
             raise UsageError(
-                f"metric {self.name!r} compares matrices row by row, but one has {x.shape[0]} {what} and the other "
-                f"{y.shape[0]}: compare the same {what}"
+                f"metric {self.name!r} compares matrices row by row, but one has {x.shape[0]} {what} and "
+                f"the other {y.shape[0]}: compare the same {what}"
             )
         if self.same_width and x.shape[1] != y.shape[1]:
             raise UsageError(
-                f"metric {self.name!r} needs matrices of the same width, but one has {x.shape[1]} columns and the other "
-                f"{y.shape[1]}: choose runs of the same size, or a metric such as cka that allows different widths"
+                f"metric {self.name!r} needs matrices of the same width, but one has {x.shape[1]} columns "
+                f"and the other {y.shape[1]}: choose runs of the same size, or a metric such as cka that "
+                "allows different widths"
             )
 
 
@@ -211,7 +220,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A matrix and where it belongs. `head` is None for the whole (all heads together, or a component without heads)."""
+    """A matrix and where it belongs. `head` is None for the whole (all heads together, or none)."""
 
     layer: int | None
     site: str
@@ -247,5 +256,6 @@ class ComponentSpec:
             raise UsageError(f"component {self.name!r} has no {data}: it has {allowed}")
         if params.get("form") == "head" and data == "activations":
             raise UsageError(
-                f"component {self.name!r}: form=head is a product of weights; use form=residual for activations"
+                f"component {self.name!r}: form=head is a product of weights; use form=residual for "
+                "activations"
             )

@@ -1,8 +1,8 @@
 """Circuits: products of weight matrices that always act together, kept factored.
 
-Alphabet: D d_model, H query heads, C head_dim, F d_ff, N samples. Head h uses the key/value head g = h // (H / H_kv).
-The gradient of a circuit is the first-order change of the product when its factors move along their gradients (product
-rule), itself a product of factors of twice the rank.
+Alphabet: D d_model, H query heads, C head_dim, F d_ff, N samples. Head h uses the key/value head g = h // (H
+/ H_kv). The gradient of a circuit is the first-order change of the product when its factors move along their
+gradients (product rule), itself a product of factors of twice the rank.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import numpy as np
 from pico_schema import ModelSpec
 from pico_schema.sites import Site
 
-from pico_analyze.components.matrix import Concatenated, Dense, Factor, Factored, Matrix, widened
+from pico_analyze.components.factored import Concatenated, Factor, Factored
+from pico_analyze.components.matrix import Dense, Matrix, widened
 from pico_analyze.errors import DataError
-from pico_analyze.spec import ALL_DATA, ComponentSpec, Data, Labelled, Param, Read, Unit
+from pico_analyze.spec import ALL_DATA, ComponentSpec, Labelled, Param, Read, Unit
+from pico_analyze.stores.base import Data
 
 _FRAMEWORK = (
-    "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, transformer-circuits.pub/2021/framework"
+    "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, "
+    "transformer-circuits.pub/2021/framework"
 )
 
 
@@ -28,7 +31,7 @@ def ov_head(w_v: np.ndarray, w_o: np.ndarray) -> Factored:
 
 
 def qk_head(w_q: np.ndarray, w_k: np.ndarray) -> Factored:
-    """W_Qᵀ·W_K of one head, (C, D) both → (D, D) of rank C: attention scores are xᵀ·(this)·y, without RoPE and scale."""
+    """W_Qᵀ·W_K of one head, (C, D) both → (D, D) of rank C: scores are xᵀ·(this)·y, without RoPE and scale."""
     return Factored(w_q.T, w_k.T)
 
 
@@ -45,8 +48,8 @@ def _split(array: np.ndarray, count: int, width: int, axis: int, site: str) -> l
     """
     if array.shape[axis] != count * width:
         raise DataError(
-            f"{site} has {array.shape[axis]} {'rows' if axis == 0 else 'columns'}, but the model has {count} heads of "
-            f"{width}: the model description and the tensors disagree"
+            f"{site} has {array.shape[axis]} {'rows' if axis == 0 else 'columns'}, but the model has "
+            f"{count} heads of {width}: the model description and the tensors disagree"
         )
     return [_slice(array, head, width, axis) for head in range(count)]
 
@@ -62,7 +65,9 @@ def _layers(label: str) -> Callable[[ModelSpec, Data, Sequence[str]], list[Unit]
     return units
 
 
-def _needs(*kinds: str, activations: tuple[tuple[Data, str], ...] = ()) -> Callable[[Data, Unit], list[tuple[Data, str]]]:
+def _needs(
+    *kinds: str, activations: tuple[tuple[Data, str], ...] = ()
+) -> Callable[[Data, Unit], list[tuple[Data, str]]]:
     def needs(data: Data, unit: Unit) -> list[tuple[Data, str]]:
         if data == "activations":
             return [(source, _site(unit, kind)) for source, kind in activations]
@@ -72,7 +77,9 @@ def _needs(*kinds: str, activations: tuple[tuple[Data, str], ...] = ()) -> Calla
     return needs
 
 
-def _heads(read: Read, source: Data, unit: Unit, kind: str, count: int, width: int, axis: int) -> list[np.ndarray]:
+def _heads(
+    read: Read, source: Data, unit: Unit, kind: str, count: int, width: int, axis: int
+) -> list[np.ndarray]:
     site = _site(unit, kind)
     array = widened(read(source, site), name=f"{source} of {site}")
     return _split(array, count, width, axis, f"{source} of {site}")
@@ -88,7 +95,8 @@ def _labelled(unit: Unit, parts: list[Matrix], whole: Matrix, heads: bool) -> It
 def _paired(
     left: list[np.ndarray], right: list[np.ndarray], group: int, *, samples: bool = False
 ) -> tuple[list[Matrix], Matrix]:
-    """Each head's left · rightᵀ and all of them side by side; the side with fewer entries is shared within groups.
+    """Each head's left · rightᵀ and all of them side by side; the side with fewer entries is shared within
+    groups.
 
     Factors that heads share become one `Factor`, so that what is derived from them is computed once.
     """
@@ -157,7 +165,9 @@ def _build_qk(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool 
     yield from _labelled(unit, parts, whole, heads)
 
 
-def _build_mlp(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True) -> Iterator[Labelled]:
+def _build_mlp(
+    read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True
+) -> Iterator[Labelled]:
     up = widened(read("weights", _site(unit, "mlp.up")))  # (F, D)
     down = widened(read("weights", _site(unit, "mlp.down")))  # (D, F)
     if data == "gradients":
@@ -173,11 +183,12 @@ def _build_mlp(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool
 OV_CIRCUIT = ComponentSpec(
     name="ov_circuit",
     definition=(
-        "What attention writes into the residual stream, per head and whole (all heads side by side). Weights: W_O·W_V, "
-        "residual (in) to residual (out), d_model x d_model of rank head_dim. Activations: V_h·W_Oᵀ, the values times the "
-        "head's part of the output projection (samples x d_model), before attention mixes positions. Gradients: the product "
-        "rule, dW_O·W_V + W_O·dW_V. Grouped-query heads share their V. form=head: W_V·W_O (head_dim x head_dim), which "
-        "pico-analyze 1.0 called the weights of this circuit."
+        "What attention writes into the residual stream, per head and whole (all heads side by side). "
+        "Weights: W_O·W_V, residual (in) to residual (out), d_model x d_model of rank head_dim. "
+        "Activations: V_h·W_Oᵀ, the values times the head's part of the output projection (samples x "
+        "d_model), before attention mixes positions. Gradients: the product rule, dW_O·W_V + W_O·dW_V. "
+        "Grouped-query heads share their V. form=head: W_V·W_O (head_dim x head_dim), which pico-analyze "
+        "1.0 called the weights of this circuit."
     ),
     reference=_FRAMEWORK,
     units=_layers("attn.ov"),
@@ -197,9 +208,9 @@ OV_CIRCUIT = ComponentSpec(
 QK_CIRCUIT = ComponentSpec(
     name="qk_circuit",
     definition=(
-        "What attention compares, per head and whole (all heads side by side): W_Qᵀ·W_K, d_model x d_model of rank head_dim, "
-        "without RoPE (the scores of two tokens at the same position) and without the scale 1/sqrt(head_dim). Gradients: the "
-        "product rule. Grouped-query heads share their K."
+        "What attention compares, per head and whole (all heads side by side): W_Qᵀ·W_K, d_model x d_model "
+        "of rank head_dim, without RoPE (the scores of two tokens at the same position) and without the "
+        "scale 1/sqrt(head_dim). Gradients: the product rule. Grouped-query heads share their K."
     ),
     reference=_FRAMEWORK,
     units=_layers("attn.qk"),
@@ -212,8 +223,9 @@ QK_CIRCUIT = ComponentSpec(
 MLP = ComponentSpec(
     name="mlp",
     definition=(
-        "The linear path through a feed-forward block: W_down·W_up (d_model x d_model), without the gate and its "
-        "non-linearity, so it is what the block does where the gate is one. Gradients: the product rule."
+        "The linear path through a feed-forward block: W_down·W_up (d_model x d_model), without the gate "
+        "and its non-linearity, so it is what the block does where the gate is one. Gradients: the product "
+        "rule."
     ),
     reference=_FRAMEWORK,
     units=_layers("mlp"),

@@ -8,7 +8,8 @@ from pico_schema import ModelSpec
 from pico_schema.sites import LAYER_KINDS, Site
 
 from pico_analyze.components.matrix import Dense, widened
-from pico_analyze.spec import ALL_DATA, ComponentSpec, Data, Labelled, Read, Unit
+from pico_analyze.spec import ALL_DATA, ComponentSpec, Labelled, Read, Unit
+from pico_analyze.stores.base import Data
 
 
 def site_name(unit: Unit) -> str:
@@ -41,8 +42,8 @@ def _build(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = T
 SIMPLE = ComponentSpec(
     name="simple",
     definition=(
-        "Any captured site as it is: the output of a module (activations, samples x features), its weight or the gradient "
-        "of that weight (out x in; the scale of a norm is one row). Choose with --site: "
+        "Any captured site as it is: the output of a module (activations, samples x features), its weight "
+        "or the gradient of that weight (out x in; the scale of a norm is one row). Choose with --site: "
         f"embed, {', '.join(LAYER_KINDS)}, norm.final, head."
     ),
     reference="",
@@ -54,7 +55,8 @@ SIMPLE = ComponentSpec(
 EMBEDDING = ComponentSpec(
     name="embedding",
     definition=(
-        "The token embedding: the table (vocabulary x d_model), its gradient, or the embedded tokens (samples x d_model)."
+        "The token embedding: the table (vocabulary x d_model), its gradient, or the embedded tokens "
+        "(samples x d_model)."
     ),
     reference="",
     units=_units(frozenset({"embed"})),
@@ -66,7 +68,8 @@ EMBEDDING = ComponentSpec(
 UNEMBEDDING = ComponentSpec(
     name="unembedding",
     definition=(
-        "The output head: its weight (vocabulary x d_model), the gradient of that, or the logits (samples x vocabulary)."
+        "The output head: its weight (vocabulary x d_model), the gradient of that, or the logits (samples x "
+        "vocabulary)."
     ),
     reference="",
     units=_units(frozenset({"head"})),
@@ -77,7 +80,7 @@ UNEMBEDDING = ComponentSpec(
 RESID = ComponentSpec(
     name="resid",
     definition="The residual stream after each block (samples x d_model); it has activations only.",
-    reference="Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, transformer-circuits.pub/2021/framework",
+    reference="Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, transformer-circuits.pub",
     units=_units(frozenset({"resid"})),
     needs=_needs,
     build=_build,

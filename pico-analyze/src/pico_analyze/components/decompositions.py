@@ -1,0 +1,56 @@
+"""Decompositions in float64 that do not give up: singular values, thin SVD, triangular root."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+_BLOCK_ELEMENTS = 2**22
+"""Elements of one block of rows: 32 MiB in float64."""
+
+
+def singular_values(matrix: np.ndarray) -> np.ndarray:
+    """Singular values, descending, in float64; min(N, P) of them.
+
+    LAPACK's divide-and-conquer SVD, and its slower QR iteration should that one not converge. A tall matrix
+    is first reduced to its triangular factor, block of rows by block, so that no float64 copy of all of it is
+    made.
+    """
+    values: np.ndarray = _svd(_triangular_core(matrix), vectors=False)
+    return values
+
+
+def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """U (N, m), s (m,) descending, Vᵀ (m, P), with m = min(N, P), of a finite matrix."""
+    u, s, v = _svd(matrix, vectors=True)
+    return u, s, v
+
+
+def _svd(matrix: np.ndarray, *, vectors: bool) -> Any:
+    try:
+        return scipy.linalg.svd(matrix, full_matrices=False, compute_uv=vectors, check_finite=False)
+    except np.linalg.LinAlgError:
+        return scipy.linalg.svd(
+            matrix, full_matrices=False, compute_uv=vectors, check_finite=False, lapack_driver="gesvd"
+        )
+
+
+def triangular_root(matrix: np.ndarray) -> np.ndarray:
+    """R (≤P, P) upper triangular with RᵀR = XᵀX, by QR (no squaring of the condition number), float64."""
+    n_rows, n_cols = matrix.shape
+    step = max(4 * n_cols, _BLOCK_ELEMENTS // max(1, n_cols))
+    root = np.asarray(np.linalg.qr(matrix[:step].astype(np.float64), mode="r"))
+    for start in range(step, n_rows, step):
+        block = matrix[start : start + step].astype(np.float64)
+        root = np.asarray(np.linalg.qr(np.concatenate([root, block]), mode="r"))
+    return root
+
+
+def _triangular_core(matrix: np.ndarray) -> np.ndarray:
+    if matrix.shape[0] < matrix.shape[1]:
+        matrix = matrix.T
+    if matrix.shape[0] >= 2 * matrix.shape[1]:
+        return triangular_root(matrix)
+    return matrix.astype(np.float64)

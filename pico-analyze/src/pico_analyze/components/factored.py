@@ -1,0 +1,221 @@
+"""Matrices that are products of thin factors, alone or side by side, and stay so.
+
+A circuit such as W_O·W_V is a product of thin factors. Singular values, norms and everything that depends on
+a matrix only through X·Xᵀ follow from small cores, exactly; only elementwise metrics form the product, block
+by block. Factors that heads share (grouped-query values) are one object, so that what is derived from them is
+computed once.
+
+Shapes: N rows, P columns, R rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from pico_analyze.components.decompositions import triangular_root
+from pico_analyze.components.matrix import Matrix, redrawn
+
+
+class Factor:
+    """A tall array (N, R) that one or more matrices are made of, with what is derived from it computed once."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, R)."""
+        return self.array.shape[0], self.array.shape[1]
+
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """Inner products of the columns, (R, R) float64."""
+        wide = self.array.astype(np.float64, copy=False)
+        return wide.T @ wide
+
+    @cached_property
+    def root(self) -> np.ndarray:
+        """(≤R, R) upper triangular with rootᵀ·root = gram."""
+        return triangular_root(self.array)
+
+    @cached_property
+    def centred(self) -> Factor:
+        """The same with the mean of each column subtracted, float64."""
+        wide = self.array.astype(np.float64)
+        wide -= wide.mean(axis=0)
+        return Factor(wide)
+
+    @cached_property
+    def n_bad(self) -> int:
+        """Entries that are not finite."""
+        return int(self.array.size - np.count_nonzero(np.isfinite(self.array)))
+
+    def take(self, rows: np.ndarray) -> Factor:
+        """These rows, in this order."""
+        return Factor(self.array[rows])
+
+
+class Factored(Matrix):
+    """left · rightᵀ, with left (N, R) and right (P, R), never multiplied out unless an elementwise metric asks."""
+
+    def __init__(self, left: Factor | np.ndarray, right: Factor | np.ndarray, *, samples: bool = False):
+        super().__init__()
+        self.left = left if isinstance(left, Factor) else Factor(left)
+        self.right = right if isinstance(right, Factor) else Factor(right)
+        self.samples = samples
+        if self.left.shape[1] != self.right.shape[1]:
+            raise ValueError(
+                f"factors of rank {self.left.shape[1]} and {self.right.shape[1]} have no product"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:  # noqa: D102
+        return self.left.shape[0], self.right.shape[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # noqa: D102
+        return np.result_type(self.left.array, self.right.array)
+
+    @property
+    def rank_bound(self) -> int:  # noqa: D102
+        return min(*self.shape, self.left.shape[1])
+
+    @property
+    def feature_dim(self) -> int:  # noqa: D102
+        return min(self.right.shape)
+
+    def row_means(self) -> np.ndarray:  # noqa: D102
+        return self.left.array.astype(np.float64, copy=False) @ self.right.array.mean(
+            axis=0, dtype=np.float64
+        )
+
+    @property
+    def _n_bad(self) -> int:
+        return self.left.n_bad + self.right.n_bad
+
+    def blocks(self) -> Iterator[np.ndarray]:  # noqa: D102
+        yield self.left.array @ self.right.array.T
+
+    def reduced(self) -> np.ndarray:  # noqa: D102
+        return self.left.array.astype(np.float64, copy=False) @ self.right.root.T
+
+    def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
+        return self.left.array.astype(np.float64, copy=False), self.right.gram
+
+    def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
+        yield (rows @ self.left.array) @ self.right.array.T
+
+    @cached_property
+    def _centred(self) -> Factored:
+        return Factored(self.left.centred, self.right, samples=self.samples)
+
+    def centred(self) -> Factored:  # noqa: D102
+        return self._centred
+
+    def take(self, rows: np.ndarray) -> Factored:  # noqa: D102
+        return Factored(self.left.take(rows), self.right, samples=self.samples)
+
+    def randomised(self, rng: np.random.Generator) -> Factored:  # noqa: D102
+        left, right = redrawn(self.left.array, rng), redrawn(self.right.array, rng)
+        return Factored(left, right, samples=self.samples)
+
+
+class Concatenated(Matrix):
+    """Factored matrices side by side, [X₁ | X₂ | …]: all heads of a circuit. Parts may share factors."""
+
+    def __init__(self, parts: Sequence[Factored]):
+        super().__init__()
+        if not parts:
+            raise ValueError("nothing to concatenate")
+        if len({part.shape[0] for part in parts}) > 1:
+            raise ValueError("matrices side by side need the same number of rows")
+        self.parts = tuple(parts)
+        self.samples = parts[0].samples
+
+    @property
+    def shape(self) -> tuple[int, int]:  # noqa: D102
+        return self.parts[0].shape[0], sum(part.shape[1] for part in self.parts)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # noqa: D102
+        return np.result_type(*(part.dtype for part in self.parts))
+
+    @property
+    def rank_bound(self) -> int:  # noqa: D102
+        return min(*self.shape, sum(left.shape[1] for left, _ in self._by_left))
+
+    @property
+    def feature_dim(self) -> int:  # noqa: D102
+        return min(self.shape[1], sum(left.shape[1] for left, _ in self._by_left))
+
+    def row_means(self) -> np.ndarray:  # noqa: D102
+        sums = sum(part.row_means() * part.shape[1] for part in self.parts)
+        return np.asarray(sums) / self.shape[1]
+
+    @property
+    def _n_bad(self) -> int:
+        return sum({id(f): f.n_bad for part in self.parts for f in (part.left, part.right)}.values())
+
+    @cached_property
+    def _by_left(self) -> list[tuple[Factor, list[Factor]]]:
+        """Each distinct left factor with the right factors it is multiplied with: they act as one tall factor."""
+        grouped: dict[int, tuple[Factor, list[Factor]]] = {}
+        for part in self.parts:
+            grouped.setdefault(id(part.left), (part.left, []))[1].append(part.right)
+        return list(grouped.values())
+
+    def blocks(self) -> Iterator[np.ndarray]:  # noqa: D102
+        for part in self.parts:
+            yield from part.blocks()
+
+    def reduced(self) -> np.ndarray:  # noqa: D102
+        columns = []
+        for left, rights in self._by_left:
+            roots = [right.root for right in rights]
+            root = roots[0] if len(roots) == 1 else triangular_root(np.concatenate(roots))
+            columns.append(left.array.astype(np.float64, copy=False) @ root.T)
+        return np.concatenate(columns, axis=1)
+
+    def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
+        lefts = np.concatenate([left.array for left, _ in self._by_left], axis=1).astype(
+            np.float64, copy=False
+        )
+        return lefts, self.memo("gram", self._gram)
+
+    def _gram(self) -> np.ndarray:
+        grams = [sum(right.gram for right in rights) for _, rights in self._by_left]
+        return scipy.linalg.block_diag(*grams)
+
+    def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
+        for part in self.parts:
+            yield from part.left_product(rows)
+
+    @cached_property
+    def _centred(self) -> Concatenated:
+        centred = Concatenated([part.centred() for part in self.parts])
+        centred._memo["gram"] = self.memo("gram", self._gram)
+        return centred
+
+    def centred(self) -> Concatenated:  # noqa: D102
+        return self._centred
+
+    def take(self, rows: np.ndarray) -> Concatenated:  # noqa: D102
+        lefts = {id(left): left.take(rows) for left, _ in self._by_left}
+        taken = Concatenated([Factored(lefts[id(p.left)], p.right, samples=p.samples) for p in self.parts])
+        taken._memo["gram"] = self.memo("gram", self._gram)
+        return taken
+
+    def randomised(self, rng: np.random.Generator) -> Concatenated:  # noqa: D102
+        fresh: dict[int, Factor] = {}
+        for part in self.parts:
+            for factor in (part.left, part.right):
+                if id(factor) not in fresh:
+                    fresh[id(factor)] = Factor(redrawn(factor.array, rng))
+        return Concatenated(
+            [Factored(fresh[id(p.left)], fresh[id(p.right)], samples=p.samples) for p in self.parts]
+        )

@@ -1,0 +1,154 @@
+"""Canonical correlations: which directions of two representations of the same samples agree, up to any linear
+map.
+
+Each representation is reduced to an orthonormal basis of its principal subspace by one SVD, truncated by
+explained variance; the canonical correlations are then the singular values of the product of the two bases
+(Björck & Golub 1973). There is no covariance to invert, so nothing fails to converge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pico_analyze.components.decompositions import thin_svd
+from pico_analyze.components.matrix import Matrix
+from pico_analyze.metrics.spectrum import has_variance
+from pico_analyze.spec import MetricSpec, Param, Result
+
+
+def principal_basis(x: Matrix, variance: float) -> np.ndarray:
+    """Orthonormal basis (N, K) of the fewest principal directions of a centred matrix with that share of its
+    variance.
+
+    Directions below the numerical rank are never in it; variance=1 keeps all others.
+    """
+    u, s, _ = thin_svd(x.reduced())
+    eps = float(np.finfo(np.float64).eps)
+    s = s[s > max(x.shape) * eps * s[0]]
+    if variance < 1.0:
+        share = np.cumsum(s**2) / np.sum(s**2)
+        s = s[: int(np.searchsorted(share, variance)) + 1]
+    return u[:, : len(s)]
+
+
+def _correlations(
+    x: Matrix, y: Matrix, variance: float
+) -> tuple[np.ndarray, np.ndarray, dict[str, float], Result | None]:
+    """Canonical correlations (descending), the canonical variates of x (N, min(K, K′)), facts; or why not."""
+    n = x.shape[0]
+    facts = {"n": float(n), "d": float(x.feature_dim), "d_target": float(y.feature_dim)}
+    nothing = np.empty(0)
+    if n < 2:
+        return nothing, nothing, facts, Result.undefined("one sample has no variance", **facts)
+    for matrix, which in ((x, "first"), (y, "second")):
+        if not has_variance(matrix):
+            reason = f"the {which} representation does not vary over the samples"
+            return nothing, nothing, facts, Result.undefined(reason, **facts)
+    first = principal_basis(x.centred(), variance)
+    second = principal_basis(y.centred(), variance)
+    facts |= {"k": float(first.shape[1]), "k_target": float(second.shape[1])}
+    if max(first.shape[1], second.shape[1]) >= n - 1:
+        reason = (
+            f"{n} samples are too few for {max(first.shape[1], second.shape[1])} directions: any two "
+            "representations would correlate perfectly"
+        )
+        return nothing, nothing, facts, Result.undefined(reason, **facts)
+    u, correlations, _ = thin_svd(first.T @ second)
+    return np.minimum(correlations, 1.0), first @ u, facts, None
+
+
+def _warning(facts: dict[str, float]) -> str | None:
+    n, k, k_target = (int(facts[name]) for name in ("n", "k", "k_target"))
+    if k + k_target <= n - 1:
+        return None
+    return f"canonical correlations of {k} and {k_target} directions on n = {n} samples: some are 1 by chance alone"
+
+
+def mean_cca(x: Matrix, y: Matrix, variance: float = 1.0) -> Result:
+    """Mean canonical correlation ρ̄ of two (N, P), (N, P′) matrices, in [0, 1]: 1 for linearly related data.
+
+    The mean runs over min(K, K′) correlations, K and K′ the directions kept (`variance`; default all up to
+    the numerical rank). Invariant to invertible linear maps of the features. Raghu et al. 2017; Kornblith et
+    al. 2019, equation 8. Undefined when a representation does not vary, or for N − 1 ≤ max(K, K′), where
+    every value is 1; doubtful (a warning) when K + K′ > N − 1. `extra`: n, d, d_target, k, k_target.
+    """
+    correlations, _, facts, undefined = _correlations(x, y, variance)
+    return undefined or Result(float(correlations.mean()), extra=facts, warning=_warning(facts))
+
+
+def svcca(x: Matrix, y: Matrix, variance: float = 0.99) -> Result:
+    """Mean canonical correlation after each side is cut to the directions that carry `variance` of it, in [0,
+    1].
+
+    Raghu et al. 2017, SVCCA, section 2.1 (99 %). Undefined and doubtful as `mean_cca`; same `extra`.
+    """
+    return mean_cca(x, y, variance)
+
+
+def pwcca(x: Matrix, y: Matrix, variance: float = 0.999) -> Result:
+    """Canonical correlations weighted by how much of the first matrix each one carries, in [0, 1]. Not
+    symmetric.
+
+    Σ α·ρ / Σ α with αᵢ = Σⱼ |⟨hᵢ, xⱼ⟩| over the centred columns xⱼ of the first matrix and its canonical
+    variates hᵢ. Morcos et al. 2018, equations 3 and 4; before that both sides are cut to the directions that
+    carry `variance` of them, so that noise directions do not take part. Undefined and doubtful as `mean_cca`;
+    same `extra`.
+    """
+    correlations, variates, facts, undefined = _correlations(x, y, variance)
+    if undefined:
+        return undefined
+    rows = np.ascontiguousarray(variates.T)
+    weights = sum(np.abs(block).sum(axis=1) for block in x.centred().left_product(rows))
+    return Result(float(weights @ correlations / np.sum(weights)), extra=facts, warning=_warning(facts))
+
+
+_COST = "one SVD of each side, O(N·R²) with R the width, or the rank of a circuit"
+_VARIANCE = "share of each side's variance that the kept directions carry; 1: all up to the numerical rank"
+
+MEAN_CCA = MetricSpec(
+    name="mean_cca",
+    kind="pair",
+    fn=mean_cca,
+    definition="Mean of the canonical correlations of two representations of the same samples. Widths may differ.",
+    range="0 to 1",
+    best="1: one is a linear map of the other",
+    cost=_COST,
+    reference="Kornblith et al. 2019, equation 8; computed as Björck and Golub 1973, Math. Comp. 27, section 4",
+    accepts=frozenset({"activations"}),
+    params={"variance": Param(1.0, _VARIANCE, low=0.01, high=1.0)},
+    similar="high",
+)
+
+SVCCA = MetricSpec(
+    name="svcca",
+    kind="pair",
+    fn=svcca,
+    definition=(
+        "Mean canonical correlation of the principal subspaces that carry 99 % of each side's variance. "
+        "Widths may differ."
+    ),
+    range="0 to 1",
+    best="1: the principal subspaces agree",
+    cost=_COST,
+    reference="Raghu et al. 2017, SVCCA, NeurIPS, section 2.1 (arXiv:1706.05806)",
+    accepts=frozenset({"activations"}),
+    params={"variance": Param(0.99, _VARIANCE, low=0.01, high=1.0)},
+    similar="high",
+)
+
+PWCCA = MetricSpec(
+    name="pwcca",
+    kind="pair",
+    fn=pwcca,
+    definition=(
+        "Canonical correlations, each weighted by how much of the first representation it accounts for; "
+        "noise directions are cut off by explained variance first. Widths may differ; not symmetric."
+    ),
+    range="0 to 1",
+    best="1: one is a linear map of the other",
+    cost=_COST + ", and one product with the columns of the first",
+    reference="Morcos et al. 2018, Insights on representational similarity, NeurIPS, equations 3 and 4",
+    accepts=frozenset({"activations"}),
+    params={"variance": Param(0.999, _VARIANCE, low=0.01, high=1.0)},
+    similar="high",
+)

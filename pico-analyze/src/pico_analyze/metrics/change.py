@@ -1,0 +1,146 @@
+"""Direct comparison of two matrices of the same shape: weights or gradients at two steps, or of two seeds.
+
+Inner products and differences of circuits are taken on their factors: X·Yᵀ in R × R cores, and X − Y as a
+product of factors [Lₓ − L_y | L_y]·[Rₓ | Rₓ − R_y]ᵀ, in which nearly equal circuits do not cancel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pico_analyze.components.factored import Concatenated, Factored
+from pico_analyze.components.matrix import Dense, Matrix
+from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.stores.base import Data
+
+_BOTH: frozenset[Data] = frozenset({"weights", "gradients"})
+
+
+def _aligned(x: Matrix, y: Matrix) -> list[tuple[Matrix, Matrix]]:
+    """The two matrices as pairs of equally wide pieces, factored on both sides or dense on both."""
+    if isinstance(x, Concatenated) and isinstance(y, Concatenated):
+        if [p.shape for p in x.parts] == [p.shape for p in y.parts]:
+            return list(zip(x.parts, y.parts, strict=True))
+    elif isinstance(x, Factored) and isinstance(y, Factored):
+        return [(x, y)]
+    return [(Dense(x.dense()), Dense(y.dense()))]
+
+
+def inner(x: Matrix, y: Matrix) -> float:
+    """Frobenius inner product Σ xᵢⱼ·yᵢⱼ."""
+    total = 0.0
+    for a, b in _aligned(x, y):
+        if isinstance(a, Factored) and isinstance(b, Factored):
+            left = a.left.array.T.astype(np.float64) @ b.left.array
+            right = a.right.array.T.astype(np.float64) @ b.right.array
+            total += float(np.vdot(left, right))
+        else:
+            for p, q in zip(a.pieces(), b.pieces(), strict=True):
+                total += float(np.vdot(p.astype(np.float64), q.astype(np.float64)))
+    return total
+
+
+def distance(x: Matrix, y: Matrix) -> float:
+    """Frobenius norm of X − Y."""
+    squares = 0.0
+    for a, b in _aligned(x, y):
+        if isinstance(a, Factored) and isinstance(b, Factored):
+            lx, ly, rx, ry = (f.array.astype(np.float64) for f in (a.left, b.left, a.right, b.right))
+            if lx.shape[1] == ly.shape[1]:
+                left, right = np.hstack([lx - ly, ly]), np.hstack([rx, rx - ry])
+            else:
+                left, right = np.hstack([lx, -ly]), np.hstack([rx, ry])
+            squares += Factored(left, right).frobenius() ** 2
+        else:
+            for p, q in zip(a.pieces(), b.pieces(), strict=True):
+                delta = p.astype(np.float64) - q
+                squares += float(np.vdot(delta, delta))
+    return float(np.sqrt(squares))
+
+
+def cosine(x: Matrix, y: Matrix) -> Result:
+    """Cosine of the angle between two (N, P) matrices as vectors, in [−1, 1]. Undefined when one is zero."""
+    norms = x.frobenius() * y.frobenius()
+    if norms == 0:
+        return Result.undefined("a matrix is zero: it has no direction")
+    return Result(max(-1.0, min(1.0, inner(x, y) / norms)))
+
+
+def relative_change(x: Matrix, y: Matrix) -> Result:
+    """‖X − Y‖ / ‖Y‖ (Frobenius) of two (N, P) matrices, Y the target, in [0, ∞]. Undefined when Y is zero."""
+    reference = y.frobenius()
+    if reference == 0:
+        return Result.undefined("the target is zero: change has no scale")
+    return Result(distance(x, y) / reference)
+
+
+def gradient_noise(x: Matrix, y: Matrix, batch: float = 1.0, batch_target: float = 1.0) -> Result:
+    """Simple noise scale tr(Σ)/|G|² from the gradients of one weight on two independent batches, in [0, ∞).
+
+    With batches of b and b′ examples: E⟨gₓ, g_y⟩ = |G|² and E|gₓ − g_y|² = tr(Σ)·(1/b + 1/b′), so both are
+    estimated without bias and without rows (McCandlish et al. 2018, appendix A.1, whose two batch sizes are
+    two batches here). In examples when `batch` and `batch_target` count examples; by default in batches of
+    the captured size: above 1, one batch's gradient is mostly noise. Meant for two gradients at (nearly) the
+    same weights: neighbouring steps, or two splits. Undefined when the inner product is not positive: the
+    batches do not agree on a direction. `extra`: noise tr(Σ), signal |G|².
+    """
+    signal = inner(x, y)
+    noise = distance(x, y) ** 2 / (1.0 / batch + 1.0 / batch_target)
+    extra = {"noise": noise, "signal": signal}
+    if signal <= 0:
+        return Result.undefined(
+            "the two gradients do not agree on a direction: the signal cannot be told from noise", **extra
+        )
+    return Result(noise / signal, extra=extra)
+
+
+COSINE = MetricSpec(
+    name="cosine",
+    kind="pair",
+    fn=cosine,
+    definition="Cosine of the angle between two matrices of the same shape, as vectors of their entries.",
+    range="-1 to 1",
+    best="1: the same direction; 0: unrelated",
+    cost="one pass; for circuits products of their factors",
+    reference="Salton and McGill 1983, Introduction to Modern Information Retrieval, section 6",
+    accepts=_BOTH,
+    same_width=True,
+    similar="high",
+)
+
+RELATIVE_CHANGE = MetricSpec(
+    name="relative_change",
+    kind="pair",
+    fn=relative_change,
+    definition="Frobenius norm of the difference to the target, over the norm of the target: ‖X − Y‖/‖Y‖.",
+    range="0 to infinity",
+    best="0: unchanged",
+    cost="one pass; for circuits a QR of their factors",
+    reference="Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.6.2",
+    accepts=_BOTH,
+    same_width=True,
+    similar="low",
+)
+
+GRADIENT_NOISE = MetricSpec(
+    name="gradient_noise",
+    kind="pair",
+    fn=gradient_noise,
+    definition=(
+        "Simple gradient noise scale tr(Σ)/|G|² estimated from the gradients on two independent batches at "
+        "(nearly) the same weights (neighbouring steps): the batch size at which noise and signal are "
+        "equal, in captured batches, or in examples when batch and batch_target say how many each gradient "
+        "is a mean of."
+    ),
+    range="0 to infinity",
+    best="0: no noise; above 1 (default unit): one batch's gradient is mostly noise",
+    cost="one pass; for circuits a QR of their factors",
+    reference="McCandlish et al. 2018, An Empirical Model of Large-Batch Training, equation 2.9 and appendix A.1",
+    accepts=frozenset({"gradients"}),
+    params={
+        "batch": Param(1.0, "examples behind the first gradient", low=1e-9),
+        "batch_target": Param(1.0, "examples behind the target's gradient", low=1e-9),
+    },
+    same_width=True,
+    similar="low",
+)

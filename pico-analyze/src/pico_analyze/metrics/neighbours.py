@@ -1,0 +1,72 @@
+"""Mutual nearest neighbours: do two representations put the same samples next to each other?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pico_analyze.components.matrix import Matrix
+from pico_analyze.spec import MetricSpec, Param, Result
+
+_ROWS = 1024
+
+
+def nearest(x: Matrix, k: int, distance: str) -> np.ndarray:
+    """Indices of the k nearest other samples of each sample, (N, k), in no order; N > k."""
+
+    def search() -> np.ndarray:
+        a, g = x.sample_form()
+        left = a if g is None else a @ g
+        squares = np.einsum("nr,nr->n", left, a)
+        norms = np.sqrt(np.maximum(squares, 0.0))
+        norms[norms == 0] = 1.0
+        found = np.empty((len(a), k), dtype=np.int64)
+        for start in range(0, len(a), _ROWS):
+            closeness = left[start : start + _ROWS] @ a.T
+            if distance == "cosine":
+                closeness /= norms  # the norm of the sample itself does not change the order
+            else:
+                closeness = 2.0 * closeness - squares
+            rows = np.arange(len(closeness))
+            closeness[rows, start + rows] = -np.inf
+            found[start : start + _ROWS] = np.argpartition(closeness, -k, axis=1)[:, -k:]
+        return found
+
+    return x.memo(("nearest", k, distance), search)
+
+
+def mutual_knn(x: Matrix, y: Matrix, k: int = 10, distance: str = "cosine") -> Result:
+    """Mean share of a sample's k nearest neighbours that two (N, P), (N, P′) matrices agree on, in [0, 1].
+
+    Huh et al. 2024, The Platonic Representation Hypothesis, equation 11. About k/(N − 1) by chance (`extra`
+    chance). Features are not centred. Undefined for N ≤ k. Among equally near samples the choice is
+    arbitrary.
+    """
+    n = x.shape[0]
+    if n <= k:
+        return Result.undefined(f"{n} samples have no {k} neighbours each: this needs {k + 1}")
+    rows = np.arange(n)[:, None]
+    members = np.zeros((n, n), dtype=bool)
+    members[rows, nearest(x, k, distance)] = True
+    shared = members[rows, nearest(y, k, distance)].sum()
+    return Result(float(shared) / (n * k), extra={"chance": k / (n - 1)})
+
+
+MUTUAL_KNN = MetricSpec(
+    name="mutual_knn",
+    kind="pair",
+    fn=mutual_knn,
+    definition=(
+        "Mean share of each sample's k nearest neighbours that are the same in both representations. Widths "
+        "may differ."
+    ),
+    range="0 to 1; about k/(N−1) by chance",
+    best="1: all neighbourhoods agree",
+    cost="O(N²·R), in blocks of rows",
+    reference="Huh et al. 2024, The Platonic Representation Hypothesis, ICML, equation 11 (arXiv:2405.07987)",
+    accepts=frozenset({"activations"}),
+    params={
+        "k": Param(10, "how many neighbours", low=1),
+        "distance": Param("cosine", "what near means", choices=("cosine", "euclidean")),
+    },
+    similar="high",
+)

@@ -1,0 +1,39 @@
+"""Norms of a matrix."""
+
+from __future__ import annotations
+
+from pico_analyze.components.matrix import Matrix
+from pico_analyze.spec import MetricSpec, Param, Result
+
+
+def norm(matrix: Matrix, kind: str = "frobenius") -> Result:
+    """A norm of an (N, P) matrix with singular values s: ≥ 0, 0 only for the zero matrix.
+
+    `frobenius` (Σ s²)^½, `nuclear` Σ s, `spectral` max s, `max_abs` the largest absolute entry (which torch
+    calls the inf norm of the flattened matrix). Golub & Van Loan 2013, Matrix Computations, section 2.3.
+    """
+    if kind == "frobenius":
+        return Result(matrix.frobenius())
+    if kind == "nuclear":
+        return Result(float(matrix.singular_values.sum()))
+    if kind == "spectral":
+        return Result(float(matrix.singular_values[0]))
+    return Result(max(float(max(piece.max(), -piece.min())) for piece in matrix.pieces()))
+
+
+NORM = MetricSpec(
+    name="norm",
+    kind="single",
+    fn=norm,
+    definition=(
+        "How large a matrix is. With singular values s: frobenius (Σ s²)^½; nuclear Σ s; spectral max s; "
+        "max_abs the largest absolute entry (called inf by pico-analyze 1.0)."
+    ),
+    range="0 to infinity; 0 only for the zero matrix",
+    best="none: a size, to be read over steps",
+    cost="frobenius: one pass; max_abs: one pass over the product; nuclear and spectral: one SVD, shared",
+    reference="Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3",
+    params={
+        "kind": Param("frobenius", "which norm", choices=("frobenius", "nuclear", "spectral", "max_abs"))
+    },
+)

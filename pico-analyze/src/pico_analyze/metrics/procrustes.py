@@ -1,0 +1,58 @@
+"""Orthogonal Procrustes: how far two representations are apart after the best rotation."""
+
+from __future__ import annotations
+
+import math
+
+from pico_analyze.components.decompositions import singular_values
+from pico_analyze.components.matrix import Matrix
+from pico_analyze.metrics.spectrum import has_variance
+from pico_analyze.spec import MetricSpec, Param, Result
+
+
+def procrustes(x: Matrix, y: Matrix, form: str = "distance") -> Result:
+    """Procrustes distance of two (N, P), (N, P′) matrices, centred and scaled to Frobenius norm 1.
+
+    With ν = ‖XᵀY‖ nuclear (in [0, 1]): `distance` 2 − 2ν, the squared distance after the best rotation, in
+    [0, 2] (Ding et al. 2021, equation 4); `similarity` ν; `angular` arccos ν, a metric in [0, π/2] (Williams
+    et al. 2021, equation 7). A narrower side is padded with zeros. Undefined for one sample or a
+    representation that does not vary over samples.
+    """
+    if x.shape[0] < 2:
+        return Result.undefined("one sample has no variance")
+    for matrix, which in ((x, "first"), (y, "second")):
+        if not has_variance(matrix):
+            return Result.undefined(f"the {which} representation does not vary over the samples")
+    x, y = x.centred(), y.centred()
+    first, second = x.reduced(), y.reduced()
+    nuclear = float(singular_values(first.T @ second).sum())
+    nuclear = min(1.0, nuclear / x.frobenius() / y.frobenius())
+    if form == "similarity":
+        return Result(nuclear)
+    if form == "angular":
+        return Result(math.acos(nuclear))
+    return Result(2.0 - 2.0 * nuclear)
+
+
+PROCRUSTES = MetricSpec(
+    name="procrustes",
+    kind="pair",
+    fn=procrustes,
+    definition=(
+        "Squared distance of two representations of the same samples after centring, scaling to norm 1 and "
+        "the best rotation: 2 − 2·‖XᵀY‖ nuclear. form=similarity: that nuclear norm; form=angular: its arc "
+        "cosine. Widths may differ."
+    ),
+    range="distance: 0 to 2; similarity: 0 to 1; angular: 0 to π/2",
+    best="0 (similarity: 1): the same up to rotation and scale",
+    cost="O(N·R·R′) and one SVD of R x R′, R the width, or the rank of a circuit",
+    reference=(
+        "Schönemann 1966, Psychometrika 31; Ding et al. 2021, Grounding Representation Similarity, equation "
+        "4; angular: Williams et al. 2021, Generalized Shape Metrics, equation 7"
+    ),
+    accepts=frozenset({"activations"}),
+    params={
+        "form": Param("distance", "what of it to report", choices=("distance", "similarity", "angular")),
+    },
+    similar="low",
+)

@@ -1,0 +1,89 @@
+"""Representational similarity analysis: do two representations find the same samples alike?"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from pico_analyze.components.matrix import Matrix
+from pico_analyze.spec import MetricSpec, Param, Result
+
+_FEWEST = 3
+
+
+def dissimilarities(x: Matrix, kind: str) -> np.ndarray | None:
+    """Upper triangle of the dissimilarity matrix of the rows, (N(N−1)/2,); None where a row has no direction.
+
+    correlation: 1 − Pearson correlation of two rows over features; cosine: 1 − cosine; euclidean: distance.
+    """
+    gram = x.sample_gram()
+    above = np.triu_indices(len(gram), 1)
+    squares = np.diag(gram).copy()
+    if kind == "euclidean":
+        between = squares[above[0]] + squares[above[1]] - 2.0 * gram[above]
+        # A squared distance is a difference: what is below rounding of its terms is zero.
+        between[between < 8 * np.finfo(np.float64).eps * (squares[above[0]] + squares[above[1]])] = 0.0
+        return np.sqrt(between)
+    if kind == "correlation":
+        means = x.row_means()
+        gram -= x.shape[1] * np.outer(means, means)
+        varying = np.diag(gram) > 1e-12 * squares
+        squares = np.diag(gram).copy()
+    else:
+        varying = squares > 0
+    if not varying.all():
+        return None
+    norms = np.sqrt(squares)
+    return 1.0 - gram[above] / (norms[above[0]] * norms[above[1]])
+
+
+def rsa(x: Matrix, y: Matrix, dissimilarity: str = "correlation", compare: str = "spearman") -> Result:
+    """Correlation of the dissimilarities of all pairs of samples in two (N, P), (N, P′) matrices, in [−1, 1].
+
+    Kriegeskorte et al. 2008, Representational similarity analysis (1 − Pearson correlation between samples,
+    Spearman between the two sets). Undefined for fewer than 3 samples, for a sample without direction
+    (correlation: all its features equal; cosine: all zero), and when all dissimilarities are equal.
+    """
+    n = x.shape[0]
+    if n < _FEWEST:
+        return Result.undefined(f"{n} samples are too few: this needs {_FEWEST}")
+    lists = []
+    for matrix, which in ((x, "first"), (y, "second")):
+        values = dissimilarities(matrix, dissimilarity)
+        if values is None:
+            return Result.undefined(
+                f"a sample of the {which} representation has no direction ({dissimilarity})"
+            )
+        if np.ptp(values) <= 1e-12 * max(1.0, float(values.max())) * (dissimilarity != "euclidean"):
+            return Result.undefined(f"all dissimilarities of the {which} representation are equal")
+        lists.append(rankdata(values) if compare == "spearman" else values)
+    first, second = (values - values.mean() for values in lists)
+    spread = float(np.linalg.norm(first) * np.linalg.norm(second))
+    if spread == 0:
+        return Result.undefined("all dissimilarities of a representation are equal")
+    return Result(max(-1.0, min(1.0, float(first @ second) / spread)))
+
+
+RSA = MetricSpec(
+    name="rsa",
+    kind="pair",
+    fn=rsa,
+    definition=(
+        "Correlation (over all pairs of samples) of the dissimilarities in one representation with those in "
+        "the other. Widths may differ."
+    ),
+    range="-1 to 1; about 0 by chance",
+    best="1: the same samples are alike in both",
+    cost="O(N²·R) and a sort of N²/2 values (spearman); N x N in memory",
+    reference="Kriegeskorte, Mur and Bandettini 2008, Frontiers in Systems Neuroscience 2:4",
+    accepts=frozenset({"activations"}),
+    params={
+        "dissimilarity": Param(
+            "correlation", "between two samples", choices=("correlation", "cosine", "euclidean")
+        ),
+        "compare": Param(
+            "spearman", "between the two sets of dissimilarities", choices=("spearman", "pearson")
+        ),
+    },
+    similar="high",
+)

@@ -1,0 +1,177 @@
+"""Elementwise metrics: how unevenly the entries of a matrix are distributed.
+
+A circuit is multiplied out block by block here, in the dtype of its data; sums are accumulated in float64. M
+is the number of entries.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pico_analyze.components.matrix import Matrix
+from pico_analyze.spec import MetricSpec, Param, Result
+
+_ZERO = "all entries are zero"
+_CHUNK = 2**16
+
+
+def _sorted_magnitudes(matrix: Matrix) -> np.ndarray:
+    """Absolute values of all entries, ascending, in the data's dtype (numpy sorts float32 in vector registers)."""
+    magnitudes = np.empty(matrix.size, dtype=matrix.dtype)
+    start = 0
+    for block in matrix.blocks():
+        np.abs(block.ravel(order="K"), out=magnitudes[start : start + block.size])
+        start += block.size
+    magnitudes.sort()
+    return magnitudes
+
+
+def gini(matrix: Matrix, corrected: bool = True) -> Result:
+    """Gini coefficient of the absolute entries, in [0, 1]: 0 for constant magnitudes, 1 for a single entry.
+
+    With |x| ascending, Σᵢ (2i − M − 1)·|x|ᵢ / (M·Σ|x|), times M/(M−1) when `corrected` (default), without
+    which a single entry among M gives 1 − 1/M. Undefined for zero and for one entry. Hurley & Rickard 2009,
+    Comparing measures of sparsity, table I; the correction is Deltas 2003, equation 4.
+    """
+    n = matrix.size
+    if n < 2:
+        return Result.undefined("one entry has no distribution")
+    magnitudes = _sorted_magnitudes(matrix)
+    if magnitudes[-1] == 0:
+        return Result.undefined(_ZERO)
+    ranks = np.arange(1, min(n, _CHUNK) + 1, dtype=np.float64)
+    total = weighted = 0.0
+    for start in range(
+        0, n, _CHUNK
+    ):  # in chunks that stay in the cache; 2i − M − 1 with i = start + local rank
+        chunk = magnitudes[start : start + _CHUNK].astype(np.float64)
+        chunk_total = float(chunk.sum())
+        total += chunk_total
+        weighted += 2.0 * float(ranks[: len(chunk)] @ chunk) + (2.0 * start - n - 1.0) * chunk_total
+    value = weighted / (n * total)
+    return Result(value * n / (n - 1) if corrected else value)
+
+
+def hoyer(matrix: Matrix) -> Result:
+    """(√M − ‖x‖₁/‖x‖₂)/(√M − 1), in [0, 1]: 0 for constant magnitudes, 1 for a single entry that is not zero.
+
+    Undefined for zero and for one entry. Hoyer 2004, Non-negative matrix factorization with sparseness
+    constraints, section 3.1.
+    """
+    n = matrix.size
+    if n < 2:
+        return Result.undefined("one entry has no distribution")
+    largest = _largest(matrix)
+    if largest == 0:
+        return Result.undefined(_ZERO)
+    absolute = squared = 0.0
+    for piece in matrix.pieces():
+        wide = np.abs(piece.astype(np.float64)) / largest
+        absolute += float(wide.sum())
+        squared += float(np.vdot(wide, wide))
+    return Result((math.sqrt(n) - absolute / math.sqrt(squared)) / (math.sqrt(n) - 1.0))
+
+
+def near_zero_fraction(matrix: Matrix, threshold: float = 0.01, relative_to: str = "rms") -> Result:
+    """Share of entries with |x| ≤ threshold · scale, in [0, 1].
+
+    The scale is the root mean square of the entries (`rms`, default), the largest magnitude (`max`) or 1
+    (`none`). The zero matrix has the value 1.
+    """
+    if relative_to == "rms":
+        scale = matrix.frobenius() / math.sqrt(matrix.size)
+    elif relative_to == "max":
+        scale = _largest(matrix)
+    else:
+        scale = 1.0
+    limit = threshold * scale
+    near = sum(int(np.count_nonzero(np.abs(piece) <= limit)) for piece in matrix.pieces())
+    return Result(near / matrix.size, extra={"limit": limit})
+
+
+def kurtosis(matrix: Matrix, excess: bool = True) -> Result:
+    """Fourth central moment of the entries over their squared variance, minus 3 when `excess`: ≥ −2 (else ≥
+    1).
+
+    0 for a normal distribution, positive for heavy tails. Biased (population) moments. Undefined when all
+    entries are equal. Joanes & Gill 1998, Comparing measures of sample skewness and kurtosis, g₂.
+    """
+    largest = _largest(matrix)
+    if largest == 0:
+        return Result.undefined("all entries are equal")
+    mean = math.fsum(float(p.sum(dtype=np.float64)) for p in matrix.pieces()) / matrix.size
+    second = fourth = 0.0
+    for piece in matrix.pieces():
+        squares = np.square((piece.astype(np.float64) - mean) / largest)
+        second += float(squares.sum())
+        fourth += float(np.vdot(squares, squares))
+    second, fourth = second / matrix.size, fourth / matrix.size
+    if math.sqrt(second) <= 1e-14:
+        return Result.undefined("all entries are equal")
+    return Result(fourth / second**2 - (3.0 if excess else 0.0))
+
+
+def _largest(matrix: Matrix) -> float:
+    def scan() -> float:
+        return max(float(max(piece.max(), -piece.min())) for piece in matrix.pieces())
+
+    return matrix.memo("largest", scan)
+
+
+GINI = MetricSpec(
+    name="gini",
+    kind="single",
+    fn=gini,
+    definition=(
+        "Gini coefficient of the absolute entries: their mean absolute difference over twice their mean, "
+        "times M/(M−1) for M entries so that one entry that holds everything gives exactly 1 "
+        "(corrected=false: without, as pico-analyze 1.0)."
+    ),
+    range="0 to 1",
+    best="1: sparsest (one entry holds everything); 0: all magnitudes equal",
+    cost="sorts all entries, O(M log M); a circuit is multiplied out block by block",
+    reference="Hurley and Rickard 2009, Comparing measures of sparsity, table I; Deltas 2003, equation 4 (correction)",
+    params={"corrected": Param(True, "multiply by M/(M−1)")},
+)
+
+HOYER = MetricSpec(
+    name="hoyer",
+    kind="single",
+    fn=hoyer,
+    definition="(√M − ‖x‖₁/‖x‖₂)/(√M − 1) of the M entries.",
+    range="0 to 1",
+    best="1: sparsest (one entry that is not zero); 0: all magnitudes equal",
+    cost="two passes over all entries; a circuit is multiplied out block by block",
+    reference="Hoyer 2004, Non-negative matrix factorization with sparseness constraints, JMLR, section 3.1",
+)
+
+NEAR_ZERO_FRACTION = MetricSpec(
+    name="near_zero_fraction",
+    kind="single",
+    fn=near_zero_fraction,
+    definition="Share of the entries whose magnitude is at most threshold times the root mean square (or max, or 1).",
+    range="0 to 1",
+    best="1: all entries are negligible; a normal law gives 0.008 at the default threshold",
+    cost="one pass over all entries; a circuit is multiplied out block by block",
+    reference="Hurley and Rickard 2009, Comparing measures of sparsity, table I (the l0-epsilon measure)",
+    params={
+        "threshold": Param(0.01, "largest magnitude that counts as near zero, times the scale", low=0.0),
+        "relative_to": Param(
+            "rms", "the scale: rms, max, or none (absolute)", choices=("rms", "max", "none")
+        ),
+    },
+)
+
+KURTOSIS = MetricSpec(
+    name="kurtosis",
+    kind="single",
+    fn=kurtosis,
+    definition="Fourth central moment of the entries over their squared variance, minus 3: how heavy the tails are.",
+    range="-2 to infinity (excess=false: 1 to infinity)",
+    best="0: as a normal distribution; large: a few entries dominate",
+    cost="three passes over all entries; a circuit is multiplied out block by block",
+    reference="Joanes and Gill 1998, Comparing measures of sample skewness and kurtosis, g2",
+    params={"excess": Param(True, "subtract 3, the value of a normal distribution")},
+)
