@@ -1,11 +1,11 @@
-"""Where a configuration comes from: a preset, over it a YAML file, over that ``--set a.b=c``; and what differs.
+"""Where a configuration comes from: a preset, over it a YAML file, over that ``--set a.b=c``.
 
 Decides how the layers combine and how a mistake in them is reported. What a valid configuration is, `config.py` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -16,26 +16,6 @@ from pydantic import BaseModel, ValidationError
 
 from pico_train.config import RunConfig
 from pico_train.errors import ConfigError, UsageError
-
-MAY_CHANGE = (
-    "out",
-    "training.max_steps",
-    "training.micro_batch_size",
-    "training.loss_chunk",
-    "training.compile",
-    "training.on_nonfinite",
-    "training.max_nonfinite",
-    "data.prefetch",
-    "data.cache_gb",
-    "data.log_digests",
-    "distributed",
-    "checkpoint",
-    "evaluation",
-    "publish",
-    "monitoring",
-)
-"""Fields, or whole sections, that a resumed run may change: they alter neither the data nor the arithmetic of a step
-(`training.max_steps` stretches the schedule, which the manifest records)."""
 
 DEFAULT_PRESET = "demo"
 _SHARED = {"family"}
@@ -238,27 +218,6 @@ def choices(path: str) -> str:
     if options and len(options) == len(get_args(annotation)):
         return "one of " + ", ".join(options)
     return getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "")
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of each leaf."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Dotted name, old and new value of each setting that differs, in order."""
-    old, new = dict(flatten(before)), dict(flatten(after))
-    names = list(dict.fromkeys([*old, *new]))
-    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
-
-
-def may_change(name: str) -> bool:
-    """Whether a resumed run may change this setting without ``--override``."""
-    return any(name == allowed or name.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
 
 
 def to_yaml(config: RunConfig) -> str:

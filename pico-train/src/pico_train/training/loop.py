@@ -155,7 +155,7 @@ def fit(
             )
         clock.lap(measured, "capture")
 
-        rows = batch.input_ids.to(engine.device, non_blocking=True)
+        rows = batch.input_ids
         tapping = due.captures and config.captures.train.enabled
         tap = capture.ActivationTap(engine.decoder, sites, selection) if tapping else None
         with eagerly(tapping), tap or contextlib.nullcontext():

@@ -1,0 +1,275 @@
+"""The command line. Prints; everything else raises. Heavy modules are imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pico_train import cli_checkpoint, cli_data, cli_import, cli_publish
+from pico_train.version import __version__
+
+if TYPE_CHECKING:
+    from pico_train.config import RunConfig
+    from pico_train.run import Summary
+
+app = typer.Typer(
+    name="pico-train",
+    help="Train small language models and keep rich checkpoints of how they learn. `pico-train run` needs nothing else.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Show configurations.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_import.app, name="import")
+app.command()(cli_checkpoint.verify)
+app.command()(cli_checkpoint.inspect)
+app.command()(cli_publish.publish)
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    table = "table"
+    json = "json"
+
+
+File = Annotated[Path | None, typer.Argument(help="YAML over the preset; its key `preset` may name one.")]
+Preset = Annotated[str | None, typer.Option(help="Layer below everything; see `pico-train presets`. [default: demo]")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, such as training.max_steps=100; repeatable.")
+]
+Name = Annotated[str | None, typer.Option(help="Name of the run: its directory, and its branch on the Hub.")]
+Out = Annotated[str | None, typer.Option(help="Directory in which the run's directory is made. [default: runs]")]
+As = Annotated[Format, typer.Option("--format", help="How to print.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _load(
+    file: Path | None, preset: str | None, assignments: list[str] | None, name: str | None, out: str | None
+) -> RunConfig:
+    from pico_train import settings
+
+    overrides = {key: value for key, value in (("name", name), ("out", out)) if value is not None}
+    return settings.load(file, preset_name=preset, assignments=assignments or (), overrides=overrides)
+
+
+@app.command()
+def run(
+    file: File = None,
+    preset: Preset = None,
+    assignments: Set = None,
+    name: Name = None,
+    out: Out = None,
+    override: Annotated[bool, typer.Option(help="Resume under a changed configuration that would be refused.")] = False,
+) -> None:
+    """Train a model, or resume its run. With no arguments: two million parameters on Python's own library."""
+    config = _load(file, preset, assignments, name, out)
+    from pico_train.run import train
+
+    summary = train(config, override=override)
+    if summary is not None:
+        _last_words(config, summary)
+
+
+def _last_words(config: RunConfig, summary: Summary) -> None:
+    """What was learned, where it is, and what to do next."""
+    if summary.was_finished:
+        typer.echo(f"{summary.run_dir} is finished: {summary.steps} steps, {summary.checkpoints} checkpoints.")
+        typer.echo("To start another: pico-train run --name another")
+        typer.echo(f"To train this one longer: pico-train run --name {config.name} --set training.max_steps=…")
+        return
+    megabytes = summary.size / 1e6
+    speed = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
+    typer.echo("")
+    typer.echo(f"{summary.steps} steps in {summary.seconds:.0f} s{speed}")
+    if summary.first_loss is not None and summary.last_loss is not None:
+        val = f", {summary.val_loss:.3f} on text it has not seen" if summary.val_loss is not None else ""
+        typer.echo(f"loss    {summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token{val}")
+    prompt, continuation = _sample(summary)
+    if continuation:
+        typer.echo(f"sample  {prompt}│{continuation}".replace("\n", "\n        "))
+    typer.echo(f"saved   {summary.checkpoints} checkpoints, {megabytes:,.0f} MB in {summary.run_dir}")
+    typer.echo(f"next    pico-analyze compute cka {summary.run_dir}")
+
+
+def _sample(summary: Summary) -> tuple[str, str]:
+    """A prompt and what the newest checkpoint makes of it; empty where the run has no tokenizer."""
+    from pico_train.errors import PicoTrainError
+    from pico_train.model.sampling import continue_text
+
+    prompt = "def __init__(self"
+    try:
+        return prompt, continue_text(summary.run_dir, None, prompt, max_new_tokens=40, temperature=0.7, top_p=0.9)
+    except PicoTrainError:
+        return prompt, ""
+
+
+@app.command()
+def generate(
+    target: Annotated[str, typer.Argument(metavar="RUN[@step-N]", help="A run, or one of its checkpoints.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens to add.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Sample among tokens up to this probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    output: As = Format.table,
+) -> None:
+    """Sample from a checkpoint."""
+    from pico_train.model.sampling import continue_text, split_target
+
+    run_dir, step = split_target(target)
+    text = continue_text(
+        run_dir,
+        step,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
+    if output is Format.json:
+        typer.echo(json.dumps({"run": str(run_dir), "step": step, "prompt": prompt, "continuation": text}))
+    else:
+        typer.echo(prompt + text)
+
+
+@app.command()
+def plan(
+    file: File = None,
+    preset: Preset = None,
+    assignments: Set = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Devices in all. [default: as configured, or 1]")] = None,
+    peak_tflops: Annotated[
+        float | None, typer.Option(min=0.001, help="Dense peak of one device at the run's precision.")
+    ] = None,
+    mfu: Annotated[float, typer.Option(min=0.001, max=1.0, help="Part of the peak that is reached.")] = 0.4,
+    output: As = Format.table,
+) -> None:
+    """What a run will take: parameters, FLOPs, memory, time, disk, commits. Nothing is allocated."""
+    config = _load(file, preset, assignments, None, None)
+    from pico_train import plan as planning
+
+    report = planning.plan(config, devices=devices, peak_tflops=peak_tflops, mfu=mfu)
+    if output is Format.json:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        _table(planning.rows(report))
+
+
+@app.command()
+def presets(output: As = Format.table) -> None:
+    """The presets, and what is in them."""
+    from pico_train import settings
+
+    rows = []
+    for name in settings.preset_names():
+        config = settings.load(preset_name=name)
+        spec = config.spec
+        row: dict[str, Any] = {"preset": name, "parameters": spec.n_params}
+        row |= {
+            field: getattr(spec, field)
+            for field in ("d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "vocab_size")
+        }
+        row |= {
+            "seq_len": config.data.seq_len,
+            "batch_size": config.training.batch_size,
+            "max_steps": config.training.max_steps,
+        }
+        rows.append(row | {"data": config.data.repo or config.data.source})
+    if output is Format.json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        _table([{key: f"{value:,}" if key == "parameters" else value for key, value in row.items()} for row in rows])
+
+
+@config_app.command("show")
+def config_show(
+    file: File = None,
+    preset: Preset = None,
+    assignments: Set = None,
+    name: Name = None,
+    out: Out = None,
+    explain: Annotated[bool, typer.Option(help="Say what each setting means and accepts.")] = False,
+    output: As = Format.table,
+) -> None:
+    """The resolved configuration; as YAML that `pico-train run FILE` takes, or explained."""
+    from pico_train import settings
+
+    config = _load(file, preset, assignments, name, out)
+    if output is Format.json:
+        typer.echo(config.model_dump_json(indent=1))
+    elif explain:
+        helps = settings.fields()
+        for path, text in helps.items():
+            value: Any = config
+            for part in path.split("."):
+                value = getattr(value, part)
+            shown = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+            typer.echo(f"{path} = {shown}  ({settings.choices(path)})\n    {text}")
+    else:
+        typer.echo(settings.to_yaml(config), nl=False)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    """Columns aligned; numbers to the right."""
+    if not rows:
+        return
+    names = list(rows[0])
+    cells = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    numeric = [all(line[i].replace(",", "").replace(".", "").isdigit() for line in cells) for i in range(len(names))]
+    for line in [names, *cells]:
+        parts = [cell.rjust(widths[i]) if numeric[i] else cell.ljust(widths[i]) for i, cell in enumerate(line)]
+        typer.echo("  ".join(parts).rstrip())
+
+
+def main() -> None:
+    """Run the command line: errors become one sentence on stderr and their exit code."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    try:
+        app()
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            if os.environ.get("PICO_DEBUG"):
+                raise
+            _end(f"{type(error).__name__}: {error} (set PICO_DEBUG=1 for the traceback)", 1)
+        _end(str(error), code)
+
+
+def _end(message: str, code: int) -> None:
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK")
+    who = f"rank {rank}: " if rank and int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    sys.stderr.write(f"error: {who}{message}\n")
+    sys.stderr.flush()
+    sys.exit(code)

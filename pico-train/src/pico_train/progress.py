@@ -1,0 +1,97 @@
+"""What a person sees while a run goes on: a live bar on a terminal, plain lines elsewhere. On stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """Prints the course of one run.
+
+    Args:
+        active: False on the processes that are to be silent.
+        every: Steps between plain lines.
+    """
+
+    def __init__(self, *, active: bool = True, every: int = 10) -> None:
+        self.console = Console(stderr=True, quiet=not active, highlight=False, soft_wrap=True)
+        self.live = active and self.console.is_terminal
+        self.active = active
+        self.every = every
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def say(self, text: str) -> None:
+        """Print one line; it stays above the bar."""
+        if self.active:
+            self.console.print(text, markup=False)
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Show that something is going on that may take a while."""
+        started = time.perf_counter()
+        if self.live:
+            with self.console.status(text):
+                yield
+        else:
+            yield
+        seconds = time.perf_counter() - started
+        if seconds > 2:
+            self.say(f"{text}: {seconds:.1f} s")
+
+    @contextmanager
+    def training(self, *, start: int, end: int) -> Iterator[None]:
+        """The bar, from step `start` to `end`."""
+        if not self.live:
+            yield
+            return
+        columns: tuple[ProgressColumn, ...] = (
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, expand=True) as bar:
+            self._bar, self._task = bar, bar.add_task("train", total=end, completed=start, numbers="")
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def step(self, row: dict[str, Any], *, shown: bool) -> None:
+        """One step is done; `shown` says whether it is one whose line is printed where there is no bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=row["step"], numbers=numbers(row))
+        elif shown:
+            self.say(f"step {row['step']:>6}  {numbers(row)}")
+
+    def flush(self) -> None:
+        """Leave nothing unwritten."""
+        sys.stderr.flush()
+
+
+def numbers(row: dict[str, Any]) -> str:
+    """``loss 5.123  lr 1.0e-03  grad 0.51  12,345 tokens/s``, as far as known."""
+    parts = []
+    if row.get("loss") is not None:
+        parts.append(f"loss {row['loss']:.4f}")
+    if row.get("val_loss") is not None:
+        parts.append(f"val {row['val_loss']:.4f}")
+    if row.get("lr") is not None:
+        parts.append(f"lr {row['lr']:.2e}")
+    if row.get("grad_norm") is not None:
+        parts.append(f"grad {row['grad_norm']:.3f}")
+    if row.get("tokens_per_second"):
+        parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
+    if row.get("mfu") is not None:
+        parts.append(f"MFU {row['mfu']:.1%}")
+    return "  ".join(parts)

@@ -1,0 +1,191 @@
+"""From the state of a run at one step to what the writer seals: copies to the host, digests, names.
+
+All processes call `assemble` together (sharded weights are gathered); only the first gets tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pico_schema import Capture, DataCursor, Producer, RunManifest, layout
+from pico_schema.sites import Site, expand, llama_parameter
+
+from pico_train.checkpoint import state
+from pico_train.checkpoint.payload import BatchPayload, CapturePayload, Payload
+from pico_train.config import RunConfig
+from pico_train.data import order
+from pico_train.data.corpus import Corpus
+from pico_train.model.huggingface import config_json, generation_config_json
+from pico_train.training.capture import Selection
+from pico_train.training.engine import Engine
+from pico_train.training.loop import Snapshot
+from pico_train.training.passes import Captured
+from pico_train.training.schedule import learning_rate
+from pico_train.version import __version__
+
+PRODUCER = Producer(name="pico-train", version=__version__)
+
+
+def assemble(
+    engine: Engine, config: RunConfig, corpus: Corpus, run: RunManifest, snapshot: Snapshot, *, group: Any = None
+) -> Payload:
+    """Copy everything a checkpoint holds off the running model. A collective.
+
+    Args:
+        engine: The model after `step` updates.
+        config: The run.
+        corpus: Gives the rows of the batch and their text.
+        run: Identity of the run.
+        snapshot: What the loop measured and captured.
+        group: Process group for writing sharded states in the background.
+    """
+    step, due = snapshot.batch.step, snapshot.due
+    weights = state.snapshot_weights(engine.decoder)
+    training_state: Any = None
+    if due.state:
+        common = state.progress(
+            step=step,
+            lr=learning_rate(
+                step,
+                peak=config.training.optimizer.lr,
+                max_steps=config.training.max_steps,
+                **config.training.schedule.model_dump(),
+            ),
+            cursor=cursor(config, corpus, step),
+            rng=_gather_rng(engine),
+        )
+        training_state = state.snapshot_training_state(engine.decoder, engine.optimizer, common, group=group)
+    if not engine.is_first:
+        return Payload(step=step, manifest={}, weights={}, training_state=training_state)
+
+    ids, rows = snapshot.batch.row_ids, snapshot.batch.global_rows()
+    captures = []
+    if "train" in snapshot.captured:
+        captures.append(capture_payload("train", snapshot.captured["train"], rows, step))
+    if "val" in snapshot.captured:
+        validation = corpus.validation(config.data.val_rows)
+        captures.append(capture_payload("val", snapshot.captured["val"], validation, step))
+    measured = snapshot.measured
+    known = {"train_loss": measured.loss, "val_loss": measured.val_loss, "grad_norm": measured.grad_norm}
+    manifest: dict[str, Any] = {
+        "run_id": run.id,
+        "run_name": run.name,
+        "tokens_seen": measured.tokens_seen,
+        "created": datetime.now(UTC),
+        "producer": PRODUCER,
+        "seed": config.seed,
+        "model": engine.decoder.spec,
+        "data": corpus.fingerprint,
+        "cursor": cursor(config, corpus, step),
+        "batch_sha256": snapshot.batch.digest,
+        "weights": {str(site): name for site, name in weight_names(engine).items()},
+        "weights_dtype": str(next(iter(weights.values())).dtype).removeprefix("torch."),
+        "metrics": {name: value for name, value in known.items() if value is not None},
+    }
+    return Payload(
+        step=step,
+        manifest=manifest,
+        weights=weights,
+        hf_files=hf_files(corpus, engine.decoder.spec, manifest["weights_dtype"]),
+        training_state=training_state,
+        captures=captures,
+        batch=BatchPayload(rows, ids, decode(corpus, rows), snapshot.batch.sources()),
+    )
+
+
+def _gather_rng(engine: Engine) -> list[dict[str, Any]]:
+    """Random states of all processes, by rank. A collective."""
+    if engine.world_size == 1:
+        return [state.rng_state()]
+    import torch.distributed as dist
+
+    states: list[Any] = [None] * engine.world_size
+    dist.all_gather_object(states, state.rng_state())
+    return states
+
+
+def cursor(config: RunConfig, corpus: Corpus, step: int) -> DataCursor:
+    """Where in the data a step stands."""
+    epoch, row = order.cursor(step, batch_size=config.training.batch_size, n_rows=corpus.n_rows)
+    return DataCursor(epoch=epoch, row=row, batch_size=config.training.batch_size)
+
+
+def capture_payload(split: str, captured: Captured, rows: np.ndarray, step: int) -> CapturePayload:
+    """A split's tensors with their entry in the manifest."""
+    selection = captured.selection
+    names = list(captured.tensors)
+    activations = [name.partition("/")[2] for name in names if name.startswith("activations/")]
+    gradients = [name.partition("/")[2] for name in names if name.startswith("gradients/")]
+    dtype = str(captured.tensors[names[0]].dtype).removeprefix("torch.")
+    entry = Capture(
+        split=split,  # type: ignore[arg-type]
+        file=layout.captures_file(split),
+        dtype=dtype,  # type: ignore[arg-type]
+        activations=tuple(activations),
+        gradients=tuple(gradients),
+        extras=tuple(name for name in names if not name.startswith(("activations/", "gradients/"))),
+        n_rows=len(selection.rows),
+        positions=selection.positions,
+        samples_sha256=samples_digest(rows, selection),
+        loss=captured.loss,
+    )
+    metadata = {
+        "step": str(step),
+        "rows": json.dumps(selection.rows),
+        "positions": json.dumps(selection.positions),
+        "samples_sha256": entry.samples_sha256,
+    }
+    return CapturePayload(entry, captured.tensors, metadata)
+
+
+def samples_digest(rows: np.ndarray, selection: Selection) -> str:
+    """SHA-256 over the token rows that were kept and the positions: what the samples are, in their order."""
+    kept = np.ascontiguousarray(rows[list(selection.rows)], dtype="<i4")
+    digest = hashlib.sha256(json.dumps([kept.shape, selection.positions]).encode())
+    digest.update(kept.tobytes())
+    return digest.hexdigest()
+
+
+def weight_names(engine: Engine) -> Mapping[Site, str]:
+    """Site → name of its tensor in the weights file, for every site that has a weight."""
+    spec = engine.decoder.spec
+    kinds = ("embed", "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "norm.final", "head")
+    names = {site: llama_parameter(site) for site in expand(kinds, spec.n_layers)}
+    if spec.tie_embeddings:
+        names[Site(None, "head")] = names[Site(None, "embed")]
+    return names
+
+
+def hf_files(corpus: Corpus, spec: Any, dtype: str) -> dict[str, bytes]:
+    """Name → content of everything transformers needs beside the weights."""
+    eos = corpus.eos_id
+    documents = {
+        layout.MODEL_CONFIG: config_json(spec, bos_id=eos, eos_id=eos, dtype=dtype),
+        layout.GENERATION_CONFIG: generation_config_json(bos_id=eos, eos_id=eos),
+    }
+    files = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in documents.items()}
+    return files | tokenizer_files(corpus.tokenizer_dir)
+
+
+def tokenizer_files(directory: Path | None) -> dict[str, bytes]:
+    """Name → content of the tokenizer's files; none where the data came without a tokenizer."""
+    if directory is None:
+        return {}
+    names = (layout.TOKENIZER, layout.TOKENIZER_CONFIG, "special_tokens_map.json")
+    return {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}
+
+
+def decode(corpus: Corpus, rows: np.ndarray) -> list[str]:
+    """Each row as text, special tokens included; empty texts where the data came without a tokenizer."""
+    if corpus.tokenizer_dir is None:
+        return [""] * len(rows)
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(corpus.tokenizer_dir / layout.TOKENIZER))
+    return tokenizer.decode_batch([row.tolist() for row in rows], skip_special_tokens=False)
