@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,11 @@ class MetricsLog:
         StorageError: the file cannot be opened or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         self.path = path
+        self._disk = disk or Disk()
         try:
-            self._handle: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._handle: int | None = self._disk.open_log(path)
         except OSError as error:
             raise StorageError(f"{path}: cannot be opened ({error.strerror}): check the directory") from error
 
@@ -37,21 +37,21 @@ class MetricsLog:
             raise ValueError("the log is closed")
         line = json.dumps({key: _finite(value) for key, value in values.items()}, allow_nan=False) + "\n"
         try:
-            os.write(self._handle, line.encode())
+            self._disk.write(self._handle, memoryview(line.encode()))
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written ({error.strerror}): free some space") from error
 
     def sync(self) -> None:
         """Make the lines durable. Done before each seal: a checkpoint never outlives the lines that lead to it."""
         if self._handle is not None:
-            os.fsync(self._handle)
+            self._disk.fsync(self._handle)
 
     def close(self) -> None:
         """Make the lines durable and close the file."""
         if self._handle is not None:
             self.sync()
             handle, self._handle = self._handle, None
-            os.close(handle)
+            self._disk.close(handle)
 
 
 def _finite(value: Any) -> Any:

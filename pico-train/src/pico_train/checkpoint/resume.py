@@ -6,7 +6,6 @@ process; the others are told the step.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +36,19 @@ class Sealed:
     """What it holds."""
 
 
-def damage(directory: Path) -> list[Finding]:
+def digests(run_dir: Path) -> dict[int, str]:
+    """Step → digest of its manifest, as the run's index has it."""
+    return {entry.step: entry.manifest_sha256 for entry in documents.read_run(run_dir).checkpoints}
+
+
+def damage(directory: Path, *, manifest_sha256: str | None = None) -> list[Finding]:
     """What is missing from a checkpoint or differs from what was sealed; empty if it is whole.
 
     Files that were added, and a training state that the policy removed, are no damage.
+
+    Args:
+        directory: The checkpoint.
+        manifest_sha256: Digest of its manifest according to the run's index, where it is listed there.
     """
     try:
         manifest = documents.read_checkpoint(directory)
@@ -50,6 +58,9 @@ def damage(directory: Path) -> list[Finding]:
         ]
     if layout.parse_step_dir(directory.name) not in (manifest.step, None):
         detail = f"{layout.MANIFEST} is that of step {manifest.step}"
+        return [Finding("altered", layout.MANIFEST, detail)]
+    if manifest_sha256 is not None and documents.sha256_file(directory / layout.MANIFEST) != manifest_sha256:
+        detail = f"{layout.MANIFEST} does not have the digest that {layout.RUN_MANIFEST} lists"
         return [Finding("altered", layout.MANIFEST, detail)]
     findings = without_pruned(directory, manifest, documents.verify_checkpoint(directory, manifest))
     return [item for item in findings if item.problem != "unexpected"]
@@ -69,7 +80,7 @@ def newest_complete(run_dir: Path, *, training_state: bool = True, step: int | N
     Raises:
         CheckpointError: there are checkpoints, but each is damaged; or the one asked for is, or does not exist.
     """
-    run_id = documents.read_run(run_dir).id
+    run_id, listed = documents.read_run(run_dir).id, digests(run_dir)
     bad: list[str] = []
     for number, directory in reversed(list(documents.checkpoint_dirs(run_dir))):
         if step is not None and number != step:
@@ -82,7 +93,7 @@ def newest_complete(run_dir: Path, *, training_state: bool = True, step: int | N
                 bad.append(f"{directory}: {layout.MANIFEST} is that of another run ({manifest.run_id})")
                 warnings.warn(f"{bad[-1]}; trying an earlier one", RuntimeWarning, stacklevel=2)
                 continue
-        findings = damage(directory)
+        findings = damage(directory, manifest_sha256=listed.get(number))
         if not findings:
             return Sealed(number, directory, documents.read_checkpoint(directory))
         bad.append(f"{directory}: {findings[0].detail}")
@@ -101,6 +112,15 @@ def _manifest(directory: Path) -> CheckpointManifest | None:
         return documents.read_checkpoint(directory)
     except SchemaError:
         return None
+
+
+def index_entry(directory: Path, manifest: CheckpointManifest) -> CheckpointEntry:
+    """The line of the run's index for a checkpoint that is on disk."""
+    return CheckpointEntry(
+        step=manifest.step,
+        tokens_seen=manifest.tokens_seen,
+        manifest_sha256=documents.sha256_file(directory / layout.MANIFEST),
+    )
 
 
 def reconcile(run_dir: Path, *, disk: Disk | None = None) -> list[str]:
@@ -123,11 +143,13 @@ def reconcile(run_dir: Path, *, disk: Disk | None = None) -> list[str]:
 
     run = documents.read_run(run_dir)
     entries = []
+    known = {entry.step: entry for entry in run.checkpoints}
     for step, directory in documents.checkpoint_dirs(run_dir):
         manifest = _manifest(directory)
-        if manifest is not None and manifest.step == step and manifest.run_id == run.id:
-            digest = hashlib.sha256((directory / layout.MANIFEST).read_bytes()).hexdigest()
-            entries.append(CheckpointEntry(step=step, tokens_seen=manifest.tokens_seen, manifest_sha256=digest))
+        if step in known:
+            entries.append(known[step])
+        elif manifest is not None and manifest.step == step and manifest.run_id == run.id:
+            entries.append(index_entry(directory, manifest))
     if tuple(entries) != run.checkpoints:
         content = documents.dump(run.model_copy(update={"checkpoints": tuple(entries)}))
         replace_file(disk, run_dir / layout.RUN_MANIFEST, content)

@@ -30,6 +30,10 @@ class Disk:
         """Create a file for writing and return its handle; it must not exist yet."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
+    def open_log(self, path: Path) -> int:
+        """Open a file for appending, creating it if need be, and return its handle."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+
     def write(self, handle: int, content: memoryview) -> None:
         """Write all of `content`."""
         while content:

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pico_schema import CheckpointEntry, CheckpointManifest, FileEntry, documents, layout
+from pico_schema import CheckpointManifest, FileEntry, documents, layout
 
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.payload import Payload
+from pico_train.checkpoint.resume import damage, digests, index_entry
 from pico_train.checkpoint.retention import prune
 from pico_train.checkpoint.storage import BUFFER, Disk, HashedFile, replace_file, write_file
 from pico_train.checkpoint.tensorfile import safetensors_chunks
@@ -160,8 +161,7 @@ class CheckpointWriter:
         try:
             shards = self._write_shards(temporary, payload)
             manifest = self._write_content(temporary, payload, shards)
-            content = documents.dump(manifest)
-            write_file(self._disk, temporary / layout.MANIFEST, [content])
+            write_file(self._disk, temporary / layout.MANIFEST, [documents.dump(manifest)])
             self._disk.fsync_directory(temporary)
             if self._metrics_log is not None:
                 self._metrics_log.sync()
@@ -170,7 +170,7 @@ class CheckpointWriter:
             self._remove_quietly(temporary)
             raise
         self._disk.fsync_directory(root)
-        self._add_to_index(manifest, content)
+        self._add_to_index(target, manifest)
         self.sealed.append(payload.step)
         prune(self.run_dir, self._keep, disk=self._disk, protected=self._protected() if self._protected else set())
         if self._on_sealed is not None:
@@ -248,30 +248,27 @@ class CheckpointWriter:
         finally:
             file.close()
 
-    def _add_to_index(self, manifest: CheckpointManifest, content: bytes) -> None:
-        entry = CheckpointEntry(
-            step=manifest.step,
-            tokens_seen=manifest.tokens_seen,
-            manifest_sha256=hashlib.sha256(content).hexdigest(),
-        )
-        run = documents.read_run(self.run_dir).with_checkpoint(entry)
+    def _add_to_index(self, directory: Path, manifest: CheckpointManifest) -> None:
+        run = documents.read_run(self.run_dir).with_checkpoint(index_entry(directory, manifest))
         replace_file(self._disk, self.run_dir / layout.RUN_MANIFEST, documents.dump(run))
 
     def _is_whole(self, target: Path, payload: Payload) -> bool:
         """Whether the step is sealed already, as where a run resumed from an earlier one. It is then left alone."""
-        from pico_train.checkpoint.resume import damage
-
-        if damage(target):
+        listed = digests(self.run_dir)
+        if damage(target, manifest_sha256=listed.get(payload.step)):
             return False
         digest = hashlib.sha256()
         for chunk in safetensors_chunks(payload.weights, {"format": "pt"}):
             digest.update(chunk)
-        if documents.read_checkpoint(target).weights_sha256 != digest.hexdigest():
+        manifest = documents.read_checkpoint(target)
+        if manifest.weights_sha256 != digest.hexdigest():
             warnings.warn(
                 f"{target} was sealed earlier with other weights than this run arrives at: it is left as it is",
                 RuntimeWarning,
                 stacklevel=2,
             )
+        if payload.step not in listed:
+            self._add_to_index(target, manifest)
         return True
 
     def _set_aside(self, target: Path) -> None:
