@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -150,7 +151,7 @@ def _tensor_info(entry: object, start: int, size: int) -> TensorInfo | None:
     return TensorInfo(dtype, tuple(shape), start + begin, end - begin)
 
 
-def _naturals(values: object, at_most: int) -> bool:
+def _naturals(values: object, at_most: int) -> TypeGuard[list[int]]:
     """Whether this is a list of at most so many integers of 0 to 2^62."""
     return (
         isinstance(values, list)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+
 from pico_schema import ModelSpec
 
 Data = Literal["weights", "activations", "gradients"]

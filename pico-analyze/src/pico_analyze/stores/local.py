@@ -11,6 +11,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+
+from pico_analyze.errors import DataError
+from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.tensors import TensorFile
 from pico_schema import (
     CheckpointManifest,
     Evaluation,
@@ -23,14 +27,10 @@ from pico_schema import (
     read_run,
 )
 
-from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
-from pico_analyze.tensors import TensorFile
-
 
 def step_info(manifest: CheckpointManifest, digest: str) -> StepInfo:
     """What a manifest says a checkpoint holds; `digest` is the manifest's own sha256."""
-    splits = {
+    splits: dict[str, SplitInfo] = {
         capture.split: SplitInfo(capture.activations, capture.gradients, capture.n_samples, capture.samples_sha256)
         for capture in manifest.captures
     }

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pico_schema import layout
-
 from pico_analyze.errors import NotARunError, nearest
 from pico_analyze.stores.base import Store
+from pico_schema import layout
 
 RUNS = Path("runs")
 """Where runs are looked for when none is named."""
@@ -60,8 +59,8 @@ def open_store(location: str | Path, options: ReadOptions | None = None) -> Stor
     if is_transformers_model(path):
         return TransformersStore(path)
     raise NotARunError(
-        f"{path}: not a run: looked for {layout.RUN_MANIFEST} (Pico), checkpoints/step_<N>/ (Pico 1.0), and config.json "
-        f"with *.safetensors (transformers){_inside(path)}"
+        f"{path}: not a run: looked for {layout.RUN_MANIFEST} (Pico), checkpoints/step_<N>/ (Pico 1.0), and "
+        f"config.json with *.safetensors (transformers){_inside(path)}"
     )
 
 
@@ -100,6 +99,7 @@ def newest_run(root: Path = RUNS) -> Path:
     runs = local_runs(root)
     if not runs:
         raise NotARunError(
-            f"no run under {root.resolve()}: name one (a path or hf://org/name@branch), or make one with `pico-train run`"
+            f"no run under {root.resolve()}: name one (a path or hf://org/name@branch), or make one with "
+            "`pico-train run`"
         )
     return runs[0]

@@ -1,0 +1,281 @@
+"""The table: its columns, and how rows reach the disk and come back.
+
+`analysis/<run>/rows.parquet` holds every row ever computed for a run, one per question (`KEY`). Rows are appended as
+small Parquet files, each complete in itself, while the analysis runs; at the end they are merged into the table, which
+is replaced atomically, with `rows.csv` beside it. What a killed analysis left behind is merged by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pico_analyze.errors import DataError, StorageError
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+Row = dict[str, Any]
+
+COLUMNS: dict[str, str] = {
+    "run": "Name of the run.",
+    "step": "Step of the checkpoint: updates done.",
+    "tokens_seen": "Tokens consumed before it.",
+    "split": "Batch the data was captured on: train or val; empty for weights.",
+    "data": "weights, activations or gradients.",
+    "component": "What was measured: a component's name.",
+    "site": "Site, without its layer: attn.v, attn.ov, …",
+    "layer": "Layer; empty for what a model has once.",
+    "head": "Head; empty for the whole.",
+    "metric": "Name of the metric.",
+    "params": "Parameters of component and metric, and what was asked about uncertainty, as JSON.",
+    "target_run": "Comparisons: name of the run compared with.",
+    "target_step": "Comparisons: its step.",
+    "value": "The value; NaN where it is undefined.",
+    "reason": "Why the value is undefined.",
+    "n_samples": "Rows of the matrix: samples of activations; empty for weights and gradients.",
+    "target_layer": "Comparisons between layers: layer compared with (also in params).",
+    "n_features": "Columns of the matrix.",
+    "ci_low": "Lower end of the 95 % bootstrap interval.",
+    "ci_high": "Upper end of it.",
+    "null_mean": "Mean of the values by chance.",
+    "null_p": "Probability of a value as extreme by chance, at least 1 / (draws + 1).",
+    "extra": "Further numbers that belong to the value, as JSON.",
+    "provenance": "Where the numbers come from: run id, manifest digests, pinned commits, versions, as JSON.",
+    "unit": "Digest of the question and of its inputs; equal means the row need not be computed again.",
+}
+"""Columns in their order, and what they mean."""
+
+CORE: tuple[str, ...] = tuple(COLUMNS)[:16]
+"""The columns that every tidy row of Pico has."""
+
+KEY: tuple[str, ...] = (
+    *("run", "step", "split", "data", "component", "site", "layer", "head", "metric", "params"),
+    *("target_run", "target_step"),
+)
+"""What identifies a row: the target's layer is part of params."""
+
+_INTEGERS = {"step", "tokens_seen", "layer", "head", "target_step", "n_samples", "target_layer", "n_features"}
+_FLOATS = {"value", "ci_low", "ci_high", "null_mean", "null_p"}
+_ORDER = (
+    "component",
+    "data",
+    "split",
+    "metric",
+    "params",
+    "target_run",
+    "site",
+    "layer",
+    "head",
+    "step",
+    "target_step",
+)
+
+ROWS, CSV, PARTS, SOURCE = "rows.parquet", "rows.csv", "parts", "source.json"
+_FLUSH_ROWS, _FLUSH_SECONDS = 20_000, 5.0
+
+
+@cache
+def schema() -> pyarrow.Schema:
+    """The table's schema."""
+    import pyarrow as pa
+
+    kinds = {
+        name: pa.int64() if name in _INTEGERS else pa.float64() if name in _FLOATS else pa.string() for name in COLUMNS
+    }
+    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()], metadata={"pico_analyze.columns": "1"})
+
+
+def as_json(values: Mapping[str, object]) -> str:
+    """A mapping as JSON with sorted keys: equal mappings give equal texts."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def digest(*parts: object) -> str:
+    """Sixteen hexadecimal digits that stand for these parts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class RowStore:
+    """The rows of one run under `directory`: what is there, what is added.
+
+    Use as a context manager: leaving it, even by an exception, merges what was added into the table.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._buffer: list[Row] = []
+        self._flushed = time.monotonic()
+        self._n_parts = 0
+        try:
+            (directory / PARTS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{directory}: cannot be made ({error.strerror}): choose another --out") from None
+
+    def __enter__(self) -> RowStore:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.flush()
+        self.merge()
+
+    def known(self, units: Iterable[str]) -> set[str]:
+        """Those of `units` whose rows are in the table."""
+        import pyarrow.compute as pc
+
+        table = self._load()
+        if table is None:
+            return set()
+        return set(pc.unique(table["unit"]).to_pylist()) & set(units)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of one or more complete units; they reach the disk within seconds."""
+        self._buffer.extend(rows)
+        if len(self._buffer) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added, as one part."""
+        self._flushed = time.monotonic()
+        if not self._buffer:
+            return
+        import pyarrow as pa
+
+        part = pa.Table.from_pylist(self._buffer, schema=schema())
+        name = f"{time.time_ns():020d}-{os.getpid()}-{self._n_parts}.parquet"
+        _write(part, self.directory / PARTS / name)
+        self._n_parts += 1
+        self._buffer = []
+
+    def _parts(self) -> list[Path]:
+        return sorted((self.directory / PARTS).glob("*.parquet"))
+
+    def _load(self, parts: Sequence[Path] | None = None) -> pyarrow.Table | None:
+        """Everything there is, older rows first, or None."""
+        import pyarrow as pa
+
+        files = [self.directory / ROWS, *(self._parts() if parts is None else parts)]
+        tables = [_read(path) for path in files if path.is_file()]
+        return pa.concat_tables(tables) if tables else None
+
+    def merge(self) -> None:
+        """Bring table and CSV up to date; of two rows with the same key the newer one stays."""
+        import pyarrow.csv
+
+        with _locked(self.directory):
+            parts = self._parts()
+            if not parts and (self.directory / CSV).is_file():
+                return
+            table = self._load(parts)
+            if table is None:
+                return
+            table = _newest(table)
+            _write(table, self.directory / ROWS)
+            temporary = self.directory / f".{CSV}.{os.getpid()}.tmp"
+            pyarrow.csv.write_csv(table, temporary)
+            temporary.replace(self.directory / CSV)
+            for part in parts:
+                part.unlink(missing_ok=True)
+
+    def frame(self, units: Iterable[str] | None = None) -> pandas.DataFrame:
+        """The rows of these units (of all without), as a DataFrame in a stable order."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        table = self._load()
+        if table is None:
+            return to_pandas(schema().empty_table())
+        if units is not None:
+            table = table.filter(pc.is_in(table["unit"], pa.array(sorted(set(units)), pa.string())))
+        return to_pandas(table)
+
+
+def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
+    """A DataFrame whose integers stay integers where some are missing."""
+    import pandas as pd
+    import pyarrow as pa
+
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+def _newest(table: pyarrow.Table) -> pyarrow.Table:
+    import pyarrow as pa
+
+    keys = table.select(list(KEY)).to_pandas(types_mapper=None)
+    last = ~keys.duplicated(keep="last")
+    table = table.filter(pa.array(last.to_numpy()))
+    return table.sort_by([(name, "ascending") for name in _ORDER])
+
+
+def _read(path: Path) -> pyarrow.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0][:120]
+        raise DataError(f"{path}: not a table of rows ({first}): move it away and compute again") from None
+    missing = [name for name in CORE if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path}: not a table of rows (no column {missing[0]!r}): move it away and compute again")
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema()
+    ]
+    return pa.table(columns, schema=schema())
+
+
+def _write(table: pyarrow.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}): check the disk") from None
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Only one analysis at a time merges into a table."""
+    with (directory / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def directory_for(out: Path, run: str, identity: str) -> Path:
+    """``out/<run>``, or ``out/<run>-<digest>`` where that belongs to another run of the same name."""
+    for candidate in (out / run, out / f"{run}-{digest(identity)[:8]}"):
+        source = candidate / SOURCE
+        try:
+            owner = json.loads(source.read_text())["identity"] if source.is_file() else None
+        except (OSError, ValueError, KeyError, TypeError):
+            owner = None
+        if owner in (None, identity):
+            try:
+                candidate.mkdir(parents=True, exist_ok=True)
+                source.write_text(as_json({"run": run, "identity": identity}) + "\n")
+            except OSError as error:
+                raise StorageError(f"{candidate}: cannot be written ({error.strerror}): choose another --out") from None
+            return candidate
+    raise StorageError(f"{out / run}: it belongs to another run of the same name: choose another --out")
+
+
+def plain(value: object) -> object:
+    """A cell for JSON: missing and NaN become None."""
+    if value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType":
+        return None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,139 @@
+"""One run, seen through one question: the steps and units that are asked for, and what each checkpoint lacks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from pico_analyze import registry
+from pico_analyze.errors import DataError, UsageError, nearest
+from pico_analyze.question import Question
+from pico_analyze.spec import Unit
+from pico_analyze.stores.base import DATA, Data, StepInfo, Store
+from pico_schema import SiteError
+from pico_schema.sites import KINDS, Site, check_kind
+
+
+class RunView:
+    """The run's steps and units that a question is about.
+
+    Raises:
+        UsageError: a step, layer or site that does not exist here; the message names those that do.
+        DataError: nothing of what is asked for is held.
+    """
+
+    def __init__(self, store: Store, question: Question) -> None:
+        self.store, self.question = store, question
+        self.name = f"run {store.run!r}"
+        self.known = store.steps()
+        if not self.known:
+            lacking = f" ({len(store.unusable())} incomplete)" if store.unusable() else ""
+            raise DataError(f"{self.name} has no complete checkpoint{lacking}: let it train, or name another run")
+        chosen = question.steps.pick([info.step for info in self.known], what="step", of=self.name)
+        self.steps = [info for info in self.known if info.step in set(chosen)]
+        self.model = store.spec(self.steps[-1].step)
+        self.component = registry.get_component(question.component.name)
+        self.what = question.data if question.split is None else f"{question.split} {question.data}"
+        self.units = self._units()
+
+    def _units(self) -> list[Unit]:
+        """The units asked for that at least one step of the run holds."""
+        question, n_layers = self.question, self.model.n_layers
+        held = _ordered(site for info in self.known for site in info.sites(question.data, question.split))
+        if not held:
+            raise DataError(f"{self.name} holds no {self.what}: {self._holdings()}")
+        wanted = self._sites(held) if question.sites is not None else self._default_sites(held)
+        units = self.component.units(self.model, question.data, wanted)
+        if question.layers is not None:
+            layers = question.layers.pick(range(n_layers), what="layer", of="this model")
+            units = [unit for unit in units if unit.layer in layers]
+        if question.sites is not None and not {unit.site for unit in units} & {Site.parse(s).kind for s in wanted}:
+            raise UsageError(f"component {self.component.name!r} chooses its own sites: leave --site out")
+        possible = [unit for unit in units if any(not self.lacks(info, unit) for info in self.known)]
+        if not possible:
+            need = self.lacks(self.known[-1], units[0]) if units else None
+            if need is None:
+                raise DataError(f"{self.name} holds no {self.what} for component {self.component.name!r}")
+            raise DataError(
+                f"{self.name}: component {self.component.name!r} needs {need[0]} at {need[1]}, which no checkpoint "
+                f"holds: {self._holdings()}"
+            )
+        return possible
+
+    def _default_sites(self, held: list[str]) -> list[str]:
+        """Without --site, `simple` looks at the captured sites, of weights too; other components know theirs."""
+        if self.component.name != "simple" or self.question.data != "weights":
+            return held
+        captured = {
+            site
+            for info in self.known
+            for split in info.splits.values()
+            for site in (*split.activations, *split.gradients)
+        }
+        return [site for site in held if site in captured] or held
+
+    def _sites(self, held: list[str]) -> list[str]:
+        chosen: list[str] = []
+        for name in self.question.sites or ():
+            try:
+                matching = [site for site in held if site == name or Site.parse(site).kind == name]
+                if not matching:
+                    Site.parse(name) if name.startswith("layers.") else check_kind(name)
+            except SiteError as error:
+                raise UsageError(str(error)) from None
+            if not matching:
+                kinds = _ordered(Site.parse(site).kind for site in held)
+                raise UsageError(
+                    f"site {name!r} is not among the {self.what} of {self.name}{nearest(name, kinds)}: "
+                    f"there are {', '.join(kinds)}"
+                )
+            chosen += matching
+        return _ordered(chosen)
+
+    def _holdings(self) -> str:
+        """What the run's checkpoints hold, for messages."""
+        found = []
+        for split in (None, "val", "train"):
+            for data in DATA if split else DATA[:1]:
+                sites = (site for info in self.known for site in info.sites(data, split))
+                kinds = _ordered(Site.parse(site).kind for site in sites)
+                if kinds and (split is None) == (data == "weights"):
+                    found.append(f"{data if split is None else f'{split} {data}'} at {', '.join(kinds)}")
+        return f"it holds {'; '.join(found)}" if found else "it holds nothing to measure"
+
+    def lacks(self, info: StepInfo, unit: Unit) -> tuple[Data, str] | None:
+        """The first tensor that a unit needs and a step does not hold, or None."""
+        for data, site in self.component.needs(self.question.data, unit):
+            if site not in info.sites(data, self.question.split):
+                return data, site
+        return None
+
+    def missing(self, info: StepInfo, unit: Unit, skipped: Counter[str]) -> bool:
+        """Whether a step lacks what a unit needs; counts it, once per step where the step lacks everything."""
+        need = self.lacks(info, unit)
+        if need is None:
+            return False
+        data, site = need
+        if not info.sites(data, self.question.split):
+            of = data if data == "weights" else f"{self.question.split} {data}"
+            skipped[f"step {info.step} of {self.name} has no {of}"] += 1
+        else:
+            skipped[f"step {info.step} of {self.name} has no {data} at {site}"] += 1
+        return True
+
+    def matrices(self, skipped: Counter[str]) -> Iterator[tuple[StepInfo, Unit]]:
+        """Each unit at each step that holds it."""
+        for info in self.steps:
+            for unit in self.units:
+                if not self.missing(info, unit, skipped):
+                    yield info, unit
+
+    def holding(self) -> list[StepInfo]:
+        """All steps of the run that hold at least one of the units."""
+        return [info for info in self.known if any(not self.lacks(info, unit) for unit in self.units)]
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Each once: as given for sites, in the order of computation for kinds."""
+    unique = list(dict.fromkeys(names))
+    return sorted(unique, key=KINDS.index) if all(name in KINDS for name in unique) else unique
