@@ -107,7 +107,6 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
             _check_publishing(config, run_dir)
         with fabric.rank_zero_first(), reporter.working("preparing the data"):
             corpus = open_corpus(config.data, seed=config.sub_seed("data"))
-        stack.callback(corpus.close)
         _check_fit(config, corpus)
         start: _Start = fabric.broadcast(_begin(config, run_dir, corpus, override) if first else None)
         if start.finished:
