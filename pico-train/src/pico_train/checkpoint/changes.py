@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from pico_schema import ConfigChange
-
 from pico_train.errors import ConfigError
 
 FREE = (

@@ -18,7 +18,6 @@ from pico_schema import (
     documents,
     layout,
 )
-
 from pico_train.checkpoint.retention import has_training_state, is_pruned, without_pruned
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import CheckpointError

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pico_schema import CheckpointManifest, Finding, documents, layout
-
 from pico_train.checkpoint.storage import Disk
 from pico_train.config import KeepPolicy
 

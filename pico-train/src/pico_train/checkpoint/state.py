@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pico_schema import DataCursor, layout
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from pico_schema import DataCursor, layout
 from pico_train.errors import CheckpointError
 
 STATE_VERSION = 1

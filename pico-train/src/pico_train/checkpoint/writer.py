@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from pico_schema import CheckpointManifest, FileEntry, documents, layout
-
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.payload import Payload
 from pico_train.checkpoint.resume import damage, digests, index_entry
@@ -161,7 +160,7 @@ class CheckpointWriter:
         try:
             shards = self._write_shards(temporary, payload)
             manifest = self._write_content(temporary, payload, shards)
-            write_file(self._disk, temporary / layout.MANIFEST, [documents.dump(manifest)])
+            self._write(temporary / layout.MANIFEST, [documents.dump(manifest)])
             self._disk.fsync_directory(temporary)
             if self._metrics_log is not None:
                 self._metrics_log.sync()
@@ -208,7 +207,7 @@ class CheckpointWriter:
         if payload.training_state is not None and not callable(payload.training_state):
             files[STATE_FILE] = self._write_state(directory / STATE_FILE, payload.training_state)
         for name, content in payload.hf_files.items():
-            files[name] = write_file(disk, directory / name, [content])
+            files[name] = self._write(directory / name, [content])
         files[layout.WEIGHTS] = self._write(
             directory / layout.WEIGHTS, safetensors_chunks(payload.weights, {"format": "pt"})
         )
@@ -218,7 +217,7 @@ class CheckpointWriter:
                 directory / item.capture.file, safetensors_chunks(item.tensors, metadata)
             )
         if payload.batch is not None:
-            files[layout.TRAIN_BATCH] = write_file(disk, directory / layout.TRAIN_BATCH, [payload.batch.parquet()])
+            files[layout.TRAIN_BATCH] = self._write(directory / layout.TRAIN_BATCH, [payload.batch.parquet()])
         for folder in folders:
             disk.fsync_directory(directory / folder)
         return CheckpointManifest(

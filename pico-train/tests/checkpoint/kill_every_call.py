@@ -1,0 +1,55 @@
+"""Saves a checkpoint again and again, each time in a forked process that is killed at the next call of its disk.
+
+Run as a program of its own, so that the process that forks has one thread: `python kill_every_call.py BASE WORK`.
+Leaves WORK/<N>-<whole|torn> for each N, and prints as JSON what each child's last call was to be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from disks import CountingDisk, KillingDisk
+from small_run import clone, payload
+
+from pico_train.checkpoint.metrics_log import MetricsLog
+from pico_train.checkpoint.writer import CheckpointWriter
+from pico_train.config import KeepPolicy
+
+BUFFER = 256
+"""Bytes per write: small, so that a file takes several."""
+
+
+def save(run_dir: Path, disk: CountingDisk) -> None:
+    """What a training process does at step 2: log, save, prune."""
+    log = MetricsLog(run_dir / "metrics.jsonl", disk=disk)
+    log.append({"step": 1, "loss": 2.0})
+    with CheckpointWriter(run_dir, disk=disk, buffer=BUFFER, metrics_log=log, keep=KeepPolicy(last=1)) as writer:
+        writer.save(payload(2))
+
+
+def main(base: Path, work: Path) -> None:
+    plan = clone(base, work / "undisturbed")
+    counting = CountingDisk()
+    save(plan, counting)
+    for n, call in enumerate(counting.calls, start=1):
+        for torn in (False, True) if call == "write" else (False,):
+            run_dir = clone(base, work / f"{n}-{'torn' if torn else 'whole'}")
+            child = os.fork()
+            if child == 0:
+                save(run_dir, KillingDisk(n, torn=torn))
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (n, call, status)
+    json.dump(counting.calls, sys.stdout)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
