@@ -80,7 +80,7 @@ def test_killed_at_any_call_leaves_the_old_or_the_new_checkpoint(base, tmp_path)
     assert done.returncode == 0, done.stderr
     calls = json.loads(done.stdout)
     assert {call.split()[0] for call in calls} == {"mkdir", "open", "write", "fsync", "rename", "fsync-directory"}
-    assert len(calls) > 80
+    assert len(calls) >= 60
 
     references = {OLD: state_of(base), NEW: state_of(work / "undisturbed")}
     unpruned = {

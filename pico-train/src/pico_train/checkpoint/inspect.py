@@ -1,0 +1,119 @@
+"""What a run and its checkpoints hold, read from their documents and the headers of their files: no tensor is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pico_schema import CheckpointManifest, IncompleteError, SchemaError, documents, layout
+from pico_train.checkpoint.retention import has_training_state, is_pruned
+from pico_train.errors import CheckpointError
+
+MAX_HEADER = 100 * 2**20
+"""Largest header of a safetensors file that is read, in bytes."""
+
+
+def inspect_run(run_dir: Path) -> dict[str, Any]:
+    """A run in JSON values: identity, model, data, and one line per checkpoint.
+
+    Raises:
+        IncompleteError: the directory is not a run.
+    """
+    run = documents.read_run(run_dir)
+    return {
+        "run": str(run_dir),
+        "name": run.name,
+        "id": run.id,
+        "created": run.created.isoformat(),
+        "producer": f"{run.producer.name} {run.producer.version}",
+        "seed": run.seed,
+        "parameters": run.model.n_params,
+        "model": run.model.model_dump(),
+        "data": run.data.model_dump(),
+        "changes": [change.model_dump(mode="json") for change in run.changes],
+        "checkpoints": [_line(directory) for _, directory in documents.checkpoint_dirs(run_dir)],
+    }
+
+
+def _line(directory: Path) -> dict[str, Any]:
+    """One checkpoint in a few values."""
+    step = layout.parse_step_dir(directory.name)
+    try:
+        manifest = documents.read_checkpoint(directory)
+    except IncompleteError:
+        return {"step": step, "tokens": None, "holds": "incomplete: no manifest", "bytes": None}
+    except SchemaError as error:
+        return {"step": step, "tokens": None, "holds": f"unreadable: {error}", "bytes": None}
+    parts = ["weights"]
+    if has_training_state(manifest):
+        parts.append("training state (pruned)" if is_pruned(directory, manifest) else "training state")
+    parts += [f"{capture.split} captures" for capture in manifest.captures]
+    if layout.TRAIN_BATCH in manifest.files:
+        parts.append("batch")
+    size = sum(entry.size for path, entry in manifest.files.items() if (directory / path).is_file())
+    line: dict[str, Any] = {"step": step, "tokens": manifest.tokens_seen, "holds": ", ".join(parts), "bytes": size}
+    for name in ("train_loss", "val_loss"):
+        if manifest.metrics.get(name) is not None:
+            line[name] = manifest.metrics[name]
+    return line
+
+
+def inspect_checkpoint(run_dir: Path, step: int) -> dict[str, Any]:
+    """One checkpoint in JSON values: what the manifest says, and the name, type and shape of every tensor.
+
+    Raises:
+        CheckpointError: the run has no checkpoint of that step, or a file of it is damaged.
+        IncompleteError: it has no manifest.
+    """
+    found = dict(documents.checkpoint_dirs(run_dir))
+    if step not in found:
+        there = ", ".join(map(str, sorted(found)[:20])) or "none"
+        raise CheckpointError(f"{run_dir} has no checkpoint of step {step}: there are {there}")
+    directory = found[step]
+    manifest = documents.read_checkpoint(directory)
+    content = manifest.model_dump(mode="json", exclude={"files", "captures", "model", "data"})
+    return {
+        **content,
+        "bytes": manifest.size,
+        "parameters": manifest.model.n_params,
+        "model": manifest.model.model_dump(),
+        "data": manifest.data.model_dump(),
+        "captures": [_capture(capture) for capture in manifest.captures],
+        "pruned": is_pruned(directory, manifest),
+        "files": {path: entry.size for path, entry in manifest.files.items()},
+        "tensors": _tensors(directory, manifest),
+    }
+
+
+def _capture(capture: Any) -> dict[str, Any]:
+    content: dict[str, Any] = capture.model_dump(mode="json")
+    return content | {"n_samples": capture.n_samples}
+
+
+def _tensors(directory: Path, manifest: CheckpointManifest) -> dict[str, dict[str, str]]:
+    """File → tensor → its type and shape, for every safetensors file that is there."""
+    return {
+        path: {name: f"{entry['dtype']} {entry['shape']}" for name, entry in read_header(directory / path).items()}
+        for path in manifest.files
+        if path.endswith(".safetensors") and (directory / path).is_file()
+    }
+
+
+def read_header(path: Path) -> dict[str, dict[str, Any]]:
+    """Name → description of each tensor of a safetensors file, without its `__metadata__`.
+
+    Raises:
+        CheckpointError: it is not one, or its header is too large or cut short.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        content = file.read(length) if length <= MAX_HEADER else b""
+    if len(content) != length:
+        raise CheckpointError(f"{path}: not a safetensors file, or cut short: run `pico-train verify`")
+    try:
+        header = json.loads(content)
+        return {str(name): {"dtype": entry["dtype"], "shape": entry["shape"]}
+                for name, entry in header.items() if name != "__metadata__"}  # fmt: skip
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CheckpointError(f"{path}: the header is damaged: run `pico-train verify`") from None

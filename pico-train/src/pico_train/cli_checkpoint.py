@@ -1,0 +1,170 @@
+"""The commands `verify` and `inspect`: what they print. Mounted by `cli`; heavy modules are imported inside."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pico_train.checkpoint.verify import VerifyReport
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    table = "table"
+    json = "json"
+
+
+Target = Annotated[
+    str,
+    typer.Argument(metavar="RUN[@step-N]", help="A run: its directory, or its name under ./runs; or one step of it."),
+]
+As = Annotated[Format, typer.Option("--format", help="How to print.")]
+
+
+def verify(target: Target, output: As = Format.table) -> None:
+    """Re-hash checkpoints: report what is missing, truncated, altered, unexpected or held twice (exit code 3)."""
+    from pico_train.checkpoint.target import parse_target
+    from pico_train.checkpoint.verify import verify_run
+
+    run_dir, step = parse_target(target)
+    watched = sys.stderr.isatty()
+
+    def progress(number: int, path: str) -> None:
+        if watched:
+            typer.echo(f"\r\x1b[Kstep {number}: {path}", err=True, nl=False)
+
+    report = verify_run(run_dir, step=step, progress=progress)
+    if watched:
+        typer.echo("\r\x1b[K", err=True, nl=False)
+    if output is Format.json:
+        typer.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        _print_report(report)
+    if not report.sound:
+        raise typer.Exit(3)
+
+
+def _print_report(report: VerifyReport) -> None:
+    if report.problems:
+        _table([{"step": p.step, "problem": p.problem, "file": p.path, "detail": p.detail} for p in report.problems])
+    checked = f"{_count(len(report.steps), 'checkpoint')}, {_count(report.n_files, 'file')}, {_size(report.n_bytes)}"
+    pruned = f"; training state of {_count(len(report.pruned), 'step')} removed by policy" if report.pruned else ""
+    verdict = "sound" if report.sound else _count(len(report.problems), "problem")
+    typer.echo(f"{report.name}: {checked}{pruned}: {verdict}")
+
+
+def inspect(target: Target, output: As = Format.table) -> None:
+    """What a run's checkpoints hold; with @step-N, everything that one of them holds."""
+    from pico_train.checkpoint.inspect import inspect_checkpoint, inspect_run
+    from pico_train.checkpoint.target import parse_target
+
+    run_dir, step = parse_target(target)
+    content = inspect_run(run_dir) if step is None else inspect_checkpoint(run_dir, step)
+    if output is Format.json:
+        typer.echo(json.dumps(content, indent=1, default=str))
+    elif step is None:
+        _print_run(content)
+    else:
+        _print_checkpoint(content)
+
+
+def _print_run(run: dict[str, Any]) -> None:
+    typer.echo(
+        f"run     {run['name']} ({run['id']}), begun {run['created']} with {run['producer']}, seed {run['seed']}"
+    )
+    typer.echo(f"model   {_model(run)}")
+    typer.echo(f"data    {_data(run)}")
+    for change in run["changes"]:
+        typer.echo(f"changed {change['field']}: {change['before']} → {change['after']} from step {change['step']}")
+    rows = [
+        {
+            "step": line["step"],
+            "tokens": f"{line['tokens']:,}" if line["tokens"] is not None else "",
+            "train loss": _number(line.get("train_loss")),
+            "val loss": _number(line.get("val_loss")),
+            "size": _size(line["bytes"]),
+            "holds": line["holds"],
+        }
+        for line in run["checkpoints"]
+    ]
+    _table(rows)
+    typer.echo(f"{_count(len(rows), 'checkpoint')}, {_size(sum(line['bytes'] or 0 for line in run['checkpoints']))}")
+
+
+def _print_checkpoint(content: dict[str, Any]) -> None:
+    typer.echo(
+        f"run     {content['run_name']} ({content['run_id']}), step {content['step']}, {content['tokens_seen']:,} tokens"
+    )
+    producer = content["producer"]
+    typer.echo(
+        f"sealed  {content['created']} by {producer['name']} {producer['version']}, schema {content['schema_version']}"
+    )
+    typer.echo(f"model   {_model(content)}, stored as {content['weights_dtype']}")
+    typer.echo(f"data    {_data(content)}")
+    cursor = content["cursor"]
+    typer.echo(f"cursor  epoch {cursor['epoch']}, row {cursor['row']}, batches of {cursor['batch_size']} rows")
+    for name, value in content["metrics"].items():
+        typer.echo(f"{name:<8}{_number(value)}" if len(name) < 8 else f"{name} {_number(value)}")
+    for capture in content["captures"]:
+        positions = capture["positions"]
+        where = f"position {positions[0]}" if len(positions) == 1 else f"{len(positions)} positions"
+        typer.echo(
+            f"{capture['split']:<8}{len(capture['activations'])} activations of {capture['n_samples']} samples "
+            f"({capture['n_rows']} rows, {where}), {len(capture['gradients'])} gradients, {capture['dtype']}"
+        )
+    if content["pruned"]:
+        typer.echo("the training state was removed by the run's policy")
+    typer.echo("")
+    _table([{"file": path, "size": _size(size)} for path, size in content["files"].items()])
+    for path, tensors in content["tensors"].items():
+        typer.echo("")
+        _table([{path: name, "tensor": shape} for name, shape in tensors.items()])
+
+
+def _model(content: dict[str, Any]) -> str:
+    model = content["model"]
+    return (
+        f"{content['parameters']:,} parameters: d_model {model['d_model']}, {model['n_layers']} layers, "
+        f"{model['n_heads']} heads ({model['n_kv_heads']} key/value), vocabulary {model['vocab_size']:,}"
+    )
+
+
+def _data(content: dict[str, Any]) -> str:
+    data = content["data"]
+    return f"{data['source']}, {data['n_rows']:,} rows of {data['seq_len']} tokens, {data['order']}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _size(n: int | None) -> str:
+    if n is None:
+        return ""
+    size = float(n)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    """Columns aligned; the last one runs free."""
+    if not rows:
+        return
+    names = list(rows[0])
+    cells = [[str(row[name]) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    for line in [names, *cells]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
