@@ -1,0 +1,220 @@
+"""The model card of a repository: what the run is, how to load a step, how to analyze it, what was measured.
+
+A pure function of the documents that are published with it. Text from documents is escaped: a card is no place for a
+run's name to become markup.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from pico_schema import Evaluation, RevisionIndex, RunManifest, layout
+
+PLOT_WIDTH, PLOT_HEIGHT = 64, 12
+MAX_ROWS = 40
+T = TypeVar("T")
+
+
+def card(
+    run: RunManifest, index: RevisionIndex, evaluations: Mapping[int, Evaluation], *, repo: str, license: str
+) -> str:
+    """The README of a revision.
+
+    Args:
+        run: The run.
+        index: The checkpoints published so far, this one included.
+        evaluations: Results by step.
+        repo: `org/name`.
+        license: The Hub's name of a licence.
+    """
+    last = index.revisions[-1]
+    parts = [
+        _front_matter(license),
+        f"# {_plain(repo)}: run `{run.name}`",
+        f"A Llama-style decoder of {run.model.n_params:,} parameters, trained with Pico to study how language models "
+        f"learn. Every checkpoint is a revision: {len(index.revisions)} so far, up to step {last.step:,} "
+        f"({last.tokens_seen:,} tokens). A revision holds the weights, the tokenizer, the optimizer's state, and "
+        "activations, gradients and the batch as they were at that step, as far as each was kept.",
+        _loading(run, repo, last.step),
+        _analyzing(run, repo),
+        _model(run),
+        _data(run),
+        _schedule(run),
+        _curve(index),
+        _evaluation(index),
+        _revisions(run, index),
+        _citation(run, repo),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(license: str) -> str:
+    lines = ["license: " + license, "library_name: transformers", "pipeline_tag: text-generation"]
+    return "\n".join(["---", *lines, "tags:", "- pico", "- learning-dynamics", "- checkpoints", "---"])
+
+
+def _loading(run: RunManifest, repo: str, step: int) -> str:
+    tag = layout.tag_name(run.name, step)
+    return f"""## Load a step
+
+Branch `{run.name}` is the run; tag `{run.name}-step-<N>` is the checkpoint after N updates.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{repo}", revision="{tag}")
+tokenizer = AutoTokenizer.from_pretrained("{repo}", revision="{tag}")
+```"""
+
+
+def _analyzing(run: RunManifest, repo: str) -> str:
+    return f"""## Analyze the run
+
+Single tensors are read by range; nothing else is downloaded.
+
+```sh
+pip install pico-analyze
+pico-analyze compute cka hf://{repo}@{run.name}
+```"""
+
+
+def _model(run: RunManifest) -> str:
+    spec = run.model
+    rows = [
+        ("architecture", "Llama (RMSNorm, RoPE, grouped-query attention, SwiGLU, untied head)"),
+        ("parameters", f"{spec.n_params:,}"),
+        ("width", spec.d_model),
+        ("layers", spec.n_layers),
+        ("heads / key-value heads", f"{spec.n_heads} / {spec.n_kv_heads}"),
+        ("feed-forward width", spec.d_ff),
+        ("vocabulary", f"{spec.vocab_size:,}"),
+        ("sequence length", f"{spec.max_seq_len:,}"),
+    ]
+    return "## Model\n\n" + _table(("", ""), rows)
+
+
+def _data(run: RunManifest) -> str:
+    data = run.data
+    rows: list[tuple[object, object]] = [
+        ("source", data.source),
+        ("rows of one epoch", f"{data.n_rows:,}"),
+        ("tokens per row", f"{data.seq_len:,}"),
+        ("order", data.order),
+        ("fingerprint", f"`{data.sha256}`"),
+    ]
+    rows += [(name, value) for name, value in sorted(data.details.items()) if value is not None]
+    return "## Data\n\n" + _table(("", ""), rows)
+
+
+def _schedule(run: RunManifest) -> str:
+    training = run.config.get("training", {})
+    if not isinstance(training, Mapping):
+        return ""
+    rows: list[tuple[object, object]] = [
+        (name.replace("_", " "), training[name])
+        for name in ("max_steps", "batch_size", "precision", "grad_clip")
+        if name in training
+    ]
+    for section in ("optimizer", "schedule"):
+        settings = training.get(section, {})
+        if isinstance(settings, Mapping):
+            rows += [(f"{section}: {name.replace('_', ' ')}", value) for name, value in settings.items()]
+    rows += [("seed", run.seed), ("trained with", f"{run.producer.name} {run.producer.version}")]
+    return "## Training\n\n" + _table(("", ""), rows)
+
+
+def _curve(index: RevisionIndex) -> str:
+    """The loss against the step, drawn with characters: readable wherever the text is."""
+    name = "train_loss" if any("train_loss" in r.metrics for r in index.revisions) else "val_loss"
+    points = [(r.step, r.metrics.get(name)) for r in index.revisions]
+    drawn = [(step, value) for step, value in points if value is not None and math.isfinite(value)]
+    if len(drawn) < 2:
+        return ""
+    label = name.replace("_", " ")
+    return f"## Loss curve\n\n{label} (nats per token) against the step, log axis.\n\n```text\n{plot(drawn)}\n```"
+
+
+def plot(points: Sequence[tuple[int, float]], width: int = PLOT_WIDTH, height: int = PLOT_HEIGHT) -> str:
+    """Points as a grid of characters: x is log(1 + step), y is linear."""
+    across = [math.log1p(step) for step, _ in points]
+    values = [value for _, value in points]
+    left, right, low, high = min(across), max(across), min(values), max(values)
+    grid = [[" "] * width for _ in range(height)]
+    for x, value in zip(across, values, strict=True):
+        column = round((x - left) / ((right - left) or 1) * (width - 1))
+        row = round((high - value) / ((high - low) or 1) * (height - 1))
+        grid[row][column] = "●"
+    labels = [f"{high - (high - low) * row / (height - 1):8.3f}" for row in range(height)]
+    lines = [f"{label} ┤{''.join(cells).rstrip()}" for label, cells in zip(labels, grid, strict=True)]
+    first, last = str(points[0][0]), str(points[-1][0])
+    axis = " " * 9 + "└" + "─" * width
+    return "\n".join([*lines, axis, " " * 10 + first + " " * (width - len(first) - len(last)) + last])
+
+
+def _evaluation(index: RevisionIndex) -> str:
+    names = sorted({name for revision in index.revisions for name in revision.results})
+    if not names:
+        return ""
+    rows = [
+        (f"{revision.step:,}", *(_number(revision.results.get(name)) for name in names))
+        for revision in _spread([r for r in index.revisions if r.results])
+    ]
+    return "## Evaluation\n\n" + _table(("step", *names), rows)
+
+
+def _revisions(run: RunManifest, index: RevisionIndex) -> str:
+    rows = [
+        (
+            f"`{layout.tag_name(run.name, revision.step)}`",
+            f"{revision.tokens_seen:,}",
+            _number(revision.metrics.get("train_loss")),
+            _number(revision.metrics.get("val_loss")),
+            f"{revision.size / 1e6:,.1f} MB",
+        )
+        for revision in _spread(index.revisions)
+    ]
+    note = ""
+    if len(index.revisions) > len(rows):
+        note = f"\n\n{len(rows)} of {len(index.revisions)} revisions are shown; `{layout.REVISIONS}` lists all."
+    head = ("revision", "tokens", "train loss", "validation loss", "size")
+    return "## Revisions\n\n" + _table(head, rows) + note
+
+
+def _citation(run: RunManifest, repo: str) -> str:
+    key = re.sub(r"[^a-z0-9]+", "", repo.partition("/")[2].lower()) or "pico"
+    return f"""## Citation
+
+```bibtex
+@misc{{{key}{run.created.year},
+  title = {{{repo}: checkpoints of the run {run.name}, with activations and gradients}},
+  year = {{{run.created.year}}},
+  url = {{https://huggingface.co/{repo}}},
+  note = {{Run {run.id}, trained with {run.producer.name} {run.producer.version}; cite the tag of the step you used}}
+}}
+```"""
+
+
+def _spread(rows: Sequence[T]) -> list[T]:
+    """At most `MAX_ROWS` of them, first and last among them."""
+    if len(rows) <= MAX_ROWS:
+        return list(rows)
+    chosen = sorted({round(i * (len(rows) - 1) / (MAX_ROWS - 1)) for i in range(MAX_ROWS)})
+    return [rows[i] for i in chosen]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _plain(value: object) -> str:
+    """Text that cannot end a table's cell, begin markup, or hold a line break."""
+    text = re.sub(r"[\x00-\x1f\x7f]+", " ", str(value))[:300]
+    return re.sub(r"([\\|<>\[\]*])", r"\\\1", text)
+
+
+def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)

@@ -1,0 +1,146 @@
+"""What is published and what is not, on disk: a record per step, so that any later process goes on where one stopped.
+
+Which checkpoints are to be published follows from the run itself: the sealed ones that no record calls done. So nothing
+is lost when a process dies between the seal and the queue. Records live in `publish/<org>__<name>/` of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pico_schema import documents, layout
+from pico_train.checkpoint.lock import RunLock
+from pico_train.errors import CheckpointError, PublishError
+
+FOLDER = "publish"
+HOUR = 3600.0
+
+
+class StepRecord(BaseModel):
+    """What is known about publishing one step."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    step: int
+    state: Literal["pending", "done", "refused"] = "pending"
+    manifest_sha256: str
+    commit: str | None = None
+    attempts: int = 0
+    error: str | None = None
+    not_before: float = 0.0
+    """Unix time of the next attempt."""
+
+
+class Halt(BaseModel):
+    """The run met a non-finite loss at `step`: nothing more is published until it got past that step."""
+
+    step: int
+    reason: str
+
+
+class Queue:
+    """The records of one run and one repository."""
+
+    def __init__(self, run_dir: Path, repo: str) -> None:
+        self.run_dir = run_dir
+        self.root = run_dir / FOLDER / repo.replace("/", "__")
+
+    def _path(self, step: int) -> Path:
+        return self.root / f"{layout.step_dir(step)}.json"
+
+    def record(self, step: int) -> StepRecord:
+        """The record of a sealed step: as stored, or a fresh one if there is none or its manifest is another by now."""
+        digest = documents.sha256_file(self.run_dir / layout.checkpoint_dir(step) / layout.MANIFEST)
+        try:
+            stored = StepRecord.model_validate_json(self._path(step).read_bytes())
+        except (OSError, ValidationError):
+            return StepRecord(step=step, manifest_sha256=digest)
+        return stored if stored.manifest_sha256 == digest else StepRecord(step=step, manifest_sha256=digest)
+
+    def save(self, record: StepRecord) -> None:
+        """Store a record, durably."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        documents.replace_file(self._path(record.step), record.model_dump_json().encode() + b"\n")
+
+    def records(self, steps: Iterable[int] | None = None) -> list[StepRecord]:
+        """Records of the sealed checkpoints (or of those of `steps` that are sealed), by ascending step."""
+        chosen = set(steps) if steps is not None else None
+        return [self.record(step) for step in sealed(self.run_dir) if chosen is None or step in chosen]
+
+    # -- the commit limit, across restarts
+
+    def seconds_until_commit(self, per_hour: int) -> float:
+        """How long to wait so that no more than `per_hour` commits fall into any hour."""
+        times = self._commit_times()
+        return max(0.0, times[-per_hour] + HOUR - time.time()) if len(times) >= per_hour else 0.0
+
+    def count_commit(self) -> None:
+        """Note that a commit is about to be made."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        times = [*self._commit_times(), time.time()]
+        documents.replace_file(self.root / "commits.json", json.dumps(times).encode())
+
+    def _commit_times(self) -> list[float]:
+        try:
+            stored = json.loads((self.root / "commits.json").read_bytes())
+            return sorted(float(t) for t in stored if time.time() - HOUR < float(t) <= time.time())
+        except (OSError, ValueError, TypeError):
+            return []
+
+
+def sealed(run_dir: Path) -> list[int]:
+    """Steps of the checkpoints that are complete."""
+    return [step for step, path in documents.checkpoint_dirs(run_dir) if (path / layout.MANIFEST).is_file()]
+
+
+def halt(run_dir: Path, step: int, reason: str) -> None:
+    """Publish nothing more of this run until it has sealed a checkpoint past `step`."""
+    folder = run_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    documents.replace_file(folder / "halt.json", Halt(step=step, reason=reason).model_dump_json().encode())
+
+
+def halted(run_dir: Path) -> Halt | None:
+    """The halt in force, if any."""
+    try:
+        found = Halt.model_validate_json((run_dir / FOLDER / "halt.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return found if max(sealed(run_dir), default=-1) <= found.step else None
+
+
+class PublishLock(RunLock):
+    """One publisher per run directory.
+
+    Raises:
+        PublishError: another process publishes this run.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        (run_dir / FOLDER).mkdir(parents=True, exist_ok=True)
+        super().__init__(run_dir / FOLDER)
+        self.run_dir = run_dir
+
+    def acquire(self) -> PublishLock:
+        """Take the lock or raise at once."""
+        try:
+            super().acquire()
+        except CheckpointError as error:
+            holder = str(error).partition(" is in use by ")[2].partition(":")[0]
+            raise PublishError(
+                f"{self.run_dir} is being published by {holder or 'another process'} already: it takes up every sealed "
+                "checkpoint, so wait for it"
+            ) from None
+        return self
+
+
+def git_blob_id(content: bytes) -> str:
+    """The id that git gives to a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

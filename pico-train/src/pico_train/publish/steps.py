@@ -1,0 +1,237 @@
+"""Publishing one checkpoint, and moving main: what is done, in which order, and what a half-done attempt looks like.
+
+Each function is one attempt. It begins by reading what the Hub holds, so it can follow any failure: if the branch
+lists this checkpoint's manifest already, the commit is done and only tag and verification are left. A commit names its
+parent, so of two publishers one gets through and the other reads again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pico_schema import CheckpointManifest, RevisionIndex, SchemaError, documents, layout
+from pico_train.config import PublishConfig
+from pico_train.errors import CheckpointError
+from pico_train.publish import revision
+from pico_train.publish.remote import DeniedError, MismatchError, Remote, RemoteFile, TransientError
+from pico_train.publish.revision import LocalFile, Package
+
+VERIFY_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a branch holds."""
+
+    commit: str
+    tree: Mapping[str, RemoteFile]
+    index: RevisionIndex | None
+    """None for a branch that holds no checkpoint yet."""
+    manifest: CheckpointManifest | None
+
+    @property
+    def owned(self) -> set[str]:
+        """Paths of the head that belong to its checkpoint, and so go when the next one lacks them."""
+        if self.manifest is None:
+            return set()
+        return {path for path in (*self.manifest.files, layout.MANIFEST) if path in self.tree}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit will do."""
+
+    add: Mapping[str, LocalFile]
+    delete: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files that travel (before the storage removes what it knows)."""
+        return sum(file.size for file in self.add.values())
+
+
+def read_head(remote: Remote, commit: str) -> Head:
+    """Tree, index and manifest at the head of a branch, checked against each other.
+
+    Raises:
+        TransientError: they do not fit together: an answer was damaged on its way.
+        DeniedError: the branch holds something that this program did not put there.
+    """
+    tree = remote.tree(commit)
+    if layout.MANIFEST not in tree and layout.REVISIONS not in tree:
+        return Head(commit, tree, None, None)
+    if layout.MANIFEST not in tree or layout.REVISIONS not in tree:
+        raise DeniedError(
+            f"{remote.repo} at {commit[:12]} has only one of {layout.MANIFEST} and {layout.REVISIONS}: "
+            "it was not published by this program; publish to another repository or under another run name"
+        )
+    where = f"{remote.repo}@{commit[:12]}"
+    raw = remote.read(commit, layout.MANIFEST, tree[layout.MANIFEST])
+    listed = remote.read(commit, layout.REVISIONS, tree[layout.REVISIONS])
+    try:
+        index = documents.parse(listed, RevisionIndex, where=f"{where}:{layout.REVISIONS}")
+        manifest = documents.parse(raw, CheckpointManifest, where=f"{where}:{layout.MANIFEST}")
+    except SchemaError as error:
+        raise DeniedError(str(error)) from None
+    _check_listing(tree, manifest, where)
+    here = index.find(manifest.step)
+    if here is not None and here.manifest_sha256 == revision.in_memory(raw).sha256:
+        index = index.with_commits({manifest.step: commit})
+    return Head(commit, tree, index, manifest)
+
+
+def _check_listing(tree: Mapping[str, RemoteFile], manifest: CheckpointManifest, where: str) -> None:
+    """A listing that was damaged on its way would hide files that have to go: it must agree with the manifest."""
+    for path, entry in manifest.files.items():
+        found = tree.get(path)
+        if found is None and revision.is_state(path):
+            continue
+        if found is None or found.size != entry.size or (found.sha256 or entry.sha256) != entry.sha256:
+            raise TransientError(f"{where}: the listing and the manifest disagree about {path}")
+
+
+def change(head: Head, files: Mapping[str, LocalFile]) -> Change:
+    """What has to travel and what has to go, so that the revision holds `files`."""
+    add = {path: file for path, file in files.items() if not file.same_as(head.tree.get(path))}
+    return Change(add, tuple(sorted(head.owned - set(files))))
+
+
+def _operations(remote: Remote, planned: Change) -> list[Any]:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    leaking = revision.holding_secret(planned.add, remote.token)
+    if leaking is not None:
+        raise CheckpointError(f"{leaking} holds the token for {remote.repo}: it is not published; take the token out")
+    adding = [
+        CommitOperationAdd(path, str(file.path) if file.path else file.content)
+        for path, file in sorted(planned.add.items())
+    ]
+    return adding + [CommitOperationDelete(path) for path in planned.delete]
+
+
+def branch_head(remote: Remote, run_name: str) -> tuple[str, Mapping[str, str]]:
+    """Commit of the run's branch, which is created where missing, and all tags."""
+    branch, refs = layout.branch_name(run_name), remote.refs()
+    if branch not in refs.branches:
+        remote.create_branch(branch, remote.first_commit())
+        refs = remote.refs()
+        if branch not in refs.branches:
+            raise TransientError(f"branch {branch} of {remote.repo} is not there yet")
+    return refs.branches[branch], refs.tags
+
+
+def check_owner(remote: Remote, head: Head, run_id: str, run_name: str) -> None:
+    """Raise DeniedError if the branch belongs to another run."""
+    if head.index is not None and head.index.run_id != run_id:
+        raise DeniedError(
+            f"branch {run_name} of {remote.repo} belongs to another run ({head.index.run_id}): choose another run name "
+            "or another repository"
+        )
+
+
+def publish_step(
+    remote: Remote, run_dir: Path, step: int, settings: PublishConfig, *, before_commit: Callable[[Change], None]
+) -> str:
+    """One attempt to publish one checkpoint; returns its commit.
+
+    Args:
+        remote: The repository.
+        run_dir: The run.
+        step: A sealed checkpoint.
+        settings: Licence and the like.
+        before_commit: Told what will travel, just before it does; may wait.
+
+    Raises:
+        CheckpointError: the checkpoint on disk is not fit to be published.
+        MismatchError: the Hub holds something else of this step.
+        TransientError: try again.
+        DeniedError: do not.
+    """
+    bundle = revision.package(run_dir, step)
+    name = bundle.run.name
+    tag = layout.tag_name(name, step)
+    commit, tags = branch_head(remote, name)
+    if tag in tags:
+        verify(remote, tags[tag], bundle)
+        return tags[tag]
+    head = read_head(remote, commit)
+    check_owner(remote, head, bundle.run.id, name)
+    known = head.index.find(step) if head.index else None
+    if known is not None and known.manifest_sha256 != bundle.manifest_sha256:
+        raise MismatchError(f"branch {name} of {remote.repo} holds another checkpoint of step {step} than {run_dir}")
+    if known is not None:
+        commit = known.commit or commit
+    else:
+        index = revision.extended(head.index, bundle)
+        files = revision.desired(bundle, index, run_dir, repo=remote.repo, license=settings.license)
+        planned = change(head, files)
+        operations = _operations(remote, planned)
+        before_commit(planned)
+        title, text = f"{name} step {step}", f"{bundle.manifest.tokens_seen:,} tokens seen. Run {bundle.run.id}."
+        commit = remote.commit(layout.branch_name(name), head.commit, operations, title, text)
+    remote.tag(tag, commit)
+    verify(remote, commit, bundle)
+    return commit
+
+
+def verify(remote: Remote, commit: str, bundle: Package) -> None:
+    """Compare sizes and digests at a commit with what was sealed.
+
+    Raises:
+        MismatchError: the listing differs, and again when asked anew.
+    """
+    for _ in range(VERIFY_ATTEMPTS):
+        tree = remote.tree(commit)
+        wrong = [path for path, file in bundle.files.items() if not file.same_as(tree.get(path))]
+        wrong += sorted({path for path in tree if path.startswith(layout.CAPTURES + "/")} - set(bundle.files))
+        if not wrong:
+            return
+    raise MismatchError(
+        f"{remote.repo}@{commit[:12]}: {wrong[0]} is not what was sealed at step {bundle.manifest.step}: delete this "
+        "revision's tag and branch on the Hub and publish again"
+    )
+
+
+def move_main(
+    remote: Remote, run_dir: Path, step: int, settings: PublishConfig, *, before_commit: Callable[[Change], None]
+) -> str:
+    """One attempt to make main hold the run's last checkpoint; large files are referred to, not sent.
+
+    Returns:
+        The commit of main that holds it.
+    """
+    bundle = revision.package(run_dir, step)
+    source, _ = branch_head(remote, bundle.run.name)
+    branch = read_head(remote, source)
+    check_owner(remote, branch, bundle.run.id, bundle.run.name)
+    published = branch.index.find(step) if branch.index else None
+    if branch.index is None or published is None:
+        raise TransientError(f"step {step} of {bundle.run.name} is not on its branch yet")
+    head = read_head(remote, remote.refs().branches["main"])
+    index = revision.with_results(branch.index, bundle.evaluations)
+    files = revision.desired(bundle, index, run_dir, repo=remote.repo, license=settings.license, final=True)
+    planned, commit = change(head, files), head.commit
+    if planned.add or planned.delete:
+        referred = _references(remote, published.commit or source, planned.add)
+        sent = Change({path: f for path, f in planned.add.items() if path not in referred}, planned.delete)
+        operations = [*_operations(remote, sent), *referred.values()]
+        before_commit(sent)
+        title = f"main: {bundle.run.name} step {step}"
+        commit = remote.commit("main", head.commit, operations, title, f"Run {bundle.run.id}.")
+    verify(remote, commit, bundle)
+    return commit
+
+
+def _references(remote: Remote, commit: str, wanted: Mapping[str, LocalFile]) -> dict[str, Any]:
+    """Operations that refer to the large files of a commit, by path."""
+    from huggingface_hub import CommitOperationCopy
+
+    tree = remote.tree(commit)
+    return {
+        path: CommitOperationCopy(path, path, src_revision=commit)
+        for path, file in wanted.items()
+        if (row := tree.get(path)) is not None and row.sha256 is not None and file.same_as(row)
+    }

@@ -1,0 +1,305 @@
+"""The process that talks to the Hub: ``python -m pico_train.publish.worker``, started by `supervisor.py`.
+
+It reads one job as a line of JSON on stdin, reports events as lines of JSON on stdout, and ends when it is done, when
+stdin says so, or when its parent is gone. Whatever hangs in here (the client has no time limit of its own in places)
+is killed from outside; whatever dies in here leaves the queue on disk as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from pico_schema import RevisionIndex, documents, layout, read_run
+from pico_train.config import PublishConfig
+from pico_train.errors import CheckpointError, PublishError
+from pico_train.publish import queue, redact, revision, steps
+from pico_train.publish.queue import PublishLock, Queue, StepRecord, sealed
+from pico_train.publish.remote import DeniedError, MismatchError, Remote, RemoteFile, TransientError, backoff
+
+POLL = 5.0
+"""Seconds between looks at the run when nobody calls."""
+
+
+class Orders:
+    """What the parent says while the worker runs: `wake` (something new is sealed), `finish` (end when all is done)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.finish = threading.Event()
+        self._wake = threading.Event()
+        self._parent = os.getppid()
+        threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
+        threading.Thread(target=self._watch_parent, daemon=True).start()
+
+    def _listen(self, stream: TextIO) -> None:
+        for line in stream:
+            if line.strip() == "finish":
+                self.finish.set()
+            self._wake.set()
+        os._exit(0)  # the parent closed the pipe, or died
+
+    def _watch_parent(self) -> None:
+        while os.getppid() == self._parent:
+            time.sleep(0.5)
+        os._exit(0)  # a process forked from the parent may still hold the pipe open
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until woken or for so long."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+
+class Worker:
+    """One run, one repository."""
+
+    def __init__(self, job: Mapping[str, Any], orders: Orders, events: TextIO) -> None:
+        self.run_dir = Path(job["run_dir"])
+        self.settings = PublishConfig.model_validate(job["settings"])
+        self.chosen: set[int] | None = set(job["steps"]) if job.get("steps") is not None else None
+        self.max_attempts: int | None = job.get("max_attempts")
+        self.orders, self._events = orders, events
+        self.queue = Queue(self.run_dir, str(self.settings.repo))
+        self.remote = Remote(str(self.settings.repo), timeout=self.settings.timeout)
+        self.unmoved = True
+        self._tries: Counter[int] = Counter()
+
+    def say(self, event: str, **details: Any) -> None:
+        """Report an event to the parent; `allowed` is how many seconds may pass until the next one."""
+        print(json.dumps({"event": event, **details}), file=self._events, flush=True)
+
+    # -- publishing
+
+    def publish(self) -> None:
+        """Publish what is pending, and what is sealed meanwhile, until told to finish."""
+        self._with_lock()
+        self._reconcile()
+        while True:
+            stopped = queue.halted(self.run_dir)
+            pending = [] if stopped else self._pending()
+            if pending:
+                self._attempt(pending[0])
+                continue
+            if self.orders.finish.is_set():
+                if not stopped and self.chosen is None and self.unmoved and self._finished():
+                    self._attempt_main()
+                    continue
+                if stopped:
+                    self.say("halted", error=stopped.reason)
+                return
+            self.say("idle", allowed=None)
+            self.orders.wait(POLL)
+
+    def _with_lock(self) -> None:
+        """Take the run's publishing lock; while training goes on, wait for another publisher to end."""
+        lock = PublishLock(self.run_dir)
+        while True:
+            try:
+                lock.acquire()
+                return
+            except PublishError as error:
+                if self.orders.finish.is_set():
+                    raise DeniedError(str(error)) from None
+                self.say("waiting", error=str(error), allowed=None)
+                self.orders.wait(POLL)
+
+    def _reconcile(self) -> None:
+        """A step whose tag is gone from the Hub is pending again, whatever the record says."""
+        done = [record for record in self.queue.records() if record.state == "done"]
+        if not done:
+            return
+        name = read_run(self.run_dir).name
+        for tries in range(1, 1000):
+            self.say("attempt", step=None, allowed=10 * self.settings.timeout)
+            try:
+                tags = self.remote.refs().tags
+                break
+            except DeniedError:
+                return  # the repository may not exist any more: publishing will say what is wrong
+            except TransientError as error:
+                self._rest(tries, error, step=None)
+        for record in done:
+            if layout.tag_name(name, record.step) not in tags:
+                self.queue.save(StepRecord(step=record.step, manifest_sha256=record.manifest_sha256))
+
+    def _pending(self) -> list[StepRecord]:
+        return [record for record in self.queue.records(self.chosen) if record.state == "pending"]
+
+    def _finished(self) -> bool:
+        """Whether the run has its last checkpoint and all of them are published."""
+        training = read_run(self.run_dir).config.get("training", {})
+        last = training.get("max_steps") if isinstance(training, Mapping) else None
+        records = self.queue.records()
+        return bool(records) and records[-1].step == last and all(record.state == "done" for record in records)
+
+    def _allowed(self, size: int) -> float:
+        return 10 * self.settings.timeout + size / (self.settings.slowest_upload * 1e6)
+
+    def _attempt(self, record: StepRecord) -> None:
+        step = record.step
+        self._respect_limit()
+        record = record.model_copy(update={"attempts": record.attempts + 1})
+        self.queue.save(record)
+        size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(step)).size
+        self.say("attempt", step=step, attempt=record.attempts, size=size, allowed=self._allowed(size))
+
+        def before_commit(planned: steps.Change) -> None:
+            self.queue.count_commit()
+            allowed = self._allowed(planned.size)
+            self.say("uploading", step=step, files=len(planned.add), size=planned.size, allowed=allowed)
+
+        try:
+            commit = steps.publish_step(self.remote, self.run_dir, step, self.settings, before_commit=before_commit)
+        except (CheckpointError, MismatchError) as error:
+            text = redact.clean(str(error))
+            self.queue.save(record.model_copy(update={"state": "refused", "error": text}))
+            self.say("refused", step=step, error=text)
+        except TransientError as error:
+            self.queue.save(record.model_copy(update={"error": redact.clean(str(error))}))
+            self._tries[step] += 1
+            self._rest(self._tries[step], error, step=step)
+        else:
+            done = {"state": "done", "commit": commit, "error": None}
+            self.queue.save(record.model_copy(update=done))
+            self.say("done", step=step, commit=commit)
+
+    def _attempt_main(self) -> None:
+        last = sealed(self.run_dir)[-1]
+        for tries in range(1, 1000):
+            self._respect_limit()
+            size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(last)).size
+            self.say("attempt", step=last, branch="main", allowed=self._allowed(size))
+            try:
+                commit = steps.move_main(
+                    self.remote,
+                    self.run_dir,
+                    last,
+                    self.settings,
+                    before_commit=lambda planned: self.queue.count_commit(),
+                )
+            except TransientError as error:
+                self._rest(tries, error, step=last)
+                continue
+            except (CheckpointError, MismatchError) as error:
+                self.say("refused", step=last, branch="main", error=redact.clean(str(error)))
+            else:
+                self.say("main", step=last, commit=commit)
+            self.unmoved = False
+            return
+
+    def _rest(self, tries: int, error: TransientError, *, step: int | None) -> None:
+        """Wait before the next attempt, as long as the Hub asks for.
+
+        Raises:
+            DeniedError: that was the last attempt.
+        """
+        text = redact.clean(str(error))
+        if self.max_attempts is not None and tries >= self.max_attempts:
+            raise DeniedError(f"gave up after {tries} attempts: {text}")
+        wait = max(backoff(tries, self.settings.retry_wait, self.settings.retry_wait_max), error.retry_after or 0.0)
+        self.say("retry", step=step, error=text, wait=wait, allowed=wait + 30)
+        time.sleep(wait)
+
+    def _respect_limit(self) -> None:
+        while (wait := self.queue.seconds_until_commit(self.settings.commits_per_hour)) > 0:
+            self.say("waiting", error=f"{self.settings.commits_per_hour} commits an hour are the limit", allowed=None)
+            time.sleep(min(wait, 30.0))
+
+    # -- other jobs
+
+    def check(self, run_name: str, run_id: str | None) -> None:
+        """See to it that publishing will be possible."""
+        self.say("attempt", step=None, allowed=10 * self.settings.timeout)
+        self.remote.check_token()
+        self.remote.create_repository(private=self.settings.private, collection=self.settings.collection)
+        refs = self.remote.refs()
+        branch = layout.branch_name(run_name)
+        self.remote.probe_write(branch if branch in refs.branches else "main")
+        if branch in refs.branches:
+            head = steps.read_head(self.remote, refs.branches[branch])
+            steps.check_owner(self.remote, head, run_id or "", run_name)
+
+    def plan(self) -> None:
+        """Say what would be committed, without committing it."""
+        run = read_run(self.run_dir)
+        self.say("attempt", step=None, allowed=10 * self.settings.timeout)
+        head = steps.Head("", {}, None, None)
+        tags: Mapping[str, str] = {}
+        with contextlib.suppress(PublishError):
+            refs = self.remote.refs()
+            tags = refs.tags
+            if layout.branch_name(run.name) in refs.branches:
+                head = steps.read_head(self.remote, refs.branches[layout.branch_name(run.name)])
+        steps.check_owner(self.remote, head, run.id, run.name)
+        for record in self.queue.records(self.chosen):
+            if layout.tag_name(run.name, record.step) in tags:
+                continue
+            size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(record.step)).size
+            self.say("attempt", step=record.step, allowed=self._allowed(size))
+            bundle = revision.package(self.run_dir, record.step)
+            index = revision.extended(head.index, bundle)
+            files = revision.desired(bundle, index, self.run_dir, repo=self.remote.repo, license=self.settings.license)
+            planned = steps.change(head, files)
+            self.say(
+                "planned",
+                step=record.step,
+                branch=layout.branch_name(run.name),
+                tag=layout.tag_name(run.name, record.step),
+                files=len(planned.add),
+                deletes=len(planned.delete),
+                size=planned.size,
+            )
+            head = _as_if_committed(files, index, bundle)
+
+
+def _as_if_committed(
+    files: Mapping[str, revision.LocalFile], index: RevisionIndex, bundle: revision.Package
+) -> steps.Head:
+    tree = {path: RemoteFile(file.size, "", file.sha256) for path, file in files.items()}
+    return steps.Head("", tree, index, bundle.manifest)
+
+
+@contextlib.contextmanager
+def _events() -> Iterator[TextIO]:
+    """The pipe to the parent; anything else that is printed goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+        os.dup2(2, 1)
+        yield stream
+
+
+def main() -> int:
+    """Do one job; returns the exit code: 0 done, 3 or 4 as the error says."""
+    redact.install()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    with contextlib.suppress(OSError):
+        os.nice(10)  # training comes first
+    with _events() as events:
+        job = json.loads(sys.stdin.readline())
+        worker = Worker(job, Orders(sys.stdin), events)
+        try:
+            if job["task"] == "publish":
+                worker.publish()
+            elif job["task"] == "check":
+                worker.check(job["run_name"], job["run_id"])
+            else:
+                worker.plan()
+        except (PublishError, CheckpointError) as error:
+            kind = "unreachable" if isinstance(error, TransientError) else "denied"
+            worker.say(kind, error=redact.clean(str(error)), exit_code=error.exit_code)
+            return error.exit_code
+        worker.say("finished")
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # no waiting for the client's threads

@@ -1,0 +1,192 @@
+"""Runs as the contract has them, made without training: small, seeded, whole; for tests of publishing and reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from pico_schema import (
+    Capture,
+    CheckpointEntry,
+    CheckpointManifest,
+    DataCursor,
+    DataFingerprint,
+    FileEntry,
+    ModelSpec,
+    Producer,
+    RunManifest,
+    documents,
+    layout,
+    read_run,
+    sites,
+)
+from safetensors.numpy import save
+
+TINY = ModelSpec(vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=16)
+CAPTURED = ("attn.v", "attn.o", "mlp.down")
+PRODUCER = Producer(name="pico-train", version="2.0.0")
+BATCH = 4
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def write_run(
+    root: Path,
+    name: str = "demo",
+    steps: Sequence[int] = (0, 1, 2),
+    *,
+    spec: ModelSpec = TINY,
+    seed: int = 0,
+    n_samples: int = 24,
+    max_steps: int | None = None,
+    run_id: str | None = None,
+) -> Path:
+    """Write a run with sealed checkpoints at `steps` under `root`; returns its directory.
+
+    Weights and captures are random numbers of (seed, step): different at every step, the same on every call.
+    """
+    run_dir = root / name
+    (run_dir / layout.CHECKPOINTS).mkdir(parents=True)
+    last = max(steps) if max_steps is None else max_steps
+    run = RunManifest(
+        id=run_id or hashlib.sha256(f"{name}:{seed}".encode()).hexdigest()[:32],
+        name=name,
+        created=BEGUN,
+        producer=PRODUCER,
+        seed=seed,
+        model=spec,
+        data=_fingerprint(spec),
+        config={"name": name, "training": {"max_steps": last, "batch_size": BATCH, "optimizer": {"lr": 3e-4}}},
+    )
+    documents.write(run_dir / layout.RUN_MANIFEST, run)
+    (run_dir / layout.RUN_CONFIG).write_text(f"name: {name}\ntraining:\n  max_steps: {last}\n")
+    (run_dir / layout.METRICS_LOG).write_text("")
+    for step in steps:
+        add_checkpoint(run_dir, step, n_samples=n_samples)
+    return run_dir
+
+
+def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
+    """Seal one more checkpoint of a run; returns its directory."""
+    run = read_run(run_dir)
+    spec, rng = run.model, np.random.default_rng((run.seed, step))
+    with (run_dir / layout.METRICS_LOG).open("a") as log:
+        log.write(json.dumps({"step": step, "loss": _loss(step), "lr": 3e-4}) + "\n")
+    every = [site for site in sites.expand(sites.KINDS, spec.n_layers) if site.has_weight]
+    weights = {sites.llama_parameter(s): _normal(rng, _shape(spec, s)) for s in every}
+    for layer in range(spec.n_layers):
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            weights[f"model.layers.{layer}.{norm}.weight"] = np.ones(spec.d_model, np.float32)
+    files = {
+        layout.WEIGHTS: save(weights, metadata={"format": "pt"}),
+        layout.MODEL_CONFIG: json.dumps(_llama_config(spec), indent=1).encode(),
+        layout.GENERATION_CONFIG: b'{"do_sample": false}\n',
+        layout.TOKENIZER: json.dumps({"version": "1.0", "model": {"vocab": list(range(2000))}}).encode(),
+        layout.TOKENIZER_CONFIG: b'{"model_max_length": 16}\n',
+        f"{layout.TRAINING_STATE}/state.pt": rng.bytes(4096),
+        layout.TRAIN_BATCH: rng.bytes(512),
+    }
+    captured = sites.expand(CAPTURED, spec.n_layers)
+    captures = []
+    for split in ("train", "val"):
+        tensors = {layout.activation_tensor(s): _normal(rng, (n_samples, _shape(spec, s)[0])) for s in captured}
+        tensors |= {layout.gradient_tensor(s): _normal(rng, _shape(spec, s)) for s in captured}
+        path = layout.captures_file(split)
+        files[path] = save(tensors)
+        names = tuple(map(str, captured))
+        samples = "val" if split == "val" else f"train {step}"
+        captures.append(
+            Capture(
+                split=split,
+                file=path,
+                dtype="float32",
+                activations=names,
+                gradients=names,
+                n_rows=n_samples,
+                positions=(spec.max_seq_len - 1,),
+                samples_sha256=hashlib.sha256(samples.encode()).hexdigest(),
+                loss=_loss(step),
+            )
+        )
+    directory = run_dir / layout.checkpoint_dir(step)
+    for path, content in files.items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(content)
+    tokens = step * BATCH * spec.max_seq_len
+    manifest = CheckpointManifest(
+        run_id=run.id,
+        run_name=run.name,
+        step=step,
+        tokens_seen=tokens,
+        created=BEGUN + timedelta(seconds=step),
+        producer=PRODUCER,
+        seed=run.seed,
+        model=spec,
+        data=run.data,
+        cursor=DataCursor(epoch=0, row=step * BATCH, batch_size=BATCH),
+        batch_sha256=hashlib.sha256(files[layout.TRAIN_BATCH]).hexdigest(),
+        captures=tuple(captures),
+        weights={str(s): sites.llama_parameter(s) for s in every},
+        weights_sha256=hashlib.sha256(files[layout.WEIGHTS]).hexdigest(),
+        metrics={"train_loss": _loss(step), "val_loss": _loss(step) + 0.1},
+        files={p: FileEntry(size=len(c), sha256=hashlib.sha256(c).hexdigest()) for p, c in files.items()},
+    )
+    documents.write(directory / layout.MANIFEST, manifest)
+    digest = documents.sha256_file(directory / layout.MANIFEST)
+    entry = CheckpointEntry(step=step, tokens_seen=tokens, manifest_sha256=digest)
+    documents.write(run_dir / layout.RUN_MANIFEST, run.with_checkpoint(entry))
+    return directory
+
+
+def _fingerprint(spec: ModelSpec) -> DataFingerprint:
+    digest = hashlib.sha256(b"data").hexdigest()
+    return DataFingerprint(
+        source="stdlib", sha256=digest, n_rows=10_000, seq_len=spec.max_seq_len, vocab_size=spec.vocab_size
+    )
+
+
+def _loss(step: int) -> float:
+    """A loss that falls from 4.16 (= ln 64, the tiny vocabulary)."""
+    return round(4.16 / (1 + 0.05 * step), 6)
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _shape(spec: ModelSpec, site: sites.Site) -> tuple[int, ...]:
+    """Shape (out, in) of the site's weight."""
+    d = spec.d_model
+    return {
+        "embed": (spec.vocab_size, d),
+        "attn.q": (d, d),
+        "attn.k": (spec.kv_dim, d),
+        "attn.v": (spec.kv_dim, d),
+        "attn.o": (d, d),
+        "mlp.gate": (spec.d_ff, d),
+        "mlp.up": (spec.d_ff, d),
+        "mlp.down": (d, spec.d_ff),
+        "norm.final": (d,),
+        "head": (spec.vocab_size, d),
+    }[site.kind]
+
+
+def _llama_config(spec: ModelSpec) -> dict[str, object]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": spec.d_model,
+        "intermediate_size": spec.d_ff,
+        "num_hidden_layers": spec.n_layers,
+        "num_attention_heads": spec.n_heads,
+        "num_key_value_heads": spec.n_kv_heads,
+        "vocab_size": spec.vocab_size,
+        "max_position_embeddings": spec.max_seq_len,
+        "rms_norm_eps": spec.norm_eps,
+        "rope_theta": spec.rope_theta,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+    }
