@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from pico_schema.documents import fsync_directory, sha256_file
 
+from pico_schema.documents import fsync_directory, sha256_file
 from pico_train.data.manifest import ShardEntry
 from pico_train.data.permutation import permute
 from pico_train.data.shards import rows_per_group, write_shard

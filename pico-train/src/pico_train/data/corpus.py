@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from pico_schema import DataFingerprint
 
+from pico_schema import DataFingerprint
 from pico_train.data.cache import cache_root
 
 if TYPE_CHECKING:
@@ -24,24 +24,39 @@ if TYPE_CHECKING:
 class Corpus(Protocol):
     """What the loader and the run need of a corpus."""
 
-    fingerprint: DataFingerprint
-    """Its identity."""
-    tokenizer_dir: Path
-    """Directory that `AutoTokenizer` loads."""
-    vocab_size: int
-    """Ids are smaller than this."""
-    seq_len: int
-    """T."""
-    n_rows: int
-    """Rows to train on."""
-    eos_id: int
-    """Id of the end-of-text token."""
+    @property
+    def fingerprint(self) -> DataFingerprint:
+        """Its identity."""
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        """Directory that `AutoTokenizer` loads."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are smaller than this."""
+
+    @property
+    def seq_len(self) -> int:
+        """T."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows to train on."""
+
+    @property
+    def eos_id(self) -> int:
+        """Id of the end-of-text token."""
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """The rows `ids` (k,): (k, T + 1) int32."""
 
     def sources(self, ids: np.ndarray) -> list[str]:
         """Where the rows `ids` (k,) are from."""
+
+    @property
+    def n_validation_rows(self) -> int:
+        """Held-out rows that there are."""
 
     def validation(self, n_rows: int) -> np.ndarray:
         """The first rows of the fixed held-out set: (n_rows, T + 1) int32."""
@@ -70,6 +85,19 @@ def open_corpus(
         DataError: what is there cannot be used.
         StorageError: disk or network failed.
     """
-    from pico_train.data import sources
+    cache = cache_root(cache_dir)
+    if config.source == "stdlib":
+        from pico_train.data.text import open_stdlib
 
-    return sources.open_stdlib(config, cache_root(cache_dir), progress)
+        return open_stdlib(config, cache, progress)
+    if config.source == "text":
+        from pico_train.data.text import open_text
+
+        return open_text(config, cache, progress)
+    if config.source == "tokens":
+        from pico_train.data.tokens import open_tokens
+
+        return open_tokens(config, cache, progress)
+    from pico_train.data.hub import open_hub
+
+    return open_hub(config, cache, progress)

@@ -39,3 +39,7 @@ def digest(parts: Iterable[str]) -> bytes:
 def fraction(document_digest: bytes) -> float:
     """A document's place in [0, 1), uniform over texts: copies of a text have the same, so they share their split."""
     return int.from_bytes(document_digest[:8], "big") / 2**64
+
+
+EMPTY = digest([])
+"""Digest of a document without text."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pico_schema.documents import replace_file
-
 from pico_train.data.manifest import ShardEntry
+from pico_train.data.recipe import Selection
 from pico_train.errors import DataError
 
 
@@ -73,6 +73,11 @@ class Journal:
         """Documents left out by reason, once all are tokenized."""
         return self._state["left_out"]
 
+    @property
+    def documents_sha256(self) -> str:
+        """Digest over all documents taken, once they are tokenized."""
+        return str(self._state["documents_sha256"])
+
     def shards(self, split: str) -> list[ShardEntry]:
         """The shards of a split that are finished and still there."""
         entries = [ShardEntry.model_validate(raw) for raw in self._state["shards"][split]]
@@ -85,9 +90,15 @@ class Journal:
         self._state["point"] = point
         self._save()
 
-    def tokenized(self, documents: dict[str, int], tokens: dict[str, int], left_out: dict[str, int]) -> None:
+    def tokenized(self, selection: Selection, tokens: dict[str, int]) -> None:
         """Note that all documents are in the spool."""
-        self._state.update(stage="shards", documents=documents, tokens=tokens, left_out=left_out)
+        self._state.update(
+            stage="shards",
+            documents=dict(selection.documents),
+            tokens=tokens,
+            left_out=dict(sorted(selection.left_out.items())),
+            documents_sha256=selection.sha256,
+        )
         self._save()
 
     def shard_done(self, split: str, entry: ShardEntry) -> None:

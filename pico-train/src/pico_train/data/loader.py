@@ -71,7 +71,7 @@ class Loader:
     ) -> None:
         if corpus.n_rows < batch_size:
             raise DataError(
-                f"the corpus has {corpus.n_rows} rows of {corpus.seq_len} tokens, fewer than one batch of {batch_size}: "
+                f"the corpus has {corpus.n_rows} rows of {corpus.seq_len} tokens, fewer than a batch of {batch_size}: "
                 f"set training.batch_size={max(corpus.n_rows, 1)} or less, or give more text"
             )
         try:
@@ -84,16 +84,14 @@ class Loader:
 
     def row_ids(self, step: int) -> np.ndarray:
         """(B,) int64: rows of the global batch of a step."""
-        return row_ids(
-            step, batch_size=self.batch_size, n_rows=self.corpus.n_rows, order=self.order, seed=self.seed
-        )
+        return row_ids(step, batch_size=self.batch_size, n_rows=self.corpus.n_rows, order=self.order, seed=self.seed)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, on the device."""
         return self._to_device(self._read(step))
 
     def from_step(self, step: int, stop: int) -> Iterator[Batch]:
-        """Batches step … stop - 1, in order. Up to `prefetch` of them are read ahead; closing the iterator ends that."""
+        """Batches step … stop - 1, in order; up to `prefetch` are read ahead, until the iterator is closed."""
         if self.prefetch == 0:
             for number in range(step, stop):
                 yield self.batch(number)

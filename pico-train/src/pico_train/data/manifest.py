@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pico_schema.documents import replace_file
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pico_schema.documents import replace_file
 from pico_train.errors import DataError
 
 FILE = "pico-data.json"
@@ -103,8 +103,8 @@ class CorpusManifest(Part):
     """What else it was made with."""
     counts: dict[str, Count] = {}
     """Documents left out, by reason."""
-    splits: dict[Literal["train", "val"], Split]
-    """Rows to train on, rows held out."""
+    splits: dict[str, Split]
+    """`train`: rows to train on; `val`: rows held out."""
     sha256: Sha256
     """Identity of the training rows and their order: digest over row length and rows of each shard."""
 
@@ -147,7 +147,9 @@ def parse(content: bytes, *, where: str) -> CorpusManifest:
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{where}: not a corpus manifest: the file is damaged") from None
     if version.split(".")[0] != FORMAT.split(".")[0]:
-        raise DataError(f"{where}: format {version[:20]} is newer than this pico-train reads: pip install -U pico-train")
+        raise DataError(
+            f"{where}: format {version[:20]} is newer than this pico-train reads: pip install -U pico-train"
+        )
     try:
         return CorpusManifest.model_validate(raw)
     except ValidationError as error:

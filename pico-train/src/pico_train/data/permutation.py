@@ -55,7 +55,7 @@ def _round_keys(key: str) -> np.ndarray:
 
 
 def _feistel(values: np.ndarray, widths: tuple[int, int], keys: np.ndarray) -> np.ndarray:
-    """One pass over (k,) uint64 below 2^(left + right); the two parts change in turn, so that they need not be equal."""
+    """One pass over (k,) uint64. The two parts change in turn, so that they need not be equally wide."""
     right_bits = np.uint64(widths[1])
     left_mask, right_mask = np.uint64((1 << widths[0]) - 1), np.uint64((1 << widths[1]) - 1)
     left, right = values >> right_bits, values & right_mask

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from pico_schema.documents import replace_file
 from pico_train.data import manifest as manifests
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.assemble import assemble, count_sources
@@ -31,6 +32,8 @@ from pico_train.version import __version__
 Progress = Callable[[str], None]
 
 WORK = ".prepare"
+KEY = ".key"
+"""File that says which inputs, on this machine, and which recipe a finished corpus was made from."""
 FORMAT = 1
 """Changes when the same recipe gives other rows."""
 
@@ -66,11 +69,13 @@ def prepare(
         with locked(out):
             found = manifests.read(out)
             if found is not None:
-                if found.settings.get("key") == key:
+                if _read_key(out) == key:
                     return found
                 raise DataError(f"{out}: holds another corpus: choose another --out, or delete it")
             journal = Journal.begin(out / WORK, key)
-            return _prepare(inputs, recipe, out, journal, workers=workers, training_bytes=training_bytes, progress=progress)
+            return _prepare(
+                inputs, recipe, out, journal, workers=workers, training_bytes=training_bytes, progress=progress
+            )
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
@@ -116,17 +121,22 @@ def _prepare(
             eos_id=info.eos_id,
         ),
         settings={
-            "key": journal.key,
-            "inputs": inputs.identity,
+            "documents_sha256": journal.documents_sha256,
             **{name: value for name, value in asdict(recipe).items() if name not in ("source", "license", "tokenizer")},
         },
         counts=journal.left_out,
         splits=splits,
         sha256=manifests.identity(recipe.seq_len, splits["train"].shards),
     )
+    replace_file(out / KEY, journal.key.encode())
     manifests.write(out, manifest)
     shutil.rmtree(out / WORK, ignore_errors=True)
     return manifest
+
+
+def _read_key(out: Path) -> str | None:
+    path = out / KEY
+    return path.read_text() if path.is_file() else None
 
 
 def _key(inputs: Inputs, recipe: Recipe) -> str:
@@ -161,7 +171,10 @@ def _training_text(inputs: Inputs, recipe: Recipe, limit: int) -> Iterator[str]:
     left = limit
     any_text = False
     for document in inputs.train():
-        if not recipe.val_fraction <= fraction(document.digest) or fraction(document.digest[8:]) >= recipe.sample * share:
+        if (
+            not recipe.val_fraction <= fraction(document.digest)
+            or fraction(document.digest[8:]) >= recipe.sample * share
+        ):
             continue
         for part in document.parts():
             any_text = True

@@ -12,9 +12,10 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pico_train.data.shards import SOURCE, Footer, decode_group, read_exactly, read_footer
+from pico_train.data.shards import SOURCE, Layout, decode_group, read_exactly, read_layout
 from pico_train.errors import DataError
 
 GROUP_CACHE_BYTES = 64 * 2**20
@@ -65,22 +66,21 @@ def _succeeded(future: Future[np.ndarray]) -> bool:
 
 
 class ShardReader:
-    """Rows of one shard. Safe to use from several threads; holds one file descriptor until closed."""
+    """Rows of one shard. Safe to use from several threads; the file may be deleted while it is open.
 
-    def __init__(self, path: Path, row_len: int, *, cache: GroupCache, footer: Footer | None = None) -> None:
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is not a whole shard.
+    """
+
+    def __init__(self, path: Path, row_len: int, *, cache: GroupCache, layout: Layout | None = None) -> None:
         self.path, self.row_len, self._cache = path, row_len, cache
-        known = footer is not None
-        self.footer = footer or read_footer(path, where=str(path), row_len=row_len)
-        try:
-            self._file = path.open("rb")
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such shard") from None
-        if not known and self.footer.offsets is not None:
-            self._check_plain(self.footer.offsets)
-
-    def close(self) -> None:
-        """Give the file descriptor back."""
-        self._file.close()
+        self._file = path.open("rb")
+        self._native = pa.OSFile(str(path))
+        self._metadata: pq.FileMetaData | None = None
+        self.layout = layout or read_layout(self._parquet, where=str(path), row_len=row_len)
+        if layout is None and self.layout.offsets is not None:
+            self._check_plain(self.layout.offsets)
 
     def rows(self, ids: np.ndarray, out: np.ndarray) -> None:
         """Fill `out` (k, row_len) int32, C-contiguous, with the rows `ids` (k,) of this shard.
@@ -89,50 +89,53 @@ class ShardReader:
             DataError: the shard is damaged, or a row has another length.
         """
         groups = self._groups_of(ids)
-        if self.footer.offsets is None:
+        starts, offsets = self.layout.starts, self.layout.offsets
+        if offsets is None:
             for group in np.unique(groups):
                 here = groups == group
-                out[here] = self._decoded(int(group))[ids[here] - self.footer.starts[group]]
+                out[here] = self._decoded(int(group))[ids[here] - starts[group]]
             return
         width = 4 * self.row_len
-        begins = self.footer.offsets[groups] + (ids - self.footer.starts[groups]) * width
-        raw = memoryview(out.reshape(-1).view(np.uint8))
-        breaks = np.flatnonzero(np.diff(begins) != width) + 1
-        for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(ids)], strict=True):
-            read_exactly(self._file.fileno(), raw[first * width : last * width], int(begins[first]), where=str(self.path))
+        begins = offsets[groups] + (ids - starts[groups]) * width
+        raw = out.data.cast("B")
+        breaks = (np.flatnonzero(np.diff(begins) != width) + 1).tolist()
+        handle, where = self._file.fileno(), str(self.path)
+        for first, last in zip([0, *breaks], [*breaks, len(ids)], strict=True):
+            read_exactly(handle, raw[first * width : last * width], int(begins[first]), where=where)
 
     def sources(self, ids: np.ndarray) -> list[str]:
         """The sources of rows `ids`; empty texts where the shard has no such column."""
-        if not self.footer.has_source:
+        if not self.layout.has_source:
             return [""] * len(ids)
         groups = self._groups_of(ids)
         found: dict[int, str] = {}
-        with pq.ParquetFile(self.path) as parquet:
-            for group in np.unique(groups):
-                column = parquet.read_row_group(int(group), columns=[SOURCE]).column(0)
-                for row in ids[groups == group]:
-                    value = column[int(row - self.footer.starts[group])].as_py()
-                    found[int(row)] = "" if value is None else str(value)
+        parquet = self._parquet()
+        for group in np.unique(groups):
+            column = parquet.read_row_group(int(group), columns=[SOURCE]).column(0)
+            for row in ids[groups == group]:
+                value = column[int(row - self.layout.starts[group])].as_py()
+                found[int(row)] = "" if value is None else str(value)
         return [found[int(row)] for row in ids]
 
     def _groups_of(self, ids: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.footer.starts, ids, side="right") - 1
+        return np.searchsorted(self.layout.starts, ids, side="right") - 1
+
+    def _parquet(self) -> pq.ParquetFile:
+        """The shard as the Parquet library sees it, over a descriptor that this reader holds (reads are positioned)."""
+        return pq.ParquetFile(self._native, metadata=self._metadata)
 
     def _check_plain(self, offsets: np.ndarray) -> None:
         """The first row group, decoded by the Parquet library, must be the run of bytes that the footer promises."""
         if not len(offsets):
             return
-        with pq.ParquetFile(self.path) as parquet:
-            decoded = decode_group(parquet, 0, self.row_len, where=str(self.path))
-        raw = np.empty_like(decoded)
-        view = memoryview(raw.reshape(-1).view(np.uint8))
-        read_exactly(self._file.fileno(), view, int(offsets[0]), where=str(self.path))
+        decoded = decode_group(self._parquet(), 0, self.row_len, where=str(self.path))
+        raw = np.empty(decoded.shape, np.int32)
+        read_exactly(self._file.fileno(), raw.data.cast("B"), int(offsets[0]), where=str(self.path))
         if not np.array_equal(raw, decoded):
             raise DataError(f"{self.path}: declares a plain layout that it does not have: write the shard again")
 
     def _decoded(self, group: int) -> np.ndarray:
         def decode() -> np.ndarray:
-            with pq.ParquetFile(self.path) as parquet:
-                return decode_group(parquet, group, self.row_len, where=str(self.path))
+            return decode_group(self._parquet(), group, self.row_len, where=str(self.path))
 
         return self._cache.get((str(self.path), group), decode)

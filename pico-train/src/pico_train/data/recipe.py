@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from pico_train.data.documents import DIGEST_BYTES, Document, fraction
+from pico_train.data.documents import DIGEST_BYTES, EMPTY, Document, fraction
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Inputs:
     """Documents to prepare. Each function gives the same documents in the same order at every call."""
 
     identity: str
-    """Digest of what the inputs are, so that an interrupted preparation of other inputs is not continued."""
+    """Digest of what the inputs are here and now: an interrupted preparation of other inputs is not continued."""
     train: Callable[[], Iterable[Document]]
     """Documents to train on (and to hold a fraction out of)."""
     val: Callable[[], Iterable[Document]] | None = None
@@ -69,25 +70,41 @@ class Selection:
         """Documents taken, by split."""
         self.left_out: Counter[str] = Counter()
         """Documents not taken, by reason."""
+        self._state = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Digest over all documents taken, their sources, order and splits; complete when iteration is."""
+        return self._state.hexdigest()
 
     def __iter__(self) -> Iterator[tuple[str, Document]]:
         """Split and document, held-out inputs first. The counts are complete when it ends."""
         self.documents.clear()
         self.left_out.clear()
+        self._state = hashlib.sha256()
         held_out: list[bytes] = []
         for document in self.inputs.val() if self.inputs.val else ():
+            if document.digest == EMPTY:
+                self.left_out["empty"] += 1
+                continue
             held_out.append(document.digest)
-            self.documents["val"] += 1
-            yield "val", document
+            yield self._taken("val", document)
         known = np.unique(np.array(held_out, dtype=f"S{DIGEST_BYTES}"))
         del held_out
         for document in self.inputs.train():
             split = self._split(document, known)
             if split is not None:
-                self.documents[split] += 1
-                yield split, document
+                yield self._taken(split, document)
+
+    def _taken(self, split: str, document: Document) -> tuple[str, Document]:
+        self.documents[split] += 1
+        self._state.update(f"{split} {document.source}\n".encode("utf-8", "surrogatepass") + document.digest)
+        return split, document
 
     def _split(self, document: Document, known: np.ndarray) -> str | None:
+        if document.digest == EMPTY:
+            self.left_out["empty"] += 1
+            return None
         if len(known):
             here = np.bytes_(document.digest)
             place = int(np.searchsorted(known, here))

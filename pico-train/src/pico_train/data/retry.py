@@ -24,7 +24,7 @@ def with_retries(
     first_pause: float = FIRST_PAUSE,
     on_retry: Callable[[str], None] | None = None,
 ) -> T:
-    """The result of `call`, tried up to `attempts` times with pauses that double (and vary, so that ranks do not march).
+    """The result of `call`, tried up to `attempts` times, with pauses that double and vary a little.
 
     Errors that asking again cannot mend (not found, no access, anything but network and server trouble) pass through.
 

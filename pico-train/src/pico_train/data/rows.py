@@ -6,7 +6,6 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -112,7 +111,7 @@ def fill(
             progress(f"tokenized {sum(rows.tokens.values()) / 1e6:,.1f} M tokens of {rows.position[0]:,} documents")
     _check(rows, selection)
     rows.commit(journal)
-    journal.tokenized(dict(selection.documents), dict(rows.tokens), dict(selection.left_out))
+    journal.tokenized(selection, dict(rows.tokens))
 
 
 def _check(rows: Rows, selection: Selection) -> None:
@@ -142,23 +141,21 @@ def _pieces(selection: Selection, position: tuple[int, int]) -> Iterator[Piece]:
             continue
         group = document.source if split == "val" and document.named else ""
         skip = pieces_done if number == done else 0
-        for index, text, last in _numbered(document.parts()):
+        for index, text, last in _numbered(pieces(document.parts())):
             if index >= skip:
                 after = (number + 1, 0) if last else (number, index + 1)
                 yield Piece(text, split, group, document.source, begins=index == 0, ends=last, after=after)
 
 
-def _numbered(parts: Any) -> Iterator[tuple[int, str, bool]]:
-    """Pieces of a document's parts, with their number, and whether it is the last one. Empty text is one piece."""
-    waiting: str | None = None
+def _numbered(texts: Iterator[str]) -> Iterator[tuple[int, str, bool]]:
+    """Pieces of a document, with their number, and whether it is the last one."""
+    waiting = next(texts)
     index = 0
-    for part in parts:
-        for piece in pieces(part):
-            if waiting is not None:
-                yield index, waiting, False
-                index += 1
-            waiting = piece
-    yield index, waiting or "", True
+    for text in texts:
+        yield index, waiting, False
+        waiting = text
+        index += 1
+    yield index, waiting, True
 
 
 def _batches(stream: Iterator[Piece]) -> Iterator[list[Piece]]:

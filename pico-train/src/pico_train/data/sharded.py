@@ -5,6 +5,7 @@ Letters: k rows asked for, S shards, T + 1 = `row_len` ids per row.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from threading import Lock
 import numpy as np
 
 from pico_train.data.reader import GroupCache, ShardReader
-from pico_train.data.shards import Footer
+from pico_train.data.shards import Layout
 from pico_train.errors import DataError
 
 OPEN_SHARDS = 128
 """Shards held open at once."""
+FEW_SHARDS = 4
+"""The same where shards come and go: a file that is open takes its space even when it was deleted."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,14 @@ class ShardedRows:
         *,
         row_len: int,
         vocab_size: int,
+        open_shards: int = OPEN_SHARDS,
     ) -> None:
         self.index = ShardIndex.of(counts)
         self.row_len, self.vocab_size = row_len, vocab_size
-        self._path_of = path_of
+        self._path_of, self._open_shards = path_of, open_shards
         self._cache = GroupCache()
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
-        self._footers: dict[int, Footer] = {}
+        self._layouts: dict[int, Layout] = {}
         self._lock = Lock()
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
@@ -107,17 +111,24 @@ class ShardedRows:
             if reader is not None:
                 self._open.move_to_end(shard)
                 return reader
-        path = self._path_of(shard)
-        reader = ShardReader(path, self.row_len, cache=self._cache, footer=self._footers.get(shard))
+        path, reader = self._opened(shard)
         expected = int(self.index.starts[shard + 1] - self.index.starts[shard])
-        if reader.footer.n_rows != expected:
-            raise DataError(f"{path}: holds {reader.footer.n_rows} rows, not {expected}: it is not the shard it was")
+        if reader.layout.n_rows != expected:
+            raise DataError(f"{path}: holds {reader.layout.n_rows} rows, not {expected}: it is not the shard it was")
         with self._lock:
-            self._footers[shard] = reader.footer
+            self._layouts[shard] = reader.layout
             self._open[shard] = reader
-            if len(self._open) > OPEN_SHARDS:
+            if len(self._open) > self._open_shards:
                 self._open.popitem(last=False)
         return reader
+
+    def _opened(self, shard: int) -> tuple[Path, ShardReader]:
+        """The shard, open. Another process may clear it from a shared cache just before: then it is asked for again."""
+        for _ in range(3):
+            path = self._path_of(shard)
+            with contextlib.suppress(FileNotFoundError):
+                return path, ShardReader(path, self.row_len, cache=self._cache, layout=self._layouts.get(shard))
+        raise DataError(f"{path}: no such shard")
 
 
 def _runs(shards: np.ndarray) -> list[tuple[int, int]]:

@@ -11,10 +11,9 @@ Letters: T + 1 = `row_len` ids per row, k rows asked for, N rows in the shard.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,8 +80,8 @@ def _table(ids: np.ndarray, sources: Sequence[str], schema: pa.Schema) -> pa.Tab
 
 
 @dataclass(frozen=True)
-class Footer:
-    """What the footer of a shard says."""
+class Layout:
+    """Where the rows of a shard are in its file, from its footer."""
 
     n_rows: int
     """Rows of the shard."""
@@ -94,11 +93,11 @@ class Footer:
     """Whether there is a column `source`."""
 
 
-def read_footer(file: Any, *, where: str, row_len: int) -> Footer:
-    """The footer of a shard.
+def read_layout(parquet: Callable[[], pq.ParquetFile], *, where: str, row_len: int) -> Layout:
+    """Where the rows of a shard are.
 
     Args:
-        file: Path or file object.
+        parquet: Opens the shard.
         where: Name of the shard in errors.
         row_len: Ids that each row must have.
 
@@ -106,18 +105,17 @@ def read_footer(file: Any, *, where: str, row_len: int) -> Footer:
         DataError: not a Parquet file, cut short, or without a column of lists of integers named `input_ids`.
     """
     try:
-        parquet = pq.ParquetFile(file)
-        metadata, schema = parquet.metadata, parquet.schema_arrow
-    except FileNotFoundError:
-        raise DataError(f"{where}: no such shard") from None
+        opened = parquet()
+        metadata, schema = opened.metadata, opened.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{where}: not a whole Parquet file ({_first_line(error)}): it is cut short or damaged; fetch or write it again"
+            f"{where}: not a whole Parquet file ({_first_line(error)}): it is cut short or damaged; "
+            "fetch or write it again"
         ) from None
     check_schema(schema, where=where)
     counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
-    return Footer(int(starts[-1]), starts, _plain_offsets(metadata, row_len), SOURCE in schema.names)
+    return Layout(int(starts[-1]), starts, _plain_offsets(metadata, row_len), SOURCE in schema.names)
 
 
 def check_schema(schema: pa.Schema, *, where: str) -> None:
@@ -167,7 +165,9 @@ def decode_group(parquet: pq.ParquetFile, group: int, row_len: int, *, where: st
     try:
         column = parquet.read_row_group(group, columns=[COLUMN], use_threads=False).column(0)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{where}: row group {group} cannot be decoded ({_first_line(error)}): the file is damaged") from None
+        raise DataError(
+            f"{where}: row group {group} cannot be decoded ({_first_line(error)}): the file is damaged"
+        ) from None
     parts = [_decode_chunk(chunk, row_len, where=where, group=group) for chunk in column.chunks]
     if not parts:
         return np.empty((0, row_len), np.int32)
@@ -201,6 +201,11 @@ def _first_line(error: Exception) -> str:
 
 
 def read_exactly(handle: int, target: memoryview, offset: int, *, where: str) -> None:
+    """Fill `target` with the bytes of an open file from `offset` on.
+
+    Raises:
+        DataError: the file ends before.
+    """
     done = 0
     while done < len(target):
         got = os.preadv(handle, [target[done:]], offset + done)

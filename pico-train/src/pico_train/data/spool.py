@@ -18,7 +18,9 @@ from pico_train.errors import DataError
 class Spool:
     """Rows of one split. `point` says how much is safely there; `open` with a point falls back to it."""
 
-    def __init__(self, directory: Path, name: str, row_len: int, vocab_size: int, point: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, directory: Path, name: str, row_len: int, vocab_size: int, point: dict[str, int] | None = None
+    ) -> None:
         self.row_len = row_len
         self.dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<i4")
         self.n_rows = (point or {}).get("rows", 0)

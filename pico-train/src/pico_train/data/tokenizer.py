@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,9 @@ def obtain(name: str, directory: Path) -> None:
         _copy(given, directory)
         return
     if given.is_dir() or name.startswith((".", "/", "~")):
-        raise ConfigError(f"tokenizer {name}: no tokenizer.json there: name a directory that has one, a Hub name or train:4096")
+        raise ConfigError(
+            f"tokenizer {name}: no tokenizer.json there: name a directory that has one, a Hub name or train:4096"
+        )
     _fetch(name, directory)
 
 
@@ -165,11 +168,13 @@ def _fetch(name: str, directory: Path) -> None:
         for file in FILES:
             try:
                 path = with_retries(
-                    lambda file=file: hf_hub_download(repo, file, revision=revision or None), what=f"tokenizer {name}"
+                    partial(hf_hub_download, repo, file, revision=revision or None), what=f"tokenizer {name}"
                 )
             except EntryNotFoundError:
                 if file == "tokenizer.json":
-                    raise DataError(f"tokenizer {name}: the repository has no tokenizer.json: convert it first") from None
+                    raise DataError(
+                        f"tokenizer {name}: the repository has no tokenizer.json: convert it first"
+                    ) from None
                 continue
             (directory / file).write_bytes(Path(path).read_bytes())
     except (RepositoryNotFoundError, HFValidationError):
@@ -180,29 +185,42 @@ def _fetch(name: str, directory: Path) -> None:
         raise StorageError(f"tokenizer {name}: cannot be fetched ({type(error).__name__})") from error
 
 
-def pieces(text: str, limit: int = 2**14) -> Iterator[str]:
-    """`text` in pieces of about `limit` characters, cut after a line end that has no other white space around it.
+def pieces(parts: Iterable[str], limit: int = 2**14) -> Iterator[str]:
+    """A text, given in parts, in pieces of about `limit` characters; how it was parted makes no difference.
 
-    No byte-level tokenizer of the GPT-2 kind joins text across such a place, so the tokens of the pieces are those of
-    the whole. Text without such places stays whole up to 16 limits and is then cut anywhere.
+    A piece ends after a line end that has no other white space around it. No byte-level tokenizer of the GPT-2 kind
+    joins text across such a place, so the tokens of the pieces are those of the whole. Text without such a place within
+    16 limits is cut anywhere.
     """
+    text = ""
+    for part in parts:
+        text = text + part if text else part
+        start = 0
+        while len(text) - start > 17 * limit + 1:
+            cut = _cut(text, start, limit)
+            yield text[start:cut]
+            start = cut
+        text = text[start:]
     start = 0
     while len(text) - start > limit:
-        at = start + limit
-        hard = start + 16 * limit
-        while True:
-            at = text.find("\n", at, min(hard, len(text) - 1))
-            if at < 0:
-                at = hard
-                break
-            at += 1
-            if not text[at].isspace() and not text[at - 2].isspace():
-                break
-        if at >= len(text):
+        cut = _cut(text, start, limit)
+        if cut >= len(text):
             break
-        yield text[start:at]
-        start = at
+        yield text[start:cut]
+        start = cut
     yield text[start:]
+
+
+def _cut(text: str, start: int, limit: int) -> int:
+    """Where the piece that begins at `start` ends."""
+    at, hard = start + limit, start + 17 * limit
+    while True:
+        at = text.find("\n", at, min(hard, len(text) - 1))
+        if at < 0:
+            return min(hard, len(text))
+        at += 1
+        if not text[at].isspace() and not text[at - 2].isspace():
+            return at
 
 
 def _content(token: Any) -> str | None:

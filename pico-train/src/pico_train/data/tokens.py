@@ -1,0 +1,237 @@
+"""Source `tokens`: Parquet shards of token rows in a directory, with or without a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pico_schema import DataFingerprint
+from pico_train.data import footers
+from pico_train.data import manifest as manifests
+from pico_train.data import tokenizer as tokenizers
+from pico_train.data.footers import Footer
+from pico_train.data.shard_corpus import ShardCorpus, in_directory, prepared_corpus
+from pico_train.data.sharded import FEW_SHARDS, OPEN_SHARDS, ShardedRows
+from pico_train.data.split_names import in_order, split_of
+from pico_train.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from pico_train.config import DataConfig
+
+Progress = Callable[[str], None]
+
+
+def open_tokens(config: DataConfig, cache: Path, progress: Progress) -> ShardCorpus:
+    """The corpus in the directory that `config.paths` names.
+
+    Raises:
+        ConfigError: no such directory; a tokenizer or row length that are not the corpus's.
+        DataError: no shards, or shards that cannot be used.
+    """
+    root = Path(config.paths[0]).expanduser()
+    directory = root / config.subset if config.subset else root
+    if not directory.is_dir():
+        raise ConfigError(f"data.paths: {directory}: no such directory")
+    manifest = manifests.read(directory)
+    if manifest is not None:
+        return open_prepared(directory, manifest, config, source="tokens")
+    names = in_order(
+        [path.relative_to(directory).as_posix() for path in directory.rglob("*.parquet") if path.is_file()]
+    )
+    splits = {split: [name for name in names if split_of(name) == split] for split in ("train", "val")}
+    if not splits["train"]:
+        raise DataError(f"{directory}: holds no Parquet shards to train on: is it the right folder (data.subset)?")
+    if config.val_paths:
+        held_out_dir, splits["val"] = _held_out(config)
+    else:
+        held_out_dir = directory
+    found = {
+        "train": _index(directory, splits["train"], cache, progress),
+        "val": _index(held_out_dir, splits["val"], cache, progress),
+    }
+    identity: list[list[str | int]] = [
+        [name, (directory / name).stat().st_size, footer.n_rows, footer.sha256]
+        for name, footer in zip(splits["train"], found["train"], strict=True)
+    ]
+    return bare_corpus(
+        config,
+        cache,
+        counts={split: [footer.n_rows for footer in each] for split, each in found.items()},
+        path_of={
+            "train": in_directory(directory, splits["train"]),
+            "val": in_directory(held_out_dir, splits["val"]),
+        },
+        identity=identity,
+        where=str(directory),
+        details={"identity": "names, sizes and footers of the shards"},
+    )
+
+
+def open_prepared(
+    directory: Path, manifest: manifests.CorpusManifest, config: DataConfig, *, source: str
+) -> ShardCorpus:
+    """The corpus in a directory that `prepare` made.
+
+    Raises:
+        ConfigError: a tokenizer or row length was asked for that is not the corpus's.
+    """
+    check_tokenizer(manifest, config, where=str(directory))
+    path_of = {
+        name: in_directory(directory, [shard.file for shard in split.shards]) for name, split in manifest.splits.items()
+    }
+    return prepared_corpus(
+        manifest,
+        path_of,
+        directory / manifests.TOKENIZER_DIR,
+        source=source,
+        order=config.order,
+        seq_len=config.seq_len,
+        where=str(directory),
+        details={},
+    )
+
+
+def check_tokenizer(manifest: manifests.CorpusManifest, config: DataConfig, *, where: str) -> None:
+    """Raise ConfigError if the configuration names another tokenizer than the corpus was made with."""
+    if config.source in ("stdlib", "text") or config.tokenizer in (None, manifest.tokenizer.name):
+        return
+    given = Path(str(config.tokenizer)).expanduser()
+    if given.is_dir() and tokenizers.describe(given).sha256 == manifest.tokenizer.sha256:
+        return
+    raise ConfigError(
+        f"data.tokenizer={config.tokenizer}, but {where} was made with {manifest.tokenizer.name}, which lies with it: "
+        "set data.tokenizer=null"
+    )
+
+
+def bare_corpus(
+    config: DataConfig,
+    cache: Path,
+    *,
+    counts: dict[str, list[int]],
+    path_of: Mapping[str, Callable[[int], Path]],
+    identity: Sequence[Sequence[str | int]],
+    where: str,
+    details: dict[str, str | int | float | bool | None],
+) -> ShardCorpus:
+    """The corpus of shards that came without a manifest.
+
+    Args:
+        config: The section `data`.
+        cache: Directory of the caches.
+        counts: Rows of each shard, by split.
+        path_of: Puts a shard, by number, on this disk, by split.
+        identity: What identifies each training shard.
+        where: The corpus's name in errors.
+        details: For the fingerprint.
+
+    Raises:
+        ConfigError: no tokenizer is named, or there is no such one.
+        DataError: no rows.
+    """
+    if config.tokenizer is None:
+        raise ConfigError(
+            f"{where}: says nothing of its tokenizer: name it, such as --set data.tokenizer=allenai/OLMo-7B-0724-hf"
+        )
+    info = cached_tokenizer(config.tokenizer, cache)
+    shape = {
+        "row_len": config.seq_len + 1,
+        "vocab_size": info.vocab_size,
+        "open_shards": FEW_SHARDS if config.source == "hub" else OPEN_SHARDS,
+    }
+    train = ShardedRows(counts["train"], path_of["train"], **shape)
+    n_rows = train.index.n_rows
+    if not n_rows:
+        raise DataError(f"{where}: the corpus is empty: its shards hold no rows")
+    held_out, held_out_from = train, 0
+    if counts["val"]:
+        held_out = ShardedRows(counts["val"], path_of["val"], **shape)
+    elif n_rows > config.val_rows:
+        n_rows = held_out_from = n_rows - config.val_rows
+        details = {**details, "held_out": f"the last {config.val_rows} rows"}
+    else:
+        raise DataError(
+            f"{where}: {n_rows} rows, of which {config.val_rows} would be held out: set data.val_rows lower, or name "
+            "held-out shards with data.val_paths"
+        )
+    fingerprint = DataFingerprint(
+        source=config.source,
+        sha256=hashlib.sha256(json.dumps([config.seq_len, identity]).encode()).hexdigest(),
+        n_rows=n_rows,
+        seq_len=config.seq_len,
+        vocab_size=info.vocab_size,
+        tokenizer_sha256=info.sha256,
+        order=config.order,
+        details={**details, "tokenizer": config.tokenizer},
+    )
+    return ShardCorpus(
+        fingerprint,
+        info.directory,
+        info.vocab_size,
+        info.eos_id,
+        train=train,
+        held_out=held_out,
+        held_out_from=held_out_from,
+        where=where,
+    )
+
+
+def cached_tokenizer(name: str, cache: Path) -> tokenizers.TokenizerInfo:
+    """A tokenizer by name or directory, kept in the cache once it was fetched from the Hub.
+
+    Raises:
+        ConfigError: no such directory or name.
+        StorageError: the Hub cannot be reached.
+    """
+    given = Path(name).expanduser()
+    if (given / "tokenizer.json").is_file():
+        return tokenizers.describe(given)
+    directory = cache / "tokenizers" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    if not (directory / "tokenizer.json").is_file():
+        tokenizers.obtain(name, directory)
+    return tokenizers.describe(directory)
+
+
+def _held_out(config: DataConfig) -> tuple[Path, list[str]]:
+    """The directory of held-out shards, and their names."""
+    directory = Path(config.val_paths[0]).expanduser()
+    if len(config.val_paths) > 1 or not directory.is_dir():
+        raise ConfigError(
+            f"data.val_paths: {', '.join(config.val_paths)}: one directory of held-out shards is expected"
+        )
+    manifest = manifests.read(directory)
+    if manifest is not None and "val" in manifest.splits:
+        return directory, [shard.file for shard in manifest.splits["val"].shards]
+    names = in_order(
+        [path.relative_to(directory).as_posix() for path in directory.rglob("*.parquet") if path.is_file()]
+    )
+    if not names:
+        raise ConfigError(f"data.val_paths: {directory}: holds no Parquet shards")
+    return directory, names
+
+
+def _index(directory: Path, names: Sequence[str], cache: Path, progress: Progress) -> list[Footer]:
+    if not names:
+        return []
+    stats = [(directory / name).stat() for name in names]
+
+    def read(number: int) -> Footer:
+        path = directory / names[number]
+        with path.open("rb") as file:
+
+            def part(begin: int, end: int) -> bytes:
+                file.seek(begin)
+                return file.read(end - begin)
+
+            return footers.read_footer(stats[number].st_size, part, where=str(path))
+
+    key = json.dumps(
+        [
+            str(directory.absolute()),
+            *([name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)),
+        ]
+    )
+    return footers.index(names, key, read, cache=cache / "indexes", threads=8, progress=progress)
