@@ -87,6 +87,8 @@ class Outcome:
     """Values that were already there."""
     units: Mapping[str, tuple[str, ...]]
     """Digests of the questions, by the run's location."""
+    figures: list[Path] = field(default_factory=list)
+    """Pictures drawn of it, by whoever drew them."""
 
 
 class Runs:

@@ -59,11 +59,14 @@ class Plan:
     """What is missing → how many times something was skipped for it."""
 
 
-@cache
 def _code_version(spec: MetricSpec | ComponentSpec) -> str:
     """Version of the package a metric or component comes from: its rows are computed again when it changes."""
     function = spec.fn if isinstance(spec, MetricSpec) else spec.build
-    package = function.__module__.partition(".")[0]
+    return _package_version(function.__module__.partition(".")[0])
+
+
+@cache
+def _package_version(package: str) -> str:
     try:
         return __version__ if package == "pico_analyze" else version(package.replace("_", "-"))
     except PackageNotFoundError:

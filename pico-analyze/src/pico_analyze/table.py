@@ -200,6 +200,11 @@ class RowStore:
         return to_pandas(table)
 
 
+def read_frame(directory: Path) -> pandas.DataFrame:
+    """All rows of a table on disk."""
+    return to_pandas(_read(directory / ROWS))
+
+
 def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
     """A DataFrame whose integers stay integers where some are missing."""
     import pandas as pd
@@ -210,11 +215,13 @@ def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
 
 def _newest(table: pyarrow.Table) -> pyarrow.Table:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     keys = table.select(list(KEY)).to_pandas(types_mapper=None)
     last = ~keys.duplicated(keep="last")
     table = table.filter(pa.array(last.to_numpy()))
-    return table.sort_by([(name, "ascending") for name in _ORDER])
+    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in _ORDER], null_placement="at_start")
+    return table.take(order)
 
 
 def _read(path: Path) -> pyarrow.Table:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from pico_schema import ModelSpec
+    from pico_schema import ModelSpec
 
 Data = Literal["weights", "activations", "gradients"]
 DATA: tuple[Data, ...] = ("weights", "activations", "gradients")

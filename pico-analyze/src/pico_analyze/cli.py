@@ -1,0 +1,331 @@
+"""The command line: `compute`, `dynamics`, `run`, `list`, `metrics`, `components`.
+
+The only modules that print are this one and `console.py`. Heavy packages are imported inside the commands.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pico_analyze import options as o
+from pico_analyze.version import __version__
+
+if TYPE_CHECKING:
+    from pico_analyze.pipeline import Outcome, Settings
+    from pico_analyze.question import Question
+
+app = typer.Typer(
+    name="pico-analyze",
+    help="Measure and draw what changes inside a language model while it learns. `pico-analyze compute cka` compares "
+    "each checkpoint of the newest run under ./runs with its last one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def compute(
+    words: o.Words,
+    component: o.Component = ["simple"],  # noqa: B006 - typer copies it
+    data: o.DataOption = None,
+    split: o.Split = ["val"],  # noqa: B006
+    site: o.Sites = None,
+    layers: o.Layers = None,
+    heads: o.Heads = True,
+    steps: o.Steps = "all",
+    target: o.TargetOption = None,
+    pairs: o.Pairs = o.PairsOption.target,
+    between_runs: o.Between = False,
+    metric_param: o.MetricParams = None,
+    component_param: o.ComponentParams = None,
+    bootstrap: o.Bootstrap = 0,
+    null: o.Null = None,
+    draws: o.Draws = 100,
+    seed: o.Seed = 0,
+    out: o.Out = Path("analysis"),
+    form: o.As = o.Form.table,
+    plot: o.Plot = True,
+    jobs: o.Jobs = 1,
+    memory: o.Memory = 1.0,
+    fresh: o.Fresh = False,
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+    wandb: o.Wandb = None,
+    wandb_project: o.WandbProject = "pico",
+) -> None:
+    """Compute metrics over the checkpoints of a run: table on stdout, rows as Parquet and CSV, pictures as PNG."""
+    metrics, runs = o.metrics_and_runs(words)
+    asked = o.questions(
+        metrics,
+        component=component,
+        data=data,
+        split=split,
+        site=site,
+        layers=layers,
+        heads=heads,
+        steps=steps,
+        target=target,
+        pairs=pairs,
+        metric_param=metric_param,
+        component_param=component_param,
+        bootstrap=bootstrap,
+        null=null,
+        draws=draws,
+        seed=seed,
+    )
+    settings = o.settings(out, jobs, memory, fresh, offline, cache_dir)
+    _check_wandb(wandb)
+    outcome = _answer(_asked(asked, runs, between_runs), settings, form, plot)
+    _log(outcome, wandb, wandb_project, "-".join(metrics))
+
+
+def _asked(asked: list[Question], runs: list[str], between_runs: bool) -> list[tuple[str | Path, Question]]:
+    from pico_analyze.pipeline import between_runs as all_pairs
+
+    if between_runs:
+        return [pair for question in asked for pair in all_pairs(runs, question)]
+    return [(run, question) for run in runs for question in asked]
+
+
+def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: o.Form, plot: bool) -> Outcome:
+    """Carry out, print, draw, conclude."""
+    from pico_analyze.console import Console, conclude
+    from pico_analyze.pipeline import analyze
+
+    begun, console = time.monotonic(), Console()
+    try:
+        outcome = analyze(asked, settings, console)
+    finally:
+        console.close()
+    from pico_analyze.report import frame_as
+
+    typer.echo(frame_as(outcome.frame, form.value))
+    written = _draw(outcome) if plot else []
+    conclude(outcome, [path.name for path in written], time.monotonic() - begun)
+    outcome.figures = written
+    return outcome
+
+
+def _draw(outcome: Outcome) -> list[Path]:
+    from pico_analyze.plots import draw
+
+    written: list[Path] = []
+    for location, directory in outcome.directories.items():
+        wanted = set(outcome.units[location])
+        written += draw(outcome.frame[outcome.frame["unit"].isin(wanted)], directory)
+    return written
+
+
+def _check_wandb(mode: str | None) -> None:
+    if mode is not None:
+        from pico_analyze.question import choose
+
+        choose(mode, ("online", "offline"), "--wandb")
+
+
+def _log(outcome: Outcome, mode: str | None, project: str, name: str) -> None:
+    if mode is None:
+        return
+    from pico_analyze.tracking import log_analysis
+
+    entity, _, project = project.rpartition("/")
+    log_analysis(outcome.frame, outcome.figures, project=project, entity=entity or None, mode=mode, name=name)
+
+
+@app.command("run")
+def run_study(
+    file: Annotated[Path, typer.Argument(help="YAML of a study; one of pico-analyze 1.0 is accepted too.")],
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs, in place of those in the file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Directory for the results. [default: analysis]")] = None,
+    form: o.As = o.Form.table,
+    plot: o.Plot = True,
+    jobs: o.Jobs = 1,
+    memory: o.Memory = 1.0,
+    fresh: o.Fresh = False,
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+    wandb: o.Wandb = None,
+    wandb_project: o.WandbProject = "pico",
+) -> None:
+    """Carry out a whole study: several metrics, components, steps, splits and runs in one pass."""
+    from pico_analyze.console import say
+    from pico_analyze.study import load_study
+
+    study, notes = load_study(file)
+    for note in notes:
+        say(note)
+    _check_wandb(wandb)
+    settings = o.settings(out or Path(study.out), jobs, memory, fresh, offline, cache_dir)
+    outcome = _answer(study.asked(runs or ()), settings, form, plot)
+    _log(outcome, wandb, wandb_project, study.name)
+
+
+@app.command()
+def dynamics(
+    words: o.Words,
+    tau: Annotated[float, typer.Option("--tau", help="Threshold of the convergence step.")] = 0.9,
+    evaluation: Annotated[
+        str | None,
+        typer.Option("--evaluation", help="Correlate with this result, such as val_loss or paloma.perplexity."),
+    ] = None,
+    component: o.Component = ["simple"],  # noqa: B006
+    data: o.DataOption = None,
+    split: o.Split = ["val"],  # noqa: B006
+    site: o.Sites = None,
+    layers: o.Layers = None,
+    heads: o.Heads = False,
+    steps: o.Steps = "all",
+    target: o.TargetOption = None,
+    metric_param: o.MetricParams = None,
+    component_param: o.ComponentParams = None,
+    out: o.Out = Path("analysis"),
+    form: o.As = o.Form.table,
+    jobs: o.Jobs = 1,
+    memory: o.Memory = 1.0,
+    fresh: o.Fresh = False,
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+) -> None:
+    """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
+    from pico_analyze.console import Console, conclude, say
+    from pico_analyze.pipeline import analyze
+    from pico_analyze.summary import summary_as, summary_table, write_summary
+
+    begun = time.monotonic()
+    metrics, runs = o.metrics_and_runs(words)
+    asked = o.questions(
+        metrics,
+        component=component,
+        data=data,
+        split=split,
+        site=site,
+        layers=layers,
+        heads=heads,
+        steps=steps,
+        target=target,
+        pairs=o.PairsOption.target,
+        metric_param=metric_param,
+        component_param=component_param,
+        bootstrap=0,
+        null=None,
+        draws=100,
+        seed=0,
+    )
+    settings, console = o.settings(out, jobs, memory, fresh, offline, cache_dir), Console()
+    try:
+        outcome = analyze(_asked(asked, runs, False), settings, console)
+    finally:
+        console.close()
+    table = summary_table(outcome, tau, evaluation, settings.read)
+    typer.echo(summary_as(table, form.value))
+    written = write_summary(table, outcome)
+    if evaluation is None:
+        say("no evaluation is correlated: name one with --evaluation, such as val_loss")
+    conclude(outcome, written, time.monotonic() - begun)
+
+
+@app.command("list")
+def list_runs(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs. [default: all under ./runs]")
+    ] = None,
+    form: o.As = o.Form.table,
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+) -> None:
+    """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not."""
+    from pico_analyze import listing
+    from pico_analyze.errors import NotARunError
+    from pico_analyze.report import as_csv, as_json
+    from pico_analyze.stores.opening import RUNS, ReadOptions, local_runs, open_store
+
+    named = list(runs) if runs else [str(path) for path in local_runs()]
+    if not named:
+        raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
+    stores = [open_store(_place(name), ReadOptions(offline, cache_dir)) for name in named]
+    found = [listing.records(store) for store in stores]
+    if form is o.Form.table:
+        typer.echo("\n\n".join(listing.text(store, some) for store, some in zip(stores, found, strict=True)))
+    elif form is o.Form.json:
+        typer.echo(as_json(record for some in found for record in some))
+    else:
+        typer.echo(as_csv([record for some in found for record in some]))
+
+
+def _place(name: str) -> str:
+    """A run's name under ./runs as its path; anything else as it is."""
+    from pico_analyze.stores.opening import RUNS, is_address
+
+    inside = RUNS / name
+    return str(inside) if not is_address(name) and not Path(name).exists() and inside.is_dir() else name
+
+
+@app.command()
+def metrics(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One metric, with everything about it.")] = None,
+    form: o.As = o.Form.table,
+) -> None:
+    """List the metrics, or show the page of one: definition, range, best value, cost, reference."""
+    from pico_analyze import pages
+
+    typer.echo(pages.metrics(name, form.value))
+
+
+@app.command()
+def components(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One component, with everything about it.")
+    ] = None,
+    form: o.As = o.Form.table,
+) -> None:
+    """List the components, or show the page of one."""
+    from pico_analyze import pages
+
+    typer.echo(pages.components(name, form.value))
+
+
+def main() -> None:
+    """Run the command line: errors become one sentence on stderr and their exit code."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
+        _end("interrupted: the rows computed so far are kept, and the same command goes on from there", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # what typer says of a command line it cannot parse
+            _end(error.format_message().rstrip("."), 2)
+        code = getattr(error, "exit_code", None)  # ours, and those of pico-schema
+        if not isinstance(code, int):
+            raise
+        _end(str(error), code)
+
+
+def _end(message: str, code: int) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.flush()
+    sys.exit(code)

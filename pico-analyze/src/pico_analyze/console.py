@@ -1,0 +1,98 @@
+"""What a person at a terminal sees of a running analysis: warnings as lines, progress as a bar, on stderr.
+
+The bar (with the time left) appears only where stderr is a terminal; elsewhere long analyses print a line now and then.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pico_analyze.pipeline import Outcome
+    from pico_analyze.stores.base import Store, Unusable
+
+_LINE_SECONDS = 30.0
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+class Console:
+    """A listener that writes to stderr."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._total, self._done = 0, 0
+        self._begun = self._last = time.monotonic()
+
+    def opened(self, store: Store) -> None:
+        """Name the run and what kind it is."""
+        steps = store.steps()
+        kind = {"pico": "a run of Pico", "pico-v1": "a run of Pico 1.0", "hub": "a run on the Hub"}.get(
+            store.kind, "a transformers model"
+        )
+        say(f"{store.run}: {kind} ({store.location}), {len(steps)} checkpoint{'' if len(steps) == 1 else 's'}")
+
+    def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
+        """Name each checkpoint that is left out."""
+        for lost in found:
+            say(f"warning: {store.run}: {lost.name} is left out: {lost.reason}")
+
+    def planned(self, jobs: int, reused: int) -> None:
+        """Begin the bar."""
+        self._total = jobs
+        if jobs and sys.stderr.isatty():
+            from rich.console import Console as Terminal
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=Terminal(stderr=True), transient=True)
+            self._task = self._bar.add_task("measuring", total=jobs)
+            self._bar.start()
+
+    def advanced(self, jobs: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Move the bar, or say now and then how far it is."""
+        self._done += jobs
+        if self._bar is not None:
+            self._bar.advance(self._task, jobs)
+        elif time.monotonic() - self._last > _LINE_SECONDS:
+            self._last = time.monotonic()
+            left = (self._last - self._begun) / self._done * (self._total - self._done)
+            say(f"measured {self._done} of {self._total}, about {left:.0f} s left")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def conclude(outcome: Outcome, written: Sequence[object], seconds: float) -> None:
+    """The lines at the end: what was skipped, what is doubtful, what is undefined, and where the results are."""
+    for reason, count in sorted(_merged(outcome.skipped).items()):
+        say(f"skipped: {reason}" + (f" ({count} matrices)" if count > 1 else ""))
+    for warning, count in outcome.tally.warnings.items():
+        say(f"warning: {warning}" + (f" ({count} rows)" if count > 1 else ""))
+    undefined = outcome.frame["reason"].dropna().value_counts()
+    for reason, count in undefined.items():
+        say(f"undefined: {count} row{'' if count == 1 else 's'}: {reason}")
+    reused = f", {outcome.reused} already there" if outcome.reused else ""
+    where = " and ".join(str(directory) for directory in outcome.directories.values())
+    files = ", ".join(["rows.parquet", "rows.csv", *map(str, written)])
+    say(f"{len(outcome.frame)} rows ({outcome.computed} values computed{reused}, {seconds:.1f} s) in {where}: {files}")
+
+
+def _merged(skipped: Mapping[str, int], at_most: int = 8) -> dict[str, int]:
+    """The reasons, those beyond the eighth summed up in one line."""
+    if len(skipped) <= at_most:
+        return dict(skipped)
+    kept = dict(list(skipped.items())[:at_most])
+    rest = len(skipped) - at_most
+    return kept | {f"… and {rest} more such steps or sites": sum(list(skipped.values())[at_most:])}

@@ -1,0 +1,261 @@
+"""Pictures of a table: values against steps, and heatmaps of steps by steps or layers by layers.
+
+One figure per metric, parameters, component, data, split and target; one panel per site (for heatmaps: per layer, or
+per step). Layers are coloured by depth, from a sequential map without its palest part; steps are on a symmetric log
+axis, so that step 0 is there. Nothing is shown on a screen: matplotlib's Agg writes PNG files.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pico_analyze.report import params_text, title_of, without_target_layer
+from pico_analyze.table import plain
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GROUP = ["run", "metric", "params", "component", "data", "split", "target_run"]
+_BOUNDED = {"cka", "svcca", "pwcca", "mean_cca", "mutual_knn", "subspace_overlap", "per", "gini", "hoyer"}
+"""Metrics drawn on a scale from 0 to 1."""
+_LOG = {"condition_number"}
+_MAX_HEATMAPS = 12
+
+
+def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[Path]:
+    """Draw every figure that a table has; return the files, those of one name replaced.
+
+    Args:
+        frame: Tidy rows.
+        directory: Where the files go.
+        suffix: png, pdf or svg.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    rows = frame.assign(params=frame["params"].map(without_target_layer))
+    written = []
+    for _, group in rows.groupby(_GROUP, dropna=False, sort=False):
+        whole = group[group["head"].isna()]
+        shown = group if whole.empty else whole
+        if shown["value"].notna().sum() == 0:
+            continue
+        with mpl.rc_context(_STYLE):
+            figure = _figure(shown)
+            path = directory / f"{file_stem(shown)}.{suffix}"
+            figure.savefig(path, dpi=144, metadata={"Software": None} if suffix == "png" else None)
+        import matplotlib.pyplot as plt
+
+        plt.close(figure)
+        written.append(path)
+    return written
+
+
+_STYLE = {
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#555555",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
+
+
+def file_stem(rows: pandas.DataFrame) -> str:
+    """``cka-simple-val-activations-to-8``: distinct for distinct questions, safe in a file system."""
+    first = rows.iloc[0]
+    parts = [first["metric"], first["component"], plain(first["split"]), first["data"]]
+    if plain(first["target_run"]) is not None:
+        targets = rows["target_step"].dropna().unique()
+        other = "" if first["target_run"] == first["run"] else f"{first['target_run']}-"
+        between = "layers-" if _kind(rows) == "layers" else "steps-" if _kind(rows) == "steps" else ""
+        parts.append(f"{between}to-{other}{targets[0] if len(targets) == 1 else 'several'}")
+    params = params_text(first)
+    stem = "-".join(str(part) for part in (*parts, params.strip(" []")) if part)
+    return re.sub(r"[^A-Za-z0-9._=-]+", "-", stem).strip("-")[:160]
+
+
+def _kind(rows: pandas.DataFrame) -> str:
+    """What is drawn: lines over steps, or a heatmap of layers or of steps."""
+    if rows["target_layer"].notna().any():
+        return "layers"
+    per_step = rows.groupby(["site", "layer", "step"], dropna=False)["target_step"].nunique()
+    return "steps" if per_step.max() > 1 else "lines"
+
+
+def _figure(rows: pandas.DataFrame) -> Figure:
+    kind = _kind(rows)
+    figure = _lines(rows) if kind == "lines" else _heatmaps(rows, kind)
+    figure.suptitle(_headline(rows), fontsize=11, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def _headline(rows: pandas.DataFrame) -> str:
+    metric, *_, where = title_of(rows).split(" · ")
+    first = rows.iloc[0]
+    data = f"{first['split']} {first['data']}" if plain(first["split"]) else first["data"]
+    return f"{metric} · {first['component']} · {data} · {where}"
+
+
+def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    import matplotlib.pyplot as plt
+
+    columns = min(count, 3)
+    lines = math.ceil(count / columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(width * columns + 0.9, height * lines + 0.5), squeeze=False, layout="constrained"
+    )
+    flat = list(axes.flat)
+    for spare in flat[count:]:
+        spare.set_visible(False)
+    return figure, flat[:count]
+
+
+def _colours(count: int) -> list[Any]:
+    """From dark to light along viridis, without its palest part."""
+    import matplotlib as mpl
+
+    scale = mpl.colormaps["viridis"]
+    return [scale(0.88 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def _lines(rows: pandas.DataFrame) -> Figure:
+    sites = list(dict.fromkeys(rows["site"]))
+    figure, axes = _panels(len(sites), 4.0, 3.2)
+    layers = sorted(int(layer) for layer in rows["layer"].dropna().unique())
+    colour = dict(zip(layers, _colours(len(layers)), strict=True))
+    for ax, site in zip(axes, sites, strict=True):
+        part = rows[rows["site"] == site]
+        for layer, line in part.groupby("layer", sort=True, dropna=False):
+            line = line.sort_values("step")
+            known = plain(layer) is not None
+            _line(ax, line, colour[int(layer)] if known else "#444444", f"layer {layer}" if known else None)
+        ax.set_title(site)
+        _step_axis(ax, rows)
+        _value_axis(ax, str(rows["metric"].iloc[0]), part)
+    axes[0].set_ylabel(str(rows["metric"].iloc[0]))
+    if layers:
+        _legend(figure, layers, colour)
+    return figure
+
+
+def _line(ax: Axes, line: pandas.DataFrame, colour: Any, label: str | None) -> None:
+    """One layer's course, its interval as a band, what chance gives dotted, the target as a ring."""
+    steps, values = line["step"].to_numpy(float), line["value"].to_numpy(float)
+    ax.plot(steps, values, "-o", color=colour, label=label, linewidth=1.5, markersize=3)
+    if line["ci_low"].notna().any():
+        low, high = line["ci_low"].to_numpy(float), line["ci_high"].to_numpy(float)
+        ax.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+    if line["null_mean"].notna().any():
+        ax.plot(steps, line["null_mean"].to_numpy(float), ":", color=colour, linewidth=1)
+    same = (line["step"] == line["target_step"]).fillna(False) & (line["run"] == line["target_run"]).fillna(False)
+    at_target = line[same.to_numpy(bool)]
+    ax.plot(at_target["step"].to_numpy(float), at_target["value"].to_numpy(float), "o", mfc="none", mec=colour, ms=7)
+
+
+def _step_axis(ax: Axes, rows: pandas.DataFrame) -> None:
+    """Powers of ten on a symmetric log axis; step 0 stands left of 1."""
+    from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
+
+    steps = sorted(int(step) for step in rows["step"].unique())
+    if len(steps) > 2 and steps[-1] > 10:
+        ax.set_xscale("symlog", linthresh=1, linscale=0.5)
+        ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlim(-0.25 if steps[0] == 0 else steps[0] / 1.2, steps[-1] * 1.25)
+    else:
+        ax.set_xticks(steps)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    ax.set_xlabel("step")
+
+
+def _short(value: float) -> str:
+    for bound, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= bound:
+            return f"{value / bound:g}{unit}"
+    return f"{value:g}"
+
+
+def _value_axis(ax: Axes, metric: str, rows: pandas.DataFrame) -> None:
+    values = rows["value"].to_numpy(float)
+    finite = values[[math.isfinite(value) for value in values]]
+    if metric in _BOUNDED and len(finite) and finite.min() >= -1e-9 and finite.max() <= 1 + 1e-9:
+        ax.set_ylim(-0.02, 1.04)
+    elif metric in _LOG and len(finite) and finite.min() > 0:
+        ax.set_yscale("log")
+
+
+def _legend(figure: Figure, layers: list[int], colour: dict[int, Any]) -> None:
+    """Names for up to twelve layers, a colour bar beyond."""
+    from matplotlib.lines import Line2D
+
+    if len(layers) <= 12:
+        handles = [Line2D([], [], color=colour[layer], lw=2, label=f"layer {layer}") for layer in layers]
+        figure.legend(handles=handles, loc="outside right center")
+        return
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    scale = ScalarMappable(Normalize(layers[0], layers[-1]), ListedColormap(_colours(len(layers))))
+    figure.colorbar(scale, ax=figure.axes, label="layer", fraction=0.03)
+
+
+def _heatmaps(rows: pandas.DataFrame, kind: str) -> Figure:
+    maps = list(_maps(rows, kind))
+    figure, axes = _panels(min(len(maps), _MAX_HEATMAPS), 3.5, 3.2)
+    finite = [value for value in rows["value"] if math.isfinite(value)]
+    metric = str(rows["metric"].iloc[0])
+    low, high = (0.0, 1.0) if metric in _BOUNDED and max(finite) <= 1 + 1e-9 else (min(finite), max(finite))
+    image = None
+    for ax, (title, table) in zip(axes, _thinned(maps), strict=True):
+        image = ax.imshow(table.to_numpy(float), origin="lower", cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        ax.grid(False)
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.set_title(title)
+        _cells(ax, "x", [_short(float(name)) for name in table.columns])
+        _cells(ax, "y", [_short(float(name)) for name in table.index])
+        other = rows["target_run"].iloc[0]
+        of = "" if other == rows["run"].iloc[0] else f" of {other}"
+        ax.set_xlabel(f"{'layer' if kind == 'layers' else 'step'}{of or ' compared with'}")
+        ax.set_ylabel("layer" if kind == "layers" else "step")
+    if image is not None:
+        figure.colorbar(image, ax=figure.axes, label=metric, fraction=0.04)
+    return figure
+
+
+def _maps(rows: pandas.DataFrame, kind: str) -> Iterator[tuple[str, pandas.DataFrame]]:
+    """Title and table of each heatmap."""
+    if kind == "layers":
+        for (site, step, target), part in rows.groupby(["site", "step", "target_step"], sort=True):
+            table = part.pivot_table(index="layer", columns="target_layer", values="value", dropna=False)
+            yield f"{site}, step {step}" + (f" against {target}" if target != step else ""), table
+    else:
+        for (site, layer), part in rows.groupby(["site", "layer"], sort=True, dropna=False):
+            table = part.pivot_table(index="step", columns="target_step", values="value", dropna=False)
+            yield (site if plain(layer) is None else f"{site}, layer {layer}"), table
+
+
+def _thinned(maps: list[tuple[str, pandas.DataFrame]]) -> list[tuple[str, pandas.DataFrame]]:
+    """At most twelve maps, evenly chosen, first and last among them."""
+    if len(maps) <= _MAX_HEATMAPS:
+        return maps
+    return [maps[round(i * (len(maps) - 1) / (_MAX_HEATMAPS - 1))] for i in range(_MAX_HEATMAPS)]
+
+
+def _cells(ax: Axes, axis: str, names: list[str]) -> None:
+    """Names at up to eight cells of an axis."""
+    every = max(1, math.ceil(len(names) / 8))
+    ticks = list(range(0, len(names), every))
+    (ax.set_xticks if axis == "x" else ax.set_yticks)(ticks, [names[i] for i in ticks])

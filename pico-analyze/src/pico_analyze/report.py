@@ -1,0 +1,205 @@
+"""Rows and listings as text: tables for people, JSON and CSV for programs. Returns text; printing is the CLI's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from pico_analyze.errors import PicoAnalyzeError
+from pico_analyze.table import CORE, plain
+from pico_analyze.table import as_json as as_json_text
+
+if TYPE_CHECKING:
+    import pandas
+
+Format = Literal["table", "json", "csv"]
+_INFINITE = "1e999"
+"""Larger than any double: JSON has no word for infinity, and every parser reads this as one."""
+_MAX_COLUMNS = 16
+
+
+def as_json(records: Iterable[Mapping[str, Any]]) -> str:
+    """A list of objects, one per line. NaN is null; infinity is a number too large for a double."""
+    return "[\n" + ",\n".join("  " + _object(record) for record in records) + "\n]"
+
+
+def _object(record: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{json.dumps(key)}: {_json(plain(value))}" for key, value in record.items()) + "}"
+
+
+def _json(value: object) -> str:
+    if isinstance(value, float) and math.isinf(value):
+        return _INFINITE if value > 0 else f"-{_INFINITE}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records of the same keys as CSV with a header; nested values as JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(records[0] if records else [])
+    for record in records:
+        cells = (plain(value) for value in record.values())
+        writer.writerow([json.dumps(cell) if isinstance(cell, dict | list) else cell for cell in cells])
+    return text.getvalue().rstrip("\n")
+
+
+def frame_as(frame: pandas.DataFrame, form: Format) -> str:
+    """A table of rows as text, all columns for programs."""
+    if form == "table":
+        return table_text(frame)
+    columns = visible_columns(frame)
+    if form == "json":
+        return as_json(frame[columns].to_dict("records"))
+    return frame[columns].to_csv(index=False).rstrip("\n")
+
+
+def visible_columns(frame: pandas.DataFrame) -> list[str]:
+    """The tidy columns, and those further ones that hold something."""
+    return [name for name in frame.columns if name in CORE or (name != "unit" and frame[name].notna().any())]
+
+
+def table_text(frame: pandas.DataFrame) -> str:
+    """Rows for people: per metric and site, steps down and layers across; of circuits with heads only the whole."""
+    if frame.empty:
+        return "no rows"
+    frame = frame.assign(params=frame["params"].map(without_target_layer))
+    blocks = []
+    grouping = ["run", "metric", "params", "component", "data", "split", "site", "target_run"]
+    for _, group in frame.groupby(grouping, dropna=False, sort=False):
+        blocks.append(_block(group))
+    return "\n\n".join(blocks)
+
+
+def _block(group: pandas.DataFrame) -> str:
+    whole = group[group["head"].isna()]
+    n_heads = group["head"].nunique()
+    shown = group if whole.empty else whole
+    title = title_of(shown)
+    if n_heads and not whole.empty:
+        title += f"   (whole; {n_heads} heads per layer in the files)"
+    reasons = sorted({str(reason) for reason in shown["reason"].dropna()})
+    notes = [f"  nan: {reason}" for reason in reasons[:3]]
+    n_places = shown["step"].nunique() * shown["layer"].nunique(dropna=False)
+    if shown["target_layer"].notna().any():
+        body = [_layers_grid(part, step) for step, part in shown.groupby(["step", "target_step"], sort=True)]
+    elif shown["target_step"].nunique() > 1 and len(shown) > n_places:
+        body = [_steps_grid(part, layer) for layer, part in shown.groupby("layer", sort=True, dropna=False)]
+    else:
+        body = [_steps_by_layers(shown)]
+    return "\n".join([title, *body, *notes])
+
+
+def title_of(rows: pandas.DataFrame) -> str:
+    """``cka · simple attn.v · val activations · run demo against step 320``, from rows that differ in place only."""
+    first = rows.iloc[0]
+    what = first["component"] if first["component"] == first["site"] else f"{first['component']} {first['site']}"
+    data = plain(first["split"])
+    parts = [first["metric"] + params_text(first), what, f"{data} {first['data']}" if data else first["data"]]
+    where = f"run {first['run']}"
+    if plain(first["target_run"]) is not None:
+        targets = rows["target_step"].dropna().unique()
+        other = "" if first["target_run"] == first["run"] else f" run {first['target_run']}"
+        where += f" against{other}"
+        if len(targets) == 1:
+            where += f" step {targets[0]}"
+        elif other and (rows["step"] == rows["target_step"]).all():
+            where += " at the same step"
+        else:
+            where += f"{'' if other else ' itself,'} {len(targets)} steps"
+    return " · ".join([*parts, where])
+
+
+def params_text(row: Mapping[str, Any]) -> str:
+    """The parameters of a row that are not defaults, in brackets: `` [kind=nuclear]``."""
+    from pico_analyze import registry
+
+    defaults: dict[str, object] = {}
+    with suppress(PicoAnalyzeError):  # a plug-in that is gone: everything is shown
+        defaults |= {name: param.default for name, param in registry.get_component(row["component"]).params.items()}
+        defaults |= {name: param.default for name, param in registry.get_metric(row["metric"]).params.items()}
+    values = {name: value for name, value in json.loads(row["params"]).items() if name != "target_layer"}
+    shown = [f"{name}={_bare(value)}" for name, value in values.items() if defaults.get(name) != value]
+    return f" [{', '.join(shown)}]" if shown else ""
+
+
+def without_target_layer(params: str) -> str:
+    """Parameters of a row without the layer it is compared with: equal for all cells of one heatmap."""
+    values = json.loads(params)
+    values.pop("target_layer", None)
+    return as_json_text(values)
+
+
+def _bare(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _steps_by_layers(rows: pandas.DataFrame) -> str:
+    table = rows.pivot_table(index="step", columns=_layer_labels(rows), values="value", dropna=False, sort=False)
+    return grid("step", [str(step) for step in table.index], list(table.columns), table.to_numpy().tolist())
+
+
+def _layer_labels(rows: pandas.DataFrame) -> pandas.Series:
+    return rows["layer"].map(lambda layer: "value" if plain(layer) is None else f"layer {layer}").rename("place")
+
+
+def _steps_grid(rows: pandas.DataFrame, layer: object) -> str:
+    table = rows.pivot_table(index="step", columns="target_step", values="value", dropna=False)
+    name = "step \\ step" if plain(layer) is None else f"layer {layer}: step \\ step"
+    return grid(name, [str(step) for step in table.index], [str(s) for s in table.columns], table.to_numpy().tolist())
+
+
+def _layers_grid(rows: pandas.DataFrame, steps: tuple[object, object]) -> str:
+    table = rows.pivot_table(index="layer", columns="target_layer", values="value", dropna=False)
+    name = f"step {steps[0]}" + (f" \\ {steps[1]}" if steps[0] != steps[1] else "")
+    labels = [f"layer {layer}" for layer in table.index]
+    return grid(name, labels, [f"layer {layer}" for layer in table.columns], table.to_numpy().tolist())
+
+
+def number(value: float) -> str:
+    """A value in six characters or so: 0.9312, 12.4, 3.1e+06, nan."""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
+    return f"{value:.2e}"
+
+
+def grid(corner: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
+    """Numbers with row and column names, right-aligned; more than sixteen columns are divided over several tables."""
+    parts = []
+    for start in range(0, len(columns), _MAX_COLUMNS):
+        window = slice(start, start + _MAX_COLUMNS)
+        cells = [[name, *(number(value) for value in line[window])] for name, line in zip(rows, values, strict=True)]
+        parts.append(aligned([corner, *columns[window]], cells))
+    return "\n".join(parts)
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = ()) -> str:
+    """Columns of text, right-aligned but those in `left`, two spaces between them and before the first."""
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    lines = []
+    for line in (header, *rows):
+        places = enumerate(zip(line, widths, strict=True))
+        cells = (cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in places)
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def size_text(size: int | None) -> str:
+    """Bytes for people: 34.1 MB."""
+    if size is None:
+        return "-"
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
