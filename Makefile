@@ -1,0 +1,93 @@
+# Everything from nothing: `make demo` and `make test` need Python 3.11 or newer and make, and install the rest into
+# .venv (all three packages, editable) and .envs (one environment per package, with its own dependencies only).
+
+PYTHON ?= python3
+OUT ?= .
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
+PYTEST := -m pytest -n 2 --dist worksteal
+# One thread per test process: two processes with two threads each would wait for each other on two cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PACKAGES := shared-schema pico-train pico-analyze
+PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.toml
+REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-schema test-train test-analyze test-together lint format bench build conformance docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with all three packages, editable; nothing if already done
+
+$(VENV)/.installed: $(PROJECTS) $(REQUIREMENTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP) --requirement .ci/dev.txt
+	@$(BIN)/python $(PIP) --no-build-isolation $(PACKAGES:%=--editable %) --editable shared-schema/conformance
+	@touch $@
+
+# An environment that has one package, its own dependencies and what its tests need: nothing else can be imported.
+.envs/schema/.installed: shared-schema/pyproject.toml $(REQUIREMENTS)
+	@echo "installing into .envs/schema"
+	@test -x .envs/schema/bin/python || $(PYTHON) -m venv .envs/schema
+	@.envs/schema/bin/python $(PIP) --editable shared-schema --requirement shared-schema/tests/requirements.txt
+	@touch $@
+
+.envs/analyze/.installed: shared-schema/pyproject.toml pico-analyze/pyproject.toml pico-analyze/tests/requirements.txt $(REQUIREMENTS)
+	@echo "installing into .envs/analyze"
+	@test -x .envs/analyze/bin/python || $(PYTHON) -m venv .envs/analyze
+	@.envs/analyze/bin/python $(PIP) --editable shared-schema --editable pico-analyze --requirement pico-analyze/tests/requirements.txt
+	@touch $@
+
+demo: install ## train a small model on Python's own library, then draw what changed inside it
+	$(BIN)/pico-train run --out $(OUT)/runs
+	$(BIN)/pico-analyze compute cka $(OUT)/runs/demo --out $(OUT)/analysis
+
+test: test-schema test-analyze test-train test-together ## all tests, each package in an environment of its own
+
+test-schema: .envs/schema/.installed ## tests of the contract, with pydantic alone
+	cd shared-schema && ../.envs/schema/bin/python -m pytest
+
+test-analyze: .envs/analyze/.installed install ## tests of pico-analyze, without torch; then those of its torch extra
+	cd pico-analyze && $(ONE_THREAD) ../.envs/analyze/bin/python $(PYTEST) --ignore tests/torch
+	cd pico-analyze && $(ONE_THREAD) ../$(BIN)/python -m pytest tests/torch
+
+test-train: install ## tests of pico-train
+	cd pico-train && $(ONE_THREAD) ../$(BIN)/python $(PYTEST)
+
+test-together: install ## train a very small model and analyze it, through the installed commands
+	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py
+
+conformance: install ## wheels of pico-train in one environment, of pico-analyze in another; revisions between them
+	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt
+
+lint: install ## ruff, mypy, import-linter, workflow schema
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict shared-schema/src
+	$(BIN)/mypy pico-train/src pico-analyze/src
+	$(BIN)/lint-imports --config .importlinter
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/check.yml
+
+format: install ## let ruff format everything
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## all benchmarks, one after the other; prints tables, compares with peers
+	$(BIN)/python pico-train/benchmarks/all.py
+	$(BIN)/python pico-analyze/benchmarks/all.py
+
+build: install ## wheels and source archives of the three packages, into dist
+	for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit 1; done
+
+docs: install ## write the reference pages anew from the code
+	$(BIN)/python -m pico_train.reference pico-train/docs
+	$(BIN)/python -m pico_analyze.reference pico-analyze/docs
+
+clean: ## remove environments, builds and caches; runs and analyses stay
+	rm -rf $(VENV) .envs dist .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name .pytest_cache -type d -prune -exec rm -rf {} +

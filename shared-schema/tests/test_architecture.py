@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pico_schema import ModelSpec
+
+
+def spec(**changes: int) -> ModelSpec:
+    fields = {"vocab_size": 64, "d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 32}
+    return ModelSpec.model_validate(fields | changes)
+
+
+def test_parameters_are_counted_matrix_by_matrix() -> None:
+    # embedding and head 64·16 each; a block: q, o 16·16, k, v 8·16, three of 16·32, two norms of 16; the final norm
+    assert spec().n_params == 2 * 64 * 16 + 2 * (2 * 256 + 2 * 128 + 3 * 512 + 32) + 16
+    assert spec().n_params_matmul == spec().n_params - 64 * 16
+
+
+def test_a_tied_head_is_counted_once_and_still_multiplied() -> None:
+    tied = spec().model_copy(update={"tie_embeddings": True})
+    assert tied.n_params == spec().n_params - 64 * 16
+    assert tied.n_params_matmul == tied.n_params
+
+
+def test_flops_are_six_per_matrix_parameter_plus_causal_attention() -> None:
+    matrices = 64 * 16 + 2 * (2 * 256 + 2 * 128 + 3 * 512)
+    assert spec().flops_per_token(seq_len=8) == 6 * matrices + 6 * 2 * 16 * 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"d_model": 18}, "d_model=18 is not divisible by n_heads=4: choose d_model=16"),
+        ({"n_kv_heads": 3}, "n_kv_heads must be one of 1, 2, 4"),
+        ({"d_model": 12}, "odd"),
+        ({"n_layers": 0}, "greater than 0"),
+    ],
+)
+def test_an_impossible_geometry_names_the_numbers_and_a_way_out(changes: dict[str, int], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        spec(**changes)
+
+
+@given(heads=st.integers(1, 8), pairs=st.integers(1, 8), layers=st.integers(1, 5), kv=st.integers(1, 8))
+def test_every_accepted_geometry_has_whole_heads_and_groups(heads: int, pairs: int, layers: int, kv: int) -> None:
+    d_model = heads * pairs * 2
+    if heads % kv:
+        with pytest.raises(ValidationError):
+            spec(d_model=d_model, n_heads=heads, n_kv_heads=kv, n_layers=layers)
+        return
+    made = spec(d_model=d_model, n_heads=heads, n_kv_heads=kv, n_layers=layers)
+    assert made.head_dim * made.n_heads == made.d_model
+    assert made.group_size * made.n_kv_heads == made.n_heads
+    assert made.kv_dim <= made.d_model

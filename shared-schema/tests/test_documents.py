@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FILES, checkpoint_fields
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_schema import (
+    CheckpointEntry,
+    CheckpointManifest,
+    DocumentError,
+    IncompleteError,
+    RunManifest,
+    SchemaVersionError,
+    UnsafePathError,
+    documents,
+    layout,
+    read_checkpoint,
+    read_run,
+    verify_checkpoint,
+)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_document_reads_back_as_it_was_written(checkpoint: Path) -> None:
+    manifest = read_checkpoint(checkpoint)
+    assert manifest == CheckpointManifest.model_validate(checkpoint_fields(FILES))
+    assert documents.parse(documents.dump(manifest), CheckpointManifest, where="here") == manifest
+
+
+@given(st.dictionaries(st.text(max_size=5), st.floats() | st.integers() | st.text(max_size=5), max_size=4))
+def test_non_finite_numbers_become_null_since_json_has_none(config: dict[str, Any]) -> None:
+    fields = checkpoint_fields() | {"id": "ab" * 16, "name": "demo", "config": config}
+    written = json.loads(documents.dump(RunManifest.model_validate(fields)))
+    for key, value in config.items():
+        finite = not isinstance(value, float) or value - value == 0
+        assert written["config"][key] == (value if finite else None)
+
+
+def test_a_sound_checkpoint_has_no_findings(checkpoint: Path) -> None:
+    seen: list[str] = []
+    assert verify_checkpoint(checkpoint, progress=seen.append) == []
+    assert set(seen) == set(FILES)
+
+
+@pytest.mark.parametrize("path", list(FILES))
+@pytest.mark.parametrize("damage", ["missing", "truncated", "longer", "altered"])
+def test_each_damage_to_each_file_is_found_and_named(checkpoint: Path, path: str, damage: str) -> None:
+    file, content = checkpoint / path, FILES[path]
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(content[:-1])
+    elif damage == "longer":
+        file.write_bytes(content + b"x")
+    else:
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    findings = verify_checkpoint(checkpoint)
+    assert [(item.problem, item.path) for item in findings] == [("truncated" if damage == "longer" else damage, path)]
+
+
+def test_a_file_that_nobody_listed_is_unexpected(checkpoint: Path) -> None:
+    (checkpoint / "captures" / "extra.bin").write_bytes(b"x")
+    assert [(item.problem, item.path) for item in verify_checkpoint(checkpoint)] == [
+        ("unexpected", "captures/extra.bin")
+    ]
+
+
+def test_a_listed_file_that_is_a_link_out_is_unsafe(checkpoint: Path) -> None:
+    outside = checkpoint.parents[2] / "outside"
+    outside.write_bytes(FILES["config.json"])
+    (checkpoint / "config.json").unlink()
+    (checkpoint / "config.json").symlink_to(outside)
+    assert ("unsafe", "config.json") in [(item.problem, item.path) for item in verify_checkpoint(checkpoint)]
+
+
+def test_a_checkpoint_without_a_manifest_is_incomplete(checkpoint: Path) -> None:
+    (checkpoint / layout.MANIFEST).unlink()
+    with pytest.raises(IncompleteError, match="no manifest"):
+        read_checkpoint(checkpoint)
+
+
+def test_a_directory_that_is_no_run_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(IncompleteError, match=r"has no run\.json"):
+        read_run(tmp_path)
+
+
+def test_a_newer_major_version_is_refused_with_the_upgrade_command(checkpoint: Path) -> None:
+    edit(checkpoint / layout.MANIFEST, schema_version="2.0")
+    with pytest.raises(SchemaVersionError, match="pip install --upgrade"):
+        read_checkpoint(checkpoint)
+
+
+def test_a_newer_minor_version_is_read_and_its_new_fields_ignored(checkpoint: Path) -> None:
+    edit(checkpoint / layout.MANIFEST, schema_version="1.9", sparkle={"a": 1})
+    assert read_checkpoint(checkpoint).step == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"[]", "JSON object"),
+        (b"{}", "no schema_version"),
+        (b'{"schema_version": "one"}', "MAJOR.MINOR"),
+        (b'{"schema_version": "1.0", "kind": "run"}', "checkpoint document was expected"),
+        (b'{"schema_version": "1.0"}', "Field required"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_in_a_sentence(checkpoint: Path, content: bytes, says: str) -> None:
+    (checkpoint / layout.MANIFEST).write_bytes(content)
+    with pytest.raises(DocumentError, match=says) as caught:
+        read_checkpoint(checkpoint)
+    assert str(checkpoint) in str(caught.value)
+
+
+def test_a_document_beyond_the_bound_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_DOCUMENT", 100)
+    with pytest.raises(DocumentError, match="too large"):
+        read_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("path", ["../../evil", "/etc/passwd", "a\0b"])
+def test_a_manifest_that_points_outside_is_refused(checkpoint: Path, path: str) -> None:
+    files = {path: {"size": 1, "sha256": "0" * 64}}
+    edit(checkpoint / layout.MANIFEST, files=files)
+    with pytest.raises(UnsafePathError):
+        read_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"files": {"a": {"size": 10**16, "sha256": "0" * 64}}}, "less than or equal"),
+        ({"files": {"a": {"size": -1, "sha256": "0" * 64}}}, "greater than or equal"),
+        ({"step": -1}, "step"),
+        ({"run_name": "../x"}, "run name"),
+        ({"weights": {"nonsense": "x"}}, "is not a site"),
+    ],
+)
+def test_impossible_values_are_refused(checkpoint: Path, changes: dict[str, Any], says: str) -> None:
+    edit(checkpoint / layout.MANIFEST, **changes)
+    with pytest.raises((DocumentError, ValueError), match=says):
+        read_checkpoint(checkpoint)
+
+
+def test_a_capture_must_be_among_the_files(checkpoint: Path) -> None:
+    capture = {
+        "split": "val",
+        "file": "captures/val.safetensors",
+        "dtype": "float32",
+        "n_rows": 4,
+        "positions": [1, 7],
+        "samples_sha256": "0" * 64,
+    }
+    edit(checkpoint / layout.MANIFEST, captures=[capture])
+    with pytest.raises(DocumentError, match="not among the files"):
+        read_checkpoint(checkpoint)
+    edit(checkpoint / layout.MANIFEST, captures=[capture | {"file": "captures/train.safetensors"}])
+    found = read_checkpoint(checkpoint).capture("val")
+    assert found is not None and found.n_samples == 8
+
+
+def test_the_index_stays_sorted_and_replaces_a_step(run: Path) -> None:
+    manifest = read_run(run)
+    for step, digest in ((5, "1"), (2, "2"), (5, "3")):
+        entry = CheckpointEntry(step=step, tokens_seen=step, manifest_sha256=digest * 64)
+        manifest = manifest.with_checkpoint(entry)
+    assert [(entry.step, entry.manifest_sha256[0]) for entry in manifest.checkpoints] == [(2, "2"), (5, "3")]
+
+
+def test_checkpoint_directories_are_found_in_order_and_nothing_else(run: Path) -> None:
+    for name in ("step-00000020", "step-00000001", "step-1", ".tmp-step-00000030", "step-00000040x"):
+        (run / layout.CHECKPOINTS / name).mkdir()
+    assert [step for step, _ in documents.checkpoint_dirs(run)] == [1, 3, 20]
+
+
+def test_replacing_a_file_leaves_the_old_one_where_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+    documents.replace_file(path, b"old")
+
+    def fail(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(documents.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        documents.replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == ["run.json"]

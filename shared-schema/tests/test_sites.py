@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_schema import Site, SiteError, sites
+
+some_site = st.one_of(
+    st.sampled_from(sites.GLOBAL_KINDS).map(lambda kind: Site(None, kind)),
+    st.builds(Site, st.integers(0, 4095), st.sampled_from(sites.LAYER_KINDS)),
+)
+
+
+@given(some_site)
+def test_a_name_parses_back_to_its_site(site: Site) -> None:
+    assert Site.parse(str(site)) == site
+
+
+def test_names_are_those_of_the_contract() -> None:
+    names = [str(site) for site in sites.expand(sites.KINDS, n_layers=1)]
+    assert names == [
+        "embed",
+        "layers.0.attn.q",
+        "layers.0.attn.k",
+        "layers.0.attn.v",
+        "layers.0.attn.o",
+        "layers.0.mlp.gate",
+        "layers.0.mlp.up",
+        "layers.0.mlp.down",
+        "layers.0.resid",
+        "norm.final",
+        "head",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["layers.01.attn.v", "layers.0", "layers.-1.attn.v", "attn.v", "layers.0.head", "", "x" * 500]
+)
+def test_what_is_not_a_site_is_refused(name: str) -> None:
+    with pytest.raises(SiteError, match="is not a site"):
+        Site.parse(name)
+
+
+def test_a_near_miss_is_suggested() -> None:
+    with pytest.raises(SiteError, match=r"did you mean 'attn\.v'"):
+        sites.check_kind("attn_v")
+
+
+def test_llama_names_are_those_of_transformers() -> None:
+    assert sites.llama_parameter(Site(3, "mlp.down")) == "model.layers.3.mlp.down_proj.weight"
+    assert sites.llama_parameter(Site(None, "embed")) == "model.embed_tokens.weight"
+    assert sites.llama_parameter(Site(None, "head")) == "lm_head.weight"
+    assert sites.llama_module(Site(2, "resid")) == "model.layers.2"
+
+
+def test_the_residual_stream_has_no_weight() -> None:
+    with pytest.raises(SiteError, match="no weight"):
+        sites.llama_parameter(Site(0, "resid"))
