@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from pico_schema import ModelSpec
 
 from pico_analyze.components.matrix import Matrix, as_matrix
 from pico_analyze.errors import UsageError, nearest
 from pico_analyze.stores.base import DATA, Data
+from pico_schema import ModelSpec
 
 ALL_DATA: frozenset[Data] = frozenset(DATA)
 

@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from pico_schema import ModelSpec
-from pico_schema.sites import Site
 
 from pico_analyze.components.factored import Concatenated, Factor, Factored
 from pico_analyze.components.matrix import Dense, Matrix, widened
 from pico_analyze.errors import DataError
 from pico_analyze.spec import ALL_DATA, ComponentSpec, Labelled, Param, Read, Unit
 from pico_analyze.stores.base import Data
+from pico_schema import ModelSpec
+from pico_schema.sites import Site
 
 _FRAMEWORK = (
-    "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, "
-    "transformer-circuits.pub/2021/framework"
+    "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, transformer-circuits.pub/2021/framework"
 )
 
 
@@ -77,9 +76,7 @@ def _needs(
     return needs
 
 
-def _heads(
-    read: Read, source: Data, unit: Unit, kind: str, count: int, width: int, axis: int
-) -> list[np.ndarray]:
+def _heads(read: Read, source: Data, unit: Unit, kind: str, count: int, width: int, axis: int) -> list[np.ndarray]:
     site = _site(unit, kind)
     array = widened(read(source, site), name=f"{source} of {site}")
     return _split(array, count, width, axis, f"{source} of {site}")
@@ -165,9 +162,7 @@ def _build_qk(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool 
     yield from _labelled(unit, parts, whole, heads)
 
 
-def _build_mlp(
-    read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True
-) -> Iterator[Labelled]:
+def _build_mlp(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True) -> Iterator[Labelled]:
     up = widened(read("weights", _site(unit, "mlp.up")))  # (F, D)
     down = widened(read("weights", _site(unit, "mlp.down")))  # (D, F)
     if data == "gradients":

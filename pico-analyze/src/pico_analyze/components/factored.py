@@ -69,9 +69,7 @@ class Factored(Matrix):
         self.right = right if isinstance(right, Factor) else Factor(right)
         self.samples = samples
         if self.left.shape[1] != self.right.shape[1]:
-            raise ValueError(
-                f"factors of rank {self.left.shape[1]} and {self.right.shape[1]} have no product"
-            )
+            raise ValueError(f"factors of rank {self.left.shape[1]} and {self.right.shape[1]} have no product")
 
     @property
     def shape(self) -> tuple[int, int]:  # noqa: D102
@@ -90,9 +88,7 @@ class Factored(Matrix):
         return min(self.right.shape)
 
     def row_means(self) -> np.ndarray:  # noqa: D102
-        return self.left.array.astype(np.float64, copy=False) @ self.right.array.mean(
-            axis=0, dtype=np.float64
-        )
+        return self.left.array.astype(np.float64, copy=False) @ self.right.array.mean(axis=0, dtype=np.float64)
 
     @property
     def _n_bad(self) -> int:
@@ -182,9 +178,7 @@ class Concatenated(Matrix):
         return np.concatenate(columns, axis=1)
 
     def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
-        lefts = np.concatenate([left.array for left, _ in self._by_left], axis=1).astype(
-            np.float64, copy=False
-        )
+        lefts = np.concatenate([left.array for left, _ in self._by_left], axis=1).astype(np.float64, copy=False)
         return lefts, self.memo("gram", self._gram)
 
     def _gram(self) -> np.ndarray:
@@ -216,6 +210,4 @@ class Concatenated(Matrix):
             for factor in (part.left, part.right):
                 if id(factor) not in fresh:
                     fresh[id(factor)] = Factor(redrawn(factor.array, rng))
-        return Concatenated(
-            [Factored(fresh[id(p.left)], fresh[id(p.right)], samples=p.samples) for p in self.parts]
-        )
+        return Concatenated([Factored(fresh[id(p.left)], fresh[id(p.right)], samples=p.samples) for p in self.parts])

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pico_analyze.components.decompositions import singular_values, thin_svd, triangular_root
+from pico_analyze.errors import DataError
 
 T = TypeVar("T")
 
@@ -257,7 +258,7 @@ def as_matrix(values: Matrix | np.ndarray) -> Matrix:
     widened first.
 
     Raises:
-        TypeError: not real numbers, or more than two axes.
+        DataError: not real numbers, or more than two axes.
     """
     if isinstance(values, Matrix):
         return values
@@ -269,15 +270,13 @@ def widened(values: np.ndarray, *, name: str = "an array") -> np.ndarray:
     vectors become one row.
 
     Raises:
-        TypeError: not real numbers, or more than two axes.
+        DataError: not real numbers, or more than two axes.
     """
     array = np.asarray(values)
     if array.ndim == 1:
         array = array[None, :]
     if array.ndim != 2 or array.dtype.kind in "cOSU":
-        raise TypeError(
-            f"{name} of shape {array.shape} and type {array.dtype} is not a matrix of real numbers"
-        )
+        raise DataError(f"{name} of shape {array.shape} and type {array.dtype} is not a matrix of real numbers")
     if array.dtype in (np.float32, np.float64):
         return array
     return array.astype(np.float64 if array.dtype.kind in "iu" else np.float32)

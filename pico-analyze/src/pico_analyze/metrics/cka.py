@@ -40,9 +40,7 @@ def linear_hsic(x: Matrix, y: Matrix) -> float:
     a, g = x.sample_form()
     b, h = y.sample_form()
     n, r, q = a.shape[0], a.shape[1], b.shape[1]
-    if (
-        n * (r + q) < r * q
-    ):  # wider than there are samples: the N x N kernels are smaller than the cross product
+    if n * (r + q) < r * q:  # wider than there are samples: the N x N kernels are smaller than the cross product
         return float(np.vdot(x.sample_gram(), y.sample_gram()))
     cross = a.T @ b
     left = cross if g is None else g @ cross
@@ -154,9 +152,7 @@ def cka(
     if kernel == "rbf":
         k, h = rbf_kernel(x, bandwidth), rbf_kernel(y, bandwidth)
         if k is None or h is None:
-            return Result.undefined(
-                "more than half of the samples are equal: the rbf kernel has no scale", **facts
-            )
+            return Result.undefined("more than half of the samples are equal: the rbf kernel has no scale", **facts)
         return _finish(_kernel_alignment(k, h, debiased), debiased, facts)
     x, y = x.centred(), y.centred()
     biased = _linear_biased(x, y)
@@ -180,15 +176,11 @@ def _bounded(value: float) -> float:
 def _finish(alignment: _Alignment, debiased: bool, facts: dict[str, float]) -> Result:
     value = alignment.value()
     if math.isnan(value):
-        return Result.undefined(
-            "the estimated self-similarity is not positive: too few samples for this data", **facts
-        )
+        return Result.undefined("the estimated self-similarity is not positive: too few samples for this data", **facts)
     return Result(value if debiased else _bounded(value), extra=facts)
 
 
-def _in_batches(
-    x: Matrix, y: Matrix, kernel: str, bandwidth: float, batch: int, facts: dict[str, float]
-) -> Result:
+def _in_batches(x: Matrix, y: Matrix, kernel: str, bandwidth: float, batch: int, facts: dict[str, float]) -> Result:
     stream = StreamingCKA(kernel=kernel, bandwidth=bandwidth)
     n = x.shape[0]
     edges = list(range(0, n, batch))
@@ -224,15 +216,11 @@ class StreamingCKA:
         """
         n = x.shape[0]
         if n != y.shape[0] or n < _FEWEST_DEBIASED:
-            raise ValueError(
-                f"a batch needs the same {_FEWEST_DEBIASED} or more rows twice, not {n} and {y.shape[0]}"
-            )
+            raise ValueError(f"a batch needs the same {_FEWEST_DEBIASED} or more rows twice, not {n} and {y.shape[0]}")
         if self.kernel == "rbf":
             k, h = rbf_kernel(x, self.bandwidth), rbf_kernel(y, self.bandwidth)
             terms = (
-                _Alignment(math.nan, math.nan, math.nan)
-                if k is None or h is None
-                else _kernel_alignment(k, h, True)
+                _Alignment(math.nan, math.nan, math.nan) if k is None or h is None else _kernel_alignment(k, h, True)
             )
         else:
             x, y = x.centred(), y.centred()
@@ -249,9 +237,7 @@ class StreamingCKA:
             return Result.undefined("no batch came", **extra)
         value = _Alignment(*map(float, self._sums)).value()
         if math.isnan(value):
-            return Result.undefined(
-                "the estimated self-similarity is not positive: larger batches are needed", **extra
-            )
+            return Result.undefined("the estimated self-similarity is not positive: larger batches are needed", **extra)
         return Result(value, extra=extra)
 
 

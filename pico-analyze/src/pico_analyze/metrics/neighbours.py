@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from pico_analyze.components.matrix import Matrix
+from pico_analyze.metrics.spectrum import has_variance
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _ROWS = 1024
+
+
+def sample_squares(x: Matrix) -> np.ndarray:
+    """Sum of squares of each row, (N,)."""
+    a, g = x.sample_form()
+    return np.asarray(np.einsum("nr,nr->n", a if g is None else a @ g, a))
 
 
 def nearest(x: Matrix, k: int, distance: str) -> np.ndarray:
@@ -16,9 +23,8 @@ def nearest(x: Matrix, k: int, distance: str) -> np.ndarray:
     def search() -> np.ndarray:
         a, g = x.sample_form()
         left = a if g is None else a @ g
-        squares = np.einsum("nr,nr->n", left, a)
+        squares = sample_squares(x)
         norms = np.sqrt(np.maximum(squares, 0.0))
-        norms[norms == 0] = 1.0
         found = np.empty((len(a), k), dtype=np.int64)
         for start in range(0, len(a), _ROWS):
             closeness = left[start : start + _ROWS] @ a.T
@@ -38,12 +44,17 @@ def mutual_knn(x: Matrix, y: Matrix, k: int = 10, distance: str = "cosine") -> R
     """Mean share of a sample's k nearest neighbours that two (N, P), (N, P′) matrices agree on, in [0, 1].
 
     Huh et al. 2024, The Platonic Representation Hypothesis, equation 11. About k/(N − 1) by chance (`extra`
-    chance). Features are not centred. Undefined for N ≤ k. Among equally near samples the choice is
-    arbitrary.
+    chance). Features are not centred. Undefined for N ≤ k, when all samples are equal, and (cosine) for a
+    sample that is zero. Among equally near samples the choice is arbitrary.
     """
     n = x.shape[0]
     if n <= k:
         return Result.undefined(f"{n} samples have no {k} neighbours each: this needs {k + 1}")
+    for matrix, which in ((x, "first"), (y, "second")):
+        if not has_variance(matrix):
+            return Result.undefined(f"the {which} representation does not vary over the samples")
+        if distance == "cosine" and not sample_squares(matrix).all():
+            return Result.undefined(f"a sample of the {which} representation is zero: it has no direction (cosine)")
     rows = np.arange(n)[:, None]
     members = np.zeros((n, n), dtype=bool)
     members[rows, nearest(x, k, distance)] = True
@@ -56,8 +67,7 @@ MUTUAL_KNN = MetricSpec(
     kind="pair",
     fn=mutual_knn,
     definition=(
-        "Mean share of each sample's k nearest neighbours that are the same in both representations. Widths "
-        "may differ."
+        "Mean share of each sample's k nearest neighbours that are the same in both representations. Widths may differ."
     ),
     range="0 to 1; about k/(N−1) by chance",
     best="1: all neighbourhoods agree",

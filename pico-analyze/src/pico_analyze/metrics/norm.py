@@ -33,7 +33,5 @@ NORM = MetricSpec(
     best="none: a size, to be read over steps",
     cost="frobenius: one pass; max_abs: one pass over the product; nuclear and spectral: one SVD, shared",
     reference="Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3",
-    params={
-        "kind": Param("frobenius", "which norm", choices=("frobenius", "nuclear", "spectral", "max_abs"))
-    },
+    params={"kind": Param("frobenius", "which norm", choices=("frobenius", "nuclear", "spectral", "max_abs"))},
 )

@@ -51,9 +51,7 @@ def power_law_alpha(matrix: Matrix, method: str = "mle") -> Result:
         matrix = matrix.centred()
     values = matrix.singular_values[: matrix.rank]
     if len(values) < _FEWEST:
-        return Result.undefined(
-            f"{len(values)} eigenvalues above rounding are too few: a fit needs {_FEWEST}"
-        )
+        return Result.undefined(f"{len(values)} eigenvalues above rounding are too few: a fit needs {_FEWEST}")
     if values[0] <= values[-1] * (1 + 1e-9):
         return Result.undefined("all eigenvalues are equal: there is no tail")
     eigenvalues = values**2
@@ -86,8 +84,6 @@ POWER_LAW_ALPHA = MetricSpec(
         "Nature 571"
     ),
     params={
-        "method": Param(
-            "mle", "mle: exponent of the density's tail; rank: slope over ranks", choices=("mle", "rank")
-        )
+        "method": Param("mle", "mle: exponent of the density's tail; rank: slope over ranks", choices=("mle", "rank"))
     },
 )

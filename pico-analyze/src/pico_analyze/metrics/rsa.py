@@ -51,9 +51,7 @@ def rsa(x: Matrix, y: Matrix, dissimilarity: str = "correlation", compare: str =
     for matrix, which in ((x, "first"), (y, "second")):
         values = dissimilarities(matrix, dissimilarity)
         if values is None:
-            return Result.undefined(
-                f"a sample of the {which} representation has no direction ({dissimilarity})"
-            )
+            return Result.undefined(f"a sample of the {which} representation has no direction ({dissimilarity})")
         if np.ptp(values) <= 1e-12 * max(1.0, float(values.max())) * (dissimilarity != "euclidean"):
             return Result.undefined(f"all dissimilarities of the {which} representation are equal")
         lists.append(rankdata(values) if compare == "spearman" else values)
@@ -78,12 +76,8 @@ RSA = MetricSpec(
     reference="Kriegeskorte, Mur and Bandettini 2008, Frontiers in Systems Neuroscience 2:4",
     accepts=frozenset({"activations"}),
     params={
-        "dissimilarity": Param(
-            "correlation", "between two samples", choices=("correlation", "cosine", "euclidean")
-        ),
-        "compare": Param(
-            "spearman", "between the two sets of dissimilarities", choices=("spearman", "pearson")
-        ),
+        "dissimilarity": Param("correlation", "between two samples", choices=("correlation", "cosine", "euclidean")),
+        "compare": Param("spearman", "between the two sets of dissimilarities", choices=("spearman", "pearson")),
     },
     similar="high",
 )

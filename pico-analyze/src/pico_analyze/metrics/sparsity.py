@@ -43,9 +43,7 @@ def gini(matrix: Matrix, corrected: bool = True) -> Result:
         return Result.undefined(_ZERO)
     ranks = np.arange(1, min(n, _CHUNK) + 1, dtype=np.float64)
     total = weighted = 0.0
-    for start in range(
-        0, n, _CHUNK
-    ):  # in chunks that stay in the cache; 2i − M − 1 with i = start + local rank
+    for start in range(0, n, _CHUNK):  # in chunks that stay in the cache; 2i − M − 1 with i = start + local rank
         chunk = magnitudes[start : start + _CHUNK].astype(np.float64)
         chunk_total = float(chunk.sum())
         total += chunk_total
@@ -158,9 +156,7 @@ NEAR_ZERO_FRACTION = MetricSpec(
     reference="Hurley and Rickard 2009, Comparing measures of sparsity, table I (the l0-epsilon measure)",
     params={
         "threshold": Param(0.01, "largest magnitude that counts as near zero, times the scale", low=0.0),
-        "relative_to": Param(
-            "rms", "the scale: rms, max, or none (absolute)", choices=("rms", "max", "none")
-        ),
+        "relative_to": Param("rms", "the scale: rms, max, or none (absolute)", choices=("rms", "max", "none")),
     },
 )
 

@@ -136,9 +136,7 @@ CONDITION_NUMBER = MetricSpec(
     cost=_SVD,
     reference="Golub and Van Loan 2013, Matrix Computations (4th ed.), equation 2.6.5",
     params={
-        "over": Param(
-            "rank", "rank: over the numerical rank; all: over every singular value", choices=("rank", "all")
-        )
+        "over": Param("rank", "rank: over the numerical rank; all: over every singular value", choices=("rank", "all"))
     },
 )
 

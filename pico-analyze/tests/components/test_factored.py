@@ -1,0 +1,207 @@
+"""A circuit kept factored gives the number that the multiplied-out matrix gives."""
+
+import numpy as np
+import pytest
+
+from pico_analyze import registry
+from pico_analyze.components.factored import Concatenated, Factored
+from pico_analyze.components.matrix import Dense
+from pico_analyze.registry import get_component, get_metric
+from pico_analyze.spec import Unit
+from pico_schema import ModelSpec
+
+SINGLE = [m.name for m in registry.metrics() if m.kind == "single"]
+PAIRS = [m.name for m in registry.metrics() if m.kind == "pair"]
+N_SAMPLES = 130
+
+
+def model(d_model, n_heads=12, n_kv_heads=4):
+    return ModelSpec(
+        vocab_size=64, d_model=d_model, n_layers=1, n_heads=n_heads, n_kv_heads=n_kv_heads, d_ff=2 * d_model
+    )
+
+
+def tensors(spec, seed, dtype=np.float64):
+    """Random tensors of every site that the circuits read, as a `read` function."""
+    d, kv, ff = spec.d_model, spec.kv_dim, spec.d_ff
+    shapes = {
+        "attn.q": (d, d),
+        "attn.k": (kv, d),
+        "attn.v": (kv, d),
+        "attn.o": (d, d),
+        "mlp.up": (ff, d),
+        "mlp.down": (d, ff),
+    }
+
+    def read(data, site):
+        kind = site.partition("layers.0.")[2]
+        shape = shapes[kind] if data != "activations" else (N_SAMPLES, shapes[kind][0])
+        # The stream depends on what is read, not on the order of reading; the same base for both seeds, so that pairs relate.
+        base = np.random.default_rng([len(data), *kind.encode()]).standard_normal(shape)
+        return (base + 0.3 * np.random.default_rng([seed, *kind.encode()]).standard_normal(shape)).astype(dtype)
+
+    return read
+
+
+def circuit(name, spec, data, seed=0, dtype=np.float64, heads=True, **params):
+    component = get_component(name)
+    (unit,) = component.units(spec, data, [])
+    return list(component.build(tensors(spec, seed, dtype), spec, data, unit, heads=heads, **params))
+
+
+def multiplied_out(labelled):
+    return Dense(labelled.matrix.dense(), samples=labelled.matrix.samples)
+
+
+CIRCUITS = [
+    ("ov_circuit", "weights"),
+    ("ov_circuit", "gradients"),
+    ("ov_circuit", "activations"),
+    ("qk_circuit", "weights"),
+    ("qk_circuit", "gradients"),
+]
+SHAPES = [(24, 12, 4), (24, 4, 4), (96, 12, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("component", "data"), CIRCUITS)
+def test_factored_equals_dense(component, data, shape):
+    spec = model(*shape)
+    first, second = (circuit(component, spec, data, seed) for seed in (1, 2))
+    for x, y in [(first[0], second[0]), (first[3], second[3])]:  # the whole and one head
+        assert_equal_metrics(x, y, data)
+
+
+def test_factored_equals_dense_at_d_384():
+    spec = model(384)
+    for component, data in [("ov_circuit", "weights"), ("ov_circuit", "activations")]:
+        first, second = (circuit(component, spec, data, seed) for seed in (1, 2))
+        assert_equal_metrics(first[5], second[5], data)  # a head
+        names = ("per", "gini") if data == "weights" else ("cka", "procrustes")
+        assert_equal_metrics(first[0], second[0], data, names)
+
+
+def assert_equal_metrics(x, y, data, names=None):
+    dense_x, dense_y = multiplied_out(x), multiplied_out(y)
+    k = {"subspace_overlap": {"k": 2}, "mutual_knn": {"k": 3}}
+    for name in names or [*SINGLE, *PAIRS]:
+        metric = get_metric(name)
+        if data not in metric.accepts:
+            continue
+        params = k.get(name, {})
+        if metric.kind == "single":
+            factored, dense = metric(x.matrix, **params), metric(dense_x, **params)
+        else:
+            factored, dense = metric(x.matrix, y.matrix, **params), metric(dense_x, dense_y, **params)
+        assert factored.value == pytest.approx(dense.value, rel=1e-10, abs=1e-12, nan_ok=True), name
+        assert (factored.reason is None) == (dense.reason is None), name
+
+
+@pytest.mark.parametrize("params", [{"debiased": True}, {"kernel": "rbf"}, {"batch": 40}])
+def test_every_form_of_cka_is_the_same_factored_and_dense(params):
+    first, second = (circuit("ov_circuit", model(24), "activations", seed) for seed in (1, 2))
+    for x, y in zip(first, second, strict=True):
+        factored = get_metric("cka")(x.matrix, y.matrix, **params).value
+        dense = get_metric("cka")(multiplied_out(x), multiplied_out(y), **params).value
+        assert factored == pytest.approx(dense, rel=1e-9, abs=1e-11)
+
+
+def test_right_singular_vectors_of_a_circuit():
+    x, y = (circuit("ov_circuit", model(24), "weights", seed)[1] for seed in (1, 2))
+    overlap = get_metric("subspace_overlap")
+    factored = overlap(x.matrix, y.matrix, k=2, side="right").value
+    assert factored == pytest.approx(overlap(multiplied_out(x), multiplied_out(y), k=2, side="right").value, rel=1e-9)
+
+
+def test_wide_matrices_and_logits_take_the_kernel_side():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 300)), rng.standard_normal((20, 200))
+    narrow = np.linalg.qr(x.T)[1].T  # 20 x 20 with the same inner products of samples
+    for name in ("cka", "procrustes", "mutual_knn"):
+        assert get_metric(name)(x, y).value == pytest.approx(get_metric(name)(narrow, y).value, rel=1e-9)
+
+
+def test_structure_of_a_matrix_that_is_factored():
+    rng = np.random.default_rng(0)
+    shared = Factored(rng.standard_normal((9, 2)), rng.standard_normal((5, 2)), samples=True)
+    other = Factored(shared.left, rng.standard_normal((4, 2)), samples=True)
+    matrix = Concatenated([shared, other])
+    dense = matrix.dense()
+    assert matrix.shape == dense.shape == (9, 9)
+    assert (matrix.rank_bound, matrix.feature_dim, matrix.rank) == (2, 2, 2)
+    rows = np.array([8, 0, 0, 3])
+    np.testing.assert_allclose(matrix.take(rows).dense(), dense[rows], rtol=1e-14)
+    np.testing.assert_allclose(matrix.centred().dense(), dense - dense.mean(axis=0), atol=1e-13)
+    np.testing.assert_allclose(matrix.row_means(), dense.mean(axis=1), atol=1e-14)
+    np.testing.assert_allclose(matrix.sample_gram(), dense @ dense.T, atol=1e-12)
+    np.testing.assert_allclose(matrix.reduced() @ matrix.reduced().T, dense @ dense.T, atol=1e-12)
+    weights = rng.standard_normal((3, 9))
+    np.testing.assert_allclose(np.hstack(list(matrix.left_product(weights))), weights @ dense, atol=1e-12)
+    redrawn = matrix.randomised(np.random.default_rng(1))
+    assert redrawn.shape == matrix.shape and redrawn.rank == 2
+    assert matrix.parts[0].left is matrix.parts[1].left
+    assert redrawn.parts[0].left is redrawn.parts[1].left
+
+
+def test_factors_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="rank 2 and 3"):
+        Factored(np.zeros((4, 2)), np.zeros((4, 3)))
+
+
+def test_one_decomposition_serves_all_spectral_metrics(monkeypatch):
+    from pico_analyze.components import decompositions, matrix
+
+    calls = []
+    real = decompositions._svd
+
+    def counted(array, *, vectors):
+        calls.append(array.shape)
+        return real(array, vectors=vectors)
+
+    monkeypatch.setattr(decompositions, "_svd", counted)
+    whole = circuit("ov_circuit", model(24), "weights")[0].matrix
+    for name in ("per", "effective_rank", "condition_number", "stable_rank", "participation_ratio", "power_law_alpha"):
+        get_metric(name)(whole)
+    for kind in ("nuclear", "spectral", "frobenius"):
+        get_metric("norm")(whole, kind=kind)
+    assert calls == [(24, 24)]  # not 24 x (12 · 24)
+    assert matrix.singular_values is decompositions.singular_values
+
+
+def test_an_svd_that_does_not_converge_is_done_by_another_driver(monkeypatch):
+    import scipy.linalg
+
+    real = scipy.linalg.svd
+
+    def fails_first(array, **settings):
+        if settings.get("lapack_driver", "gesdd") == "gesdd":
+            raise np.linalg.LinAlgError("SVD did not converge")
+        return real(array, **settings)
+
+    monkeypatch.setattr(scipy.linalg, "svd", fails_first)
+    assert get_metric("per")(np.eye(4)).value == pytest.approx(1.0, abs=1e-12)
+    x = np.random.default_rng(0).standard_normal((30, 4))
+    assert get_metric("pwcca")(x, x).value == pytest.approx(1.0, abs=1e-12)
+
+
+def test_tall_matrices_are_reduced_by_blocks_of_rows(monkeypatch):
+    from pico_analyze.components import decompositions
+
+    monkeypatch.setattr(decompositions, "_BLOCK_ELEMENTS", 64)
+    tall = np.random.default_rng(0).standard_normal((501, 7)).astype(np.float32)
+    expected = np.linalg.svd(tall.astype(np.float64), compute_uv=False)
+    np.testing.assert_allclose(decompositions.singular_values(tall), expected, rtol=1e-12)
+
+
+def test_a_float32_product_is_formed_in_float32_and_summed_in_float64():
+    whole = circuit("ov_circuit", model(96), "weights", dtype=np.float32)[0].matrix
+    assert whole.dtype == np.float32
+    assert all(block.dtype == np.float32 for block in whole.blocks())
+    exact = circuit("ov_circuit", model(96), "weights", dtype=np.float32)[0].matrix
+    wide = np.hstack([p.left.array.astype(np.float64) @ p.right.array.T for p in exact.parts])
+    for name in ("gini", "hoyer", "kurtosis"):
+        assert get_metric(name)(whole).value == pytest.approx(get_metric(name)(wide).value, rel=1e-6)
+
+
+def test_units_name_the_layer():
+    assert get_component("ov_circuit").units(model(24), "weights", []) == [Unit(0, "attn.ov")]

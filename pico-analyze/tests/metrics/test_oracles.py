@@ -1,0 +1,244 @@
+"""The same numbers from independent implementations, on random data and on data with the shape of real captures."""
+
+import math
+
+import numpy as np
+import powerlaw
+import procrustes as qc_procrustes
+import pytest
+import rsatoolbox
+import scipy.linalg
+import scipy.spatial
+import scipy.stats
+from sklearn.cross_decomposition import CCA
+from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import linear_kernel, pairwise_distances, rbf_kernel
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import KernelCenterer
+from statsmodels.multivariate.cancorr import CanCorr
+
+from pico_analyze.metrics.power_law import fit_tail
+from pico_analyze.registry import get_metric
+
+
+def gaussian(rng):
+    x = rng.standard_normal((60, 7))
+    return x, x @ rng.standard_normal((7, 5)) + rng.standard_normal((60, 5))
+
+
+def heavy_tailed(rng):
+    """As captured activations: a decaying spectrum, an offset, two outlier features, float32."""
+    basis = rng.standard_normal((80, 12)) * 0.6 ** np.arange(12)
+    x = basis @ rng.standard_normal((12, 10)) + rng.standard_normal(10)
+    x[:, 3] *= 30
+    y = x[:, :8] + 0.5 * rng.standard_normal((80, 8))
+    y[:, 1] *= 20
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+@pytest.fixture(params=[gaussian, heavy_tailed])
+def pair(request):
+    return request.param(np.random.default_rng(11))
+
+
+@pytest.fixture(params=[(9, 9), (20, 6), (6, 20)])
+def matrix(request):
+    return np.random.default_rng(5).standard_normal(request.param) ** 3
+
+
+def hsic_by_sklearn(k, h):
+    return float(np.sum(KernelCenterer().fit_transform(k) * KernelCenterer().fit_transform(h)))
+
+
+def cka_by_sklearn(k, h):
+    return hsic_by_sklearn(k, h) / math.sqrt(hsic_by_sklearn(k, k) * hsic_by_sklearn(h, h))
+
+
+def unbiased_hsic(k, h):
+    """Song et al. 2012, equation 5, term by term."""
+    n = len(k)
+    k, h = k - np.diag(np.diag(k)), h - np.diag(np.diag(h))
+    one = np.ones(n)
+    trace = np.trace(k @ h)
+    sums = (one @ k @ one) * (one @ h @ one) / ((n - 1) * (n - 2))
+    cross = 2 / (n - 2) * (one @ k @ h @ one)
+    return (trace + sums - cross) / (n * (n - 3))
+
+
+def test_linear_cka_is_scikit_learns_centred_kernels(pair):
+    x, y = (side.astype(np.float64) for side in pair)
+    expected = cka_by_sklearn(linear_kernel(x), linear_kernel(y))
+    assert get_metric("cka")(*pair).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_rbf_cka_is_scikit_learns_kernel_with_the_median_distance(pair):
+    kernels = []
+    for side in pair:
+        wide = side.astype(np.float64)
+        sigma = np.median(scipy.spatial.distance.pdist(wide))
+        kernels.append(rbf_kernel(wide, gamma=1 / (2 * sigma**2)))
+    assert get_metric("cka")(*pair, kernel="rbf").value == pytest.approx(cka_by_sklearn(*kernels), rel=1e-7)
+
+
+def test_debiased_cka_is_the_formula_of_song_et_al(pair):
+    x, y = (linear_kernel(side.astype(np.float64)) for side in pair)
+    expected = unbiased_hsic(x, y) / math.sqrt(unbiased_hsic(x, x) * unbiased_hsic(y, y))
+    assert get_metric("cka")(*pair, debiased=True).value == pytest.approx(expected, rel=1e-8)
+
+
+def test_linear_cka_is_rsatoolboxs_whitened_cosine_of_squared_distances(pair):
+    # Diedrichsen et al. 2021: the whitened cosine of squared-Euclidean dissimilarities is linear CKA.
+    rdms = [
+        rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(side.astype(np.float64)), method="euclidean") for side in pair
+    ]
+    expected = rsatoolbox.rdm.compare(*rdms, method="cosine_cov").item()
+    assert get_metric("cka")(*pair).value == pytest.approx(expected, rel=1e-5)
+
+
+def test_rsa_is_rsatoolboxs_spearman_of_correlation_distances(pair):
+    rdms = [
+        rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(side.astype(np.float64)), method="correlation") for side in pair
+    ]
+    expected = rsatoolbox.rdm.compare(*rdms, method="spearman").item()
+    assert get_metric("rsa")(*pair).value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("dissimilarity", ["correlation", "cosine", "euclidean"])
+def test_rsa_is_scipys_distances_and_correlations(pair, dissimilarity):
+    lists = [scipy.spatial.distance.pdist(side.astype(np.float64), dissimilarity) for side in pair]
+    rsa = get_metric("rsa")
+    for compare, oracle in (("spearman", scipy.stats.spearmanr), ("pearson", scipy.stats.pearsonr)):
+        value = rsa(*pair, dissimilarity=dissimilarity, compare=compare).value
+        assert value == pytest.approx(oracle(*lists).statistic, rel=1e-7)
+
+
+def test_mean_cca_is_statsmodels_canonical_correlations(pair):
+    x, y = (side.astype(np.float64) for side in pair)
+    assert get_metric("mean_cca")(*pair).value == pytest.approx(CanCorr(x, y).cancorr.mean(), rel=1e-7)
+
+
+def test_mean_cca_is_scikit_learns_on_gaussian_data():
+    x, y = gaussian(np.random.default_rng(2))
+    variates = CCA(n_components=5, max_iter=5000, tol=1e-12).fit(x, y).transform(x, y)
+    expected = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(variates[0].T, variates[1].T, strict=True)])
+    assert get_metric("mean_cca")(x, y).value == pytest.approx(expected, rel=1e-5)
+
+
+def test_svcca_is_pca_by_scikit_learn_and_cca_by_statsmodels(pair):
+    reduced = [PCA(n_components=0.99, svd_solver="full").fit_transform(side.astype(np.float64)) for side in pair]
+    expected = CanCorr(*reduced).cancorr.mean()
+    result = get_metric("svcca")(*pair)
+    assert (result.extra["k"], result.extra["k_target"]) == (reduced[0].shape[1], reduced[1].shape[1])
+    assert result.value == pytest.approx(expected, rel=1e-6)
+
+
+def test_pwcca_is_weighted_from_scipys_subspaces(pair):
+    x, y = (side - side.mean(axis=0) for side in (s.astype(np.float64) for s in pair))
+    inverse_root = [scipy.linalg.inv(scipy.linalg.sqrtm(side.T @ side).real) for side in (x, y)]
+    u, rho, _ = np.linalg.svd(inverse_root[0] @ x.T @ y @ inverse_root[1], full_matrices=False)
+    variates = x @ inverse_root[0] @ u
+    weights = np.abs(variates.T @ x).sum(axis=1)
+    expected = float(weights @ rho / weights.sum())
+    assert get_metric("pwcca")(*pair, variance=1.0).value == pytest.approx(expected, rel=1e-6)
+
+
+def test_procrustes_is_scipys_disparity_and_scale(pair):
+    x, y = (side.astype(np.float64) for side in pair)
+    wide = np.hstack([y, np.zeros((len(y), x.shape[1] - y.shape[1]))])
+    _, _, disparity = scipy.spatial.procrustes(x, wide)  # 1 − ν²
+    similarity = get_metric("procrustes")(*pair, form="similarity").value
+    assert 1 - similarity**2 == pytest.approx(disparity, rel=1e-8)
+    a, b = (side - side.mean(axis=0) for side in (x, wide))
+    _, scale = scipy.linalg.orthogonal_procrustes(a / np.linalg.norm(a), b / np.linalg.norm(b))
+    assert similarity == pytest.approx(scale, rel=1e-9)
+
+
+def test_procrustes_is_the_error_of_the_procrustes_package(pair):
+    x, y = (side.astype(np.float64) for side in pair)
+    found = qc_procrustes.orthogonal(x, y, translate=True, scale=True, pad=True)
+    assert get_metric("procrustes")(*pair).value == pytest.approx(found.error, rel=1e-8)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_mutual_knn_is_scikit_learns_neighbours(pair, distance):
+    neighbours = []
+    for side in pair:
+        wide = side.astype(np.float64)
+        found = NearestNeighbors(n_neighbors=6, metric=distance, algorithm="brute").fit(wide)
+        neighbours.append(found.kneighbors(return_distance=False))
+    shared = [len(set(a) & set(b)) / 6 for a, b in zip(*neighbours, strict=True)]
+    assert get_metric("mutual_knn")(*pair, k=6, distance=distance).value == pytest.approx(np.mean(shared), abs=1e-12)
+
+
+def test_subspace_overlap_is_scipys_principal_angles(pair):
+    x, y = (side.astype(np.float64) for side in pair)
+    bases = [scipy.linalg.svd(side)[0][:, :3] for side in (x, y)]
+    expected = np.mean(np.cos(scipy.linalg.subspace_angles(*bases)) ** 2)
+    assert get_metric("subspace_overlap")(x, y, k=3).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_cosine_and_relative_change_are_scipys(matrix):
+    other = matrix + np.random.default_rng(0).standard_normal(matrix.shape)
+    expected = 1 - scipy.spatial.distance.cosine(matrix.ravel(), other.ravel())
+    assert get_metric("cosine")(matrix, other).value == pytest.approx(expected, rel=1e-12)
+    expected = np.linalg.norm(matrix - other) / np.linalg.norm(other)
+    assert get_metric("relative_change")(matrix, other).value == pytest.approx(expected, rel=1e-12)
+
+
+def test_norms_are_numpys(matrix):
+    for kind, order in (("frobenius", "fro"), ("nuclear", "nuc"), ("spectral", 2)):
+        assert get_metric("norm")(matrix, kind=kind).value == pytest.approx(np.linalg.norm(matrix, order), rel=1e-12)
+
+
+def test_spectral_metrics_are_numpys_and_scipys(matrix):
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    effective = math.exp(scipy.stats.entropy(singular))
+    assert get_metric("effective_rank")(matrix).value == pytest.approx(effective, rel=1e-10)
+    assert get_metric("per")(matrix).value == pytest.approx(effective / len(singular), rel=1e-10)
+    assert get_metric("condition_number")(matrix).value == pytest.approx(np.linalg.cond(matrix), rel=1e-8)
+    assert get_metric("condition_number")(matrix).extra["rank"] == np.linalg.matrix_rank(matrix)
+
+
+def test_participation_ratio_is_that_of_scikit_learns_explained_variances(pair):
+    from pico_analyze.components.matrix import Dense
+
+    x = pair[0]
+    variances = PCA(svd_solver="full").fit(x.astype(np.float64)).explained_variance_
+    expected = variances.sum() ** 2 / np.sum(variances**2)
+    assert get_metric("participation_ratio")(Dense(x, samples=True)).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_kurtosis_is_scipys(matrix):
+    assert get_metric("kurtosis")(matrix).value == pytest.approx(scipy.stats.kurtosis(matrix, axis=None), rel=1e-10)
+    expected = scipy.stats.kurtosis(matrix, axis=None, fisher=False)
+    assert get_metric("kurtosis")(matrix, excess=False).value == pytest.approx(expected, rel=1e-10)
+
+
+def test_gini_is_half_the_relative_mean_absolute_difference(matrix):
+    flat = np.abs(matrix.ravel())
+    differences = pairwise_distances(flat[:, None], metric="manhattan")  # all pairs, itself included
+    n = len(flat)
+    expected = differences.sum() / (n * (n - 1)) / (2 * flat.mean())
+    assert get_metric("gini")(matrix).value == pytest.approx(expected, rel=1e-10)
+
+
+def test_power_law_fit_is_the_powerlaw_packages_at_its_xmin():
+    rng = np.random.default_rng(4)
+    values = np.concatenate([rng.pareto(1.8, 300) + 1, rng.uniform(0.05, 1, 100)])
+    alpha, x_min, distance, n_tail = fit_tail(values)
+    fit = powerlaw.Fit(values, xmin=x_min, verbose=False)
+    assert alpha == pytest.approx(fit.power_law.alpha, rel=1e-9)
+    assert n_tail == fit.n_tail
+    assert distance == pytest.approx(scipy.stats.kstest(values[values >= x_min], fit.power_law.cdf).statistic, abs=1e-9)
+
+
+def test_power_law_alpha_agrees_with_the_powerlaw_packages_own_choice_of_xmin():
+    weights = np.random.default_rng(1).standard_t(2.5, size=(120, 80))
+    eigenvalues = np.linalg.svd(weights, compute_uv=False) ** 2
+    fit = powerlaw.Fit(eigenvalues, verbose=False)
+    result = get_metric("power_law_alpha")(weights)
+    assert result.value == pytest.approx(fit.power_law.alpha, rel=0.1)
+    assert (
+        result.extra["ks"]
+        <= scipy.stats.kstest(eigenvalues[eigenvalues >= fit.xmin], fit.power_law.cdf).statistic + 1e-9
+    )
