@@ -9,10 +9,10 @@ import pico_schema
 
 SURFACE = {
     "SCHEMA_VERSION", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
-    "DataFingerprint",
-    "DocumentError", "Evaluation", "Revision", "RevisionIndex", "FileEntry", "Finding", "IncompleteError", "ModelSpec", "Producer", "RunManifest",
-    "SchemaError", "SchemaVersionError", "Site", "SiteError", "UnsafePathError", "__version__", "documents", "layout",
-    "read_checkpoint", "read_run", "sites", "verify_checkpoint",
+    "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
+    "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "Site", "SiteError",
+    "UnsafePathError", "__version__", "documents", "layout", "read_checkpoint", "read_run", "sites",
+    "verify_checkpoint",
 }  # fmt: skip
 
 

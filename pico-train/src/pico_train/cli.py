@@ -6,13 +6,13 @@ import json
 import os
 import sys
 import warnings
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pico_train import cli_checkpoint, cli_data, cli_import, cli_publish
+from pico_train.console import As, Format, print_table
 from pico_train.version import __version__
 
 if TYPE_CHECKING:
@@ -36,13 +36,6 @@ app.command()(cli_checkpoint.inspect)
 app.command()(cli_publish.publish)
 
 
-class Format(StrEnum):
-    """How data is printed."""
-
-    table = "table"
-    json = "json"
-
-
 File = Annotated[Path | None, typer.Argument(help="YAML over the preset; its key `preset` may name one.")]
 Preset = Annotated[str | None, typer.Option(help="Layer below everything; see `pico-train presets`. [default: demo]")]
 Set = Annotated[
@@ -50,7 +43,6 @@ Set = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the run: its directory, and its branch on the Hub.")]
 Out = Annotated[str | None, typer.Option(help="Directory in which the run's directory is made. [default: runs]")]
-As = Annotated[Format, typer.Option("--format", help="How to print.")]
 
 
 def _version(wanted: bool) -> None:
@@ -142,9 +134,10 @@ def generate(
     output: As = Format.table,
 ) -> None:
     """Sample from a checkpoint."""
-    from pico_train.model.sampling import continue_text, split_target
+    from pico_train.checkpoint.target import parse_target
+    from pico_train.model.sampling import continue_text
 
-    run_dir, step = split_target(target)
+    run_dir, step = parse_target(target)
     text = continue_text(
         run_dir,
         step,
@@ -181,7 +174,7 @@ def plan(
     if output is Format.json:
         typer.echo(report.model_dump_json(indent=1))
     else:
-        _table(planning.rows(report))
+        print_table(planning.rows(report))
 
 
 @app.command()
@@ -207,7 +200,9 @@ def presets(output: As = Format.table) -> None:
     if output is Format.json:
         typer.echo(json.dumps(rows, indent=1))
     else:
-        _table([{key: f"{value:,}" if key == "parameters" else value for key, value in row.items()} for row in rows])
+        print_table(
+            [{key: f"{value:,}" if key == "parameters" else value for key, value in row.items()} for row in rows]
+        )
 
 
 @config_app.command("show")
@@ -236,19 +231,6 @@ def config_show(
             typer.echo(f"{path} = {shown}  ({settings.choices(path)})\n    {text}")
     else:
         typer.echo(settings.to_yaml(config), nl=False)
-
-
-def _table(rows: list[dict[str, Any]]) -> None:
-    """Columns aligned; numbers to the right."""
-    if not rows:
-        return
-    names = list(rows[0])
-    cells = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
-    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
-    numeric = [all(line[i].replace(",", "").replace(".", "").isdigit() for line in cells) for i in range(len(names))]
-    for line in [names, *cells]:
-        parts = [cell.rjust(widths[i]) if numeric[i] else cell.ljust(widths[i]) for i, cell in enumerate(line)]
-        typer.echo("  ".join(parts).rstrip())
 
 
 def main() -> None:

@@ -5,27 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from pico_schema import documents, layout
 
+from pico_schema import documents, layout
 from pico_train.errors import CheckpointError, UsageError
 from pico_train.model.decoder import Decoder
 from pico_train.model.generation import generate
 from pico_train.model.huggingface import load_spec, load_weights
-
-
-def split_target(target: str) -> tuple[Path, int | None]:
-    """``runs/demo@step-128`` → the run and 128; without a step, None (the newest).
-
-    Raises:
-        UsageError: what follows the ``@`` is not a step.
-    """
-    path, at, revision = target.rpartition("@")
-    if not at or Path(target).exists():
-        return Path(target), None
-    digits = revision.removeprefix("step-")
-    if not digits.isdigit():
-        raise UsageError(f"{target}: after the @ a step is expected, such as {path}@step-128")
-    return Path(path), int(digits)
 
 
 def checkpoint_of(run_dir: Path, step: int | None) -> Path:

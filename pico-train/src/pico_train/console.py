@@ -1,0 +1,37 @@
+"""How commands print data: the format option they share, and aligned columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    table = "table"
+    json = "json"
+
+
+As = Annotated[Format, typer.Option("--format", help="How to print.")]
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows under their keys, columns aligned, columns of numbers to the right; nothing where there are none."""
+    if not rows:
+        return
+    names = list(rows[0])
+    cells = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    numeric = [all(_is_number(line[i]) for line in cells) for i in range(len(names))]
+    for line in [names, *cells]:
+        parts = [cell.rjust(widths[i]) if numeric[i] else cell.ljust(widths[i]) for i, cell in enumerate(line)]
+        typer.echo("  ".join(parts).rstrip())
+
+
+def _is_number(text: str) -> bool:
+    digits = text.replace(",", "").replace(".", "", 1).removeprefix("-")
+    return not text or digits.isdigit()
