@@ -1,0 +1,67 @@
+"""Build the three wheels, install pico-train in one fresh environment and pico-analyze in another, test between them.
+
+Neither environment has the other package, and the second has no torch. What `tests/` holds then runs with the two
+interpreters in PICO_TRAIN_PYTHON and PICO_ANALYZE_PYTHON; the environment that runs this script only drives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PACKAGES = ("shared-schema", "pico-train", "pico-analyze")
+ENVIRONMENTS = {"train": ["pico-train"], "analyze": ["pico-analyze"]}
+
+
+def call(*command: str | Path, **environment: str) -> None:
+    """Run a command; end with its exit code where it fails."""
+    print("+", *command, flush=True)
+    done = subprocess.run([str(word) for word in command], env=os.environ | environment, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def build(wheels: Path) -> None:
+    """Wheels of the three packages, made anew."""
+    shutil.rmtree(wheels, ignore_errors=True)
+    for package in PACKAGES:
+        call(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", wheels, ROOT / package)
+
+
+def install(directory: Path, packages: list[str], wheels: Path, constraints: Path) -> Path:
+    """A fresh environment with these packages, their dependencies and nothing else; returns its interpreter."""
+    shutil.rmtree(directory, ignore_errors=True)
+    venv.create(directory, with_pip=True)
+    python = directory / "bin" / "python"
+    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--find-links", wheels,
+         "--constraint", constraints, *packages)  # fmt: skip
+    return python
+
+
+def main() -> None:
+    """Build, install, test."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--constraints", type=Path, required=True)
+    parser.add_argument("--environments", type=Path, default=ROOT / ".envs" / "conformance")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest")
+    options = parser.parse_args()
+    base = options.environments.resolve()
+    wheels = base / "wheels"
+    build(wheels)
+    pythons = {
+        f"PICO_{name.upper()}_PYTHON": str(install(base / name, packages, wheels, options.constraints.resolve()))
+        for name, packages in ENVIRONMENTS.items()
+    }
+    os.chdir(HERE)
+    call(sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", *options.pytest, **pythons)
+
+
+if __name__ == "__main__":
+    main()
