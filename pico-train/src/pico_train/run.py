@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pico_schema import Evaluation, RunManifest, documents, layout
 
+from pico_schema import Evaluation, RunManifest, documents, layout
 from pico_train import environment, settings
 from pico_train.checkpoint import changes, metrics_log, resume, signals, state
 from pico_train.checkpoint.lock import RunLock
@@ -30,7 +30,7 @@ from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.data.loader import Batch, Loader
-from pico_train.errors import ConfigError, DataError, StorageError
+from pico_train.errors import ConfigError, DataError, NonFiniteError, StorageError
 from pico_train.progress import Reporter
 from pico_train.tracking import Tracker
 from pico_train.training.engine import Engine, build_fabric, set_up
@@ -104,7 +104,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         if first:
             _make_directory(run_dir)
             stack.enter_context(RunLock(run_dir))
-            _check_publishing(config, run_dir)
+            _check_publishing(config, run_dir, reporter)
         with fabric.rank_zero_first(), reporter.working("preparing the data"):
             corpus = open_corpus(config.data, seed=config.sub_seed("data"))
         _check_fit(config, corpus)
@@ -212,6 +212,8 @@ def _run_loop(
                 last_good=lambda: _last_sealed(run_dir),
             )
         writer.wait()
+        if publisher is not None and outcome.stopped_by:
+            publisher.close(timeout=0.0)  # a signal leaves no time; the next run takes up what is pending
     return outcome, meter
 
 
@@ -224,12 +226,14 @@ def _make_directory(run_dir: Path) -> None:
         ) from None
 
 
-def _check_publishing(config: RunConfig, run_dir: Path) -> None:
+def _check_publishing(config: RunConfig, run_dir: Path, reporter: Reporter) -> None:
     """Fail before training, not at step 1,000, where a checkpoint could not be published."""
     if config.publish.repo is not None:
         from pico_train.publish import check_access
 
-        check_access(config.publish, run_dir)
+        warning = check_access(config.publish, run_dir)
+        if warning is not None:
+            reporter.say(f"warning: {warning}")
 
 
 def _check_fit(config: RunConfig, corpus: Corpus) -> None:
@@ -342,16 +346,28 @@ def _publishing(config: RunConfig, run_dir: Path, reporter: Reporter, *, active:
     if config.publish.repo is None or not active:
         yield None
         return
-    from pico_train.publish import start_publisher
+    from pico_train.publish import PublishStatus, start_publisher
 
-    publisher = start_publisher(run_dir, config.publish)
+    publisher = start_publisher(run_dir, config.publish, warn=reporter.say)
     try:
         yield publisher
-    finally:
-        publisher.close()
-        pending = publisher.status().pending
-        if pending:
-            reporter.say(f"{len(pending)} checkpoint(s) still to be published: run pico-train publish {run_dir}")
+    except BaseException as error:
+        if isinstance(error, NonFiniteError):
+            publisher.refuse(_last_sealed(run_dir) or 0, str(error))
+        publisher.close(timeout=0.0)
+        raise
+    seen = ""
+
+    def show(status: PublishStatus) -> None:
+        nonlocal seen
+        if status.pending and status.line != seen:
+            reporter.say(f"publishing: {status.line}")
+            seen = status.line
+
+    status = publisher.close(progress=show)
+    reporter.say(status.line)
+    if status.pending:
+        reporter.say(f"{len(status.pending)} checkpoint(s) still to be published: pico-train publish {run_dir}")
 
 
 def _background_group(engine: Engine) -> Any:

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pico_schema import layout, read_run
 from pico_train.config import PublishConfig
-from pico_train.errors import ConfigError
+from pico_train.errors import ConfigError, PicoTrainError
 from pico_train.publish import queue
 from pico_train.publish.queue import Queue
 from pico_train.publish.supervisor import Event, Supervisor
+
+CLOSING = 600.0
+"""Seconds that a finished run waits for its last checkpoints to be published."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,17 @@ class Publisher(Protocol):
         """The run met a non-finite loss at `step`: nothing more of it is published."""
         ...
 
+    def pending(self) -> set[int]:
+        """Steps that are still to be published: nothing of them may be removed yet."""
+        ...
+
     def status(self) -> PublishStatus:
         """Where publishing stands."""
         ...
 
-    def close(self, timeout: float, *, progress: Callable[[PublishStatus], None] | None = None) -> PublishStatus:
+    def close(
+        self, timeout: float = CLOSING, *, progress: Callable[[PublishStatus], None] | None = None
+    ) -> PublishStatus:
         """End: publish what is pending for at most `timeout` seconds, then stop. What is left stays pending."""
         ...
 
@@ -78,11 +88,17 @@ class NotPublishing:
     def refuse(self, step: int, reason: str) -> None:
         """Nothing to do."""
 
+    def pending(self) -> set[int]:
+        """None."""
+        return set()
+
     def status(self) -> PublishStatus:
         """Nothing is published."""
         return PublishStatus(None, 0, (), (), None, None)
 
-    def close(self, timeout: float, *, progress: Callable[[PublishStatus], None] | None = None) -> PublishStatus:
+    def close(
+        self, timeout: float = CLOSING, *, progress: Callable[[PublishStatus], None] | None = None
+    ) -> PublishStatus:
         """Nothing to end."""
         return self.status()
 
@@ -144,11 +160,20 @@ class BackgroundPublisher:
         except OSError as error:
             self._report(f"publishing stopped, but that could not be noted on disk ({error})")
 
+    def pending(self) -> set[int]:
+        """Steps that are sealed and not on the Hub; all of them where the records cannot be read."""
+        try:
+            return set(self.status().pending)
+        except (OSError, PicoTrainError):
+            return set(queue.sealed(self.run_dir))
+
     def status(self) -> PublishStatus:
         """Where publishing stands, from the records on disk."""
         return read_status(self.run_dir, self.settings, active=self._active, error=self._error)
 
-    def close(self, timeout: float, *, progress: Callable[[PublishStatus], None] | None = None) -> PublishStatus:
+    def close(
+        self, timeout: float = CLOSING, *, progress: Callable[[PublishStatus], None] | None = None
+    ) -> PublishStatus:
         """Publish what is pending for at most `timeout` seconds, move main if the run is finished, then stop."""
         deadline = time.monotonic() + timeout
         self.supervisor.tell("finish")
@@ -188,15 +213,14 @@ def start_publisher(
     return BackgroundPublisher(run_dir, settings, warn)
 
 
-def check_access(settings: PublishConfig, run_name: str, run_id: str | None) -> str | None:
+def check_access(settings: PublishConfig, run_dir: Path) -> str | None:
     """See to it, before training starts, that publishing will be possible.
 
-    Creates the repository if it does not exist. Takes at most about ten times `settings.timeout`.
+    Creates the repository if it does not exist. Takes at most about twenty times `settings.timeout`.
 
     Args:
         settings: The run's `publish` section.
-        run_name: Name of the run: its branch.
-        run_id: The run's identity where it exists already; None for a new run.
+        run_dir: The run; it may not have begun yet.
 
     Returns:
         A warning if the Hub could not be reached: training may start, and publishing goes on when it is back.
@@ -206,12 +230,13 @@ def check_access(settings: PublishConfig, run_name: str, run_id: str | None) -> 
     """
     if settings.repo is None:
         return None
+    begun = (run_dir / layout.RUN_MANIFEST).is_file()
     job = {
         "task": "check",
-        "run_dir": ".",
+        "run_dir": str(run_dir),
         "settings": settings.model_dump(mode="json"),
-        "run_name": run_name,
-        "run_id": run_id,
+        "run_name": read_run(run_dir).name if begun else run_dir.name,
+        "run_id": read_run(run_dir).id if begun else None,
     }
     last = Supervisor(job, None, lambda event: None, restart_wait=0.1, max_restarts=1).run()
     if last["event"] == "denied":
