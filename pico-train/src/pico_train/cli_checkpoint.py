@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.console import As, Format, print_table
+
 if TYPE_CHECKING:
     from pico_train.checkpoint.verify import VerifyReport
-
-
-class Format(StrEnum):
-    """How data is printed."""
-
-    table = "table"
-    json = "json"
 
 
 Target = Annotated[
     str,
     typer.Argument(metavar="RUN[@step-N]", help="A run: its directory, or its name under ./runs; or one step of it."),
 ]
-As = Annotated[Format, typer.Option("--format", help="How to print.")]
 
 
 def verify(target: Target, output: As = Format.table) -> None:
@@ -52,7 +45,9 @@ def verify(target: Target, output: As = Format.table) -> None:
 
 def _print_report(report: VerifyReport) -> None:
     if report.problems:
-        _table([{"step": p.step, "problem": p.problem, "file": p.path, "detail": p.detail} for p in report.problems])
+        print_table(
+            [{"step": p.step, "problem": p.problem, "file": p.path, "detail": p.detail} for p in report.problems]
+        )
     checked = f"{_count(len(report.steps), 'checkpoint')}, {_count(report.n_files, 'file')}, {_size(report.n_bytes)}"
     pruned = f"; training state of {_count(len(report.pruned), 'step')} removed by policy" if report.pruned else ""
     verdict = "sound" if report.sound else _count(len(report.problems), "problem")
@@ -93,14 +88,13 @@ def _print_run(run: dict[str, Any]) -> None:
         }
         for line in run["checkpoints"]
     ]
-    _table(rows)
+    print_table(rows)
     typer.echo(f"{_count(len(rows), 'checkpoint')}, {_size(sum(line['bytes'] or 0 for line in run['checkpoints']))}")
 
 
 def _print_checkpoint(content: dict[str, Any]) -> None:
-    typer.echo(
-        f"run     {content['run_name']} ({content['run_id']}), step {content['step']}, {content['tokens_seen']:,} tokens"
-    )
+    step = f"step {content['step']}, {content['tokens_seen']:,} tokens"
+    typer.echo(f"run     {content['run_name']} ({content['run_id']}), {step}")
     producer = content["producer"]
     typer.echo(
         f"sealed  {content['created']} by {producer['name']} {producer['version']}, schema {content['schema_version']}"
@@ -121,10 +115,10 @@ def _print_checkpoint(content: dict[str, Any]) -> None:
     if content["pruned"]:
         typer.echo("the training state was removed by the run's policy")
     typer.echo("")
-    _table([{"file": path, "size": _size(size)} for path, size in content["files"].items()])
+    print_table([{"file": path, "size": _size(size)} for path, size in content["files"].items()])
     for path, tensors in content["tensors"].items():
         typer.echo("")
-        _table([{path: name, "tensor": shape} for name, shape in tensors.items()])
+        print_table([{path: name, "tensor": shape} for name, shape in tensors.items()])
 
 
 def _model(content: dict[str, Any]) -> str:
@@ -157,14 +151,3 @@ def _size(n: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def _table(rows: list[dict[str, Any]]) -> None:
-    """Columns aligned; the last one runs free."""
-    if not rows:
-        return
-    names = list(rows[0])
-    cells = [[str(row[name]) for name in names] for row in rows]
-    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
-    for line in [names, *cells]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -153,7 +153,7 @@ def power_cuts(base: Path, tmp_path: Path, references, *, ignored: tuple[str, ..
 
 def test_a_power_cut_at_any_moment_leaves_the_old_or_the_new_checkpoint(base, references, tmp_path):
     """Unsynced content and names are dropped, or kept in part, after every call."""
-    assert power_cuts(base, tmp_path, references) > 400
+    assert power_cuts(base, tmp_path, references) >= 300
 
 
 @pytest.mark.parametrize("ignored", ["fsync", "fsync-directory"])

@@ -1,4 +1,4 @@
-"""What a run and its checkpoints hold, read from their documents and the headers of their files: no tensor is loaded."""
+"""What a run and its checkpoints hold, read from their documents and the headers of their files."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ def parse_target(text: str) -> tuple[Path, int | None]:
         UsageError: there is no such run, or what follows the @ is not a step; the message says what is there.
     """
     name, at, suffix = text.rpartition("@")
-    if not at:
-        name, suffix = text, ""
+    if not at or Path(text).exists():
+        name, at, suffix = text, "", ""
     match = _STEP.fullmatch(suffix)
     if at and match is None:
         raise UsageError(f"{text!r}: after the @ a step is expected, such as {name}@step-128")

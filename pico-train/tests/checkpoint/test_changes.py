@@ -1,0 +1,67 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from pico_train.checkpoint.changes import accept_changes, config_changes
+from pico_train.config import RunConfig
+from pico_train.errors import ConfigError
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def as_json(**updates):
+    raw = RunConfig().model_dump(mode="json")
+    for path, value in updates.items():
+        section, _, key = path.rpartition("__")
+        target = raw
+        for part in section.split("__") if section else []:
+            target = target[part]
+        target[key] = value
+    return raw
+
+
+def test_equal_configurations_have_no_changes():
+    assert config_changes(as_json(), RunConfig().model_dump()) == []  # tuples and lists are the same
+
+
+def test_each_changed_field_is_named_with_both_values():
+    changes = config_changes(as_json(), as_json(training__optimizer__lr=1e-2, seed=7))
+    assert changes == [("seed", 42, 7), ("training.optimizer.lr", 3e-4, 1e-2)]
+
+
+def test_a_change_is_refused_naming_every_field_that_may_not_change():
+    changes = config_changes(as_json(), as_json(model__d_model=64, training__batch_size=8, training__max_steps=900))
+    with pytest.raises(ConfigError, match=r"model\.d_model was 128, is now 64; training\.batch_size was 16") as caught:
+        accept_changes(changes, step=5, when=NOW)
+    assert "max_steps" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_length_devices_logging_and_publishing_may_change_and_are_recorded():
+    now = as_json(
+        training__max_steps=900,
+        training__micro_batch_size=2,
+        distributed__devices=2,
+        monitoring__log_every=3,
+        publish__repo="org/name",
+    )
+    accepted = accept_changes(config_changes(as_json(), now), step=5, when=NOW)
+    assert {change.field: (change.before, change.after) for change in accepted} == {
+        "training.max_steps": (320, 900),
+        "training.micro_batch_size": (None, 2),
+        "distributed.devices": ("auto", 2),
+        "monitoring.log_every": (10, 3),
+        "publish.repo": (None, "org/name"),
+    }
+    assert all(change.step == 5 and change.when == NOW for change in accepted)
+
+
+def test_override_accepts_and_records_anything():
+    accepted = accept_changes(config_changes(as_json(), as_json(seed=1)), step=0, when=NOW, override=True)
+    assert [(change.field, change.before, change.after) for change in accepted] == [("seed", 42, 1)]
+
+
+def test_a_field_that_a_newer_version_added_counts_as_a_change():
+    older = as_json()
+    del older["captures"]["moments"]
+    assert config_changes(older, as_json()) == [("captures.moments", None, False)]

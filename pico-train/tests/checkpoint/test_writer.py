@@ -1,0 +1,175 @@
+import threading
+import time
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+from small_run import RUN_ID, begin, digest_tree, payload
+
+from pico_schema import documents, layout
+from pico_train.checkpoint.storage import Disk
+from pico_train.checkpoint.writer import CheckpointWriter
+from pico_train.errors import StorageError
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return begin(tmp_path / "run")
+
+
+class SlowDisk(Disk):
+    """Holds each directory's creation until it is told to go on."""
+
+    def __init__(self):
+        self.go = threading.Event()
+
+    def make_directory(self, path):
+        assert self.go.wait(20)
+        super().make_directory(path)
+
+
+def test_what_is_sealed_is_what_was_submitted(run_dir):
+    given = payload(3)
+    with CheckpointWriter(run_dir) as writer:
+        writer.submit(given)
+    directory = run_dir / layout.checkpoint_dir(3)
+    manifest = documents.read_checkpoint(directory)
+    assert documents.verify_checkpoint(directory) == []
+    assert (manifest.run_id, manifest.step, manifest.tokens_seen) == (RUN_ID, 3, 24)
+    assert manifest.weights_sha256 == manifest.files[layout.WEIGHTS].sha256
+
+    weights = safetensors.torch.load_file(directory / layout.WEIGHTS)
+    assert weights.keys() == given.weights.keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in given.weights.items())
+    for item in given.captures:
+        stored = safetensors.torch.load_file(directory / item.capture.file)
+        assert all(torch.equal(stored[name], tensor) for name, tensor in item.tensors.items())
+        assert manifest.capture(item.capture.split) == item.capture
+    table = pq.read_table(directory / layout.TRAIN_BATCH)
+    assert np.array_equal(np.array(table["input_ids"].to_pylist()), given.batch.input_ids)
+    assert table["text"].to_pylist() == ["ä", ""] and table["row_id"].to_pylist() == [7, 12]
+    assert table["source"].to_pylist() == ["one.txt", "two.txt"]
+    state = torch.load(directory / "training_state/state.ckpt", weights_only=True)
+    assert torch.equal(
+        state["optimizer"]["state"][0]["exp_avg"], given.training_state["optimizer"]["state"][0]["exp_avg"]
+    )
+
+    run = documents.read_run(run_dir)
+    assert [(entry.step, entry.tokens_seen) for entry in run.checkpoints] == [(3, 24)]
+    assert run.checkpoints[0].manifest_sha256 == documents.sha256_file(directory / layout.MANIFEST)
+
+
+def test_the_training_state_is_in_fabrics_form(run_dir):
+    from lightning.fabric import Fabric
+
+    with CheckpointWriter(run_dir) as writer:
+        writer.submit(payload(3))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    state = fabric.load(run_dir / layout.checkpoint_dir(3) / "training_state/state.ckpt")
+    assert state["step"] == 3 and "optimizer" in state
+
+
+def test_weights_are_stored_once(run_dir):
+    with CheckpointWriter(run_dir) as writer:
+        writer.submit(payload(3))
+    directory = run_dir / layout.checkpoint_dir(3)
+    pattern = payload(3).weights["model.embed_tokens.weight"].numpy().tobytes()[:64]
+    holders = [path.name for path in directory.rglob("*") if path.is_file() and pattern in path.read_bytes()]
+    assert holders == [layout.WEIGHTS]
+
+
+def test_submit_returns_at_once_and_the_next_waits(run_dir):
+    disk = SlowDisk()
+    with CheckpointWriter(run_dir, disk=disk) as writer:
+        started = time.perf_counter()
+        writer.submit(payload(0))
+        assert time.perf_counter() - started < 5 and writer.busy and writer.sealed == []
+        second = threading.Thread(target=writer.submit, args=(payload(1),))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive(), "two checkpoints were in flight"
+        disk.go.set()
+        second.join()
+        writer.wait()
+        assert writer.sealed == [0, 1] and writer.waited > 0.1
+
+
+def test_an_error_is_raised_at_the_next_submit_once(run_dir):
+    class Broken(Disk):
+        broken = True
+
+        def fsync(self, handle):
+            if self.broken:
+                raise OSError(28, "No space left on device")
+
+    disk = Broken()
+    writer = CheckpointWriter(run_dir, disk=disk)
+    writer.submit(payload(0))
+    with pytest.raises(StorageError, match=r"step 0 could not be saved .*No space left on device") as caught:
+        writer.submit(payload(1))
+    assert caught.value.exit_code == 4
+    disk.broken = False
+    writer.save(payload(1))
+    assert [entry.step for entry in documents.read_run(run_dir).checkpoints] == [1]
+
+
+def test_leaving_the_context_waits_and_raises(run_dir):
+    class Broken(Disk):
+        def rename(self, source, target):
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(StorageError, match="Input/output error"), CheckpointWriter(run_dir, disk=Broken()) as writer:
+        writer.submit(payload(0))
+    with (
+        pytest.warns(RuntimeWarning, match="besides.*Input/output"),
+        pytest.raises(ZeroDivisionError),
+        CheckpointWriter(run_dir, disk=Broken()) as writer,
+    ):
+        writer.submit(payload(0))
+        raise ZeroDivisionError
+
+
+def test_a_sealed_step_is_never_written_again(run_dir):
+    with CheckpointWriter(run_dir) as writer:
+        writer.save(payload(0))
+        before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+        content = digest_tree(run_dir)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            writer.save(payload(0))
+    assert digest_tree(run_dir) == content
+    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
+
+
+def test_other_weights_at_a_sealed_step_are_a_warning_and_not_kept(run_dir):
+    from dataclasses import replace
+
+    other = replace(payload(0), weights={name: tensor + 1 for name, tensor in payload(0).weights.items()})
+    with CheckpointWriter(run_dir) as writer:
+        writer.save(payload(0))
+        content = digest_tree(run_dir)
+        with pytest.warns(RuntimeWarning, match="other weights"):
+            writer.save(other)
+    assert digest_tree(run_dir) == content
+
+
+def test_sealed_checkpoints_are_announced_after_they_are_in_the_index(run_dir):
+    seen = []
+
+    def announce(step, directory):
+        seen.append((step, directory.name, [entry.step for entry in documents.read_run(run_dir).checkpoints]))
+
+    with CheckpointWriter(run_dir, on_sealed=announce) as writer:
+        writer.submit(payload(0))
+        writer.submit(payload(2))
+    assert seen == [(0, "step-00000000", [0]), (2, "step-00000002", [0, 2])]
+
+
+def test_other_processes_write_nothing(run_dir):
+    before = digest_tree(run_dir)
+    with CheckpointWriter(run_dir, primary=False) as writer:
+        writer.submit(payload(0))
+    assert digest_tree(run_dir) == before
