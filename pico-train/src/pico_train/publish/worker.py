@@ -112,22 +112,19 @@ class Worker:
                 self.orders.wait(POLL)
 
     def _reconcile(self) -> None:
-        """A step whose tag is gone from the Hub is pending again, whatever the record says."""
-        done = [record for record in self.queue.records() if record.state == "done"]
-        if not done:
-            return
-        name = read_run(self.run_dir).name
+        """See to the repository; a step whose tag is gone from the Hub is pending again, whatever the record says."""
         for tries in range(1, 1000):
             self.say("attempt", step=None, allowed=10 * self.settings.timeout)
             try:
+                self.remote.check_token()
+                self.remote.create_repository(private=self.settings.private, collection=self.settings.collection)
                 tags = self.remote.refs().tags
                 break
-            except DeniedError:
-                return  # the repository may not exist any more: publishing will say what is wrong
             except TransientError as error:
                 self._rest(tries, error, step=None)
-        for record in done:
-            if layout.tag_name(name, record.step) not in tags:
+        name = read_run(self.run_dir).name if (self.run_dir / layout.RUN_MANIFEST).is_file() else ""
+        for record in self.queue.records():
+            if record.state == "done" and layout.tag_name(name, record.step) not in tags:
                 self.queue.save(StepRecord(step=record.step, manifest_sha256=record.manifest_sha256))
 
     def _pending(self) -> list[StepRecord]:
