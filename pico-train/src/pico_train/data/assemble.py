@@ -33,6 +33,7 @@ def assemble(
     rows_per_shard: int,
     seed: int | None,
     compression: str,
+    block_bytes: int,
     done: list[ShardEntry],
     on_shard: Callable[[ShardEntry], None],
 ) -> tuple[ShardEntry, ...]:
@@ -46,6 +47,7 @@ def assemble(
         rows_per_shard: Rows of each shard but the last.
         seed: Seed of the shuffle; None keeps reading order.
         compression: Of the shards.
+        block_bytes: Rows held at once, in bytes: more of them are read closer together.
         done: Shards that an interrupted preparation finished.
         on_shard: Called after each shard is durable.
 
@@ -58,31 +60,42 @@ def assemble(
     for index in range(len(done), n_shards):
         rows = range(index * rows_per_shard, min((index + 1) * rows_per_shard, n_rows))
         name = shard_name(split, index, n_shards)
-        entry = _write(spool, directory, name, rows, split=split, seed=seed, compression=compression)
+        block = max(1, block_bytes // (4 * spool.row_len))
+        entry = _write(spool, directory, name, rows, split=split, seed=seed, compression=compression, block=block)
         on_shard(entry)
         entries.append(entry)
     return tuple(entries)
 
 
 def _write(
-    spool: Spool, directory: Path, name: str, rows: range, *, split: str, seed: int | None, compression: str
+    spool: Spool,
+    directory: Path,
+    name: str,
+    rows: range,
+    *,
+    split: str,
+    seed: int | None,
+    compression: str,
+    block: int,
 ) -> ShardEntry:
     path = directory / name
     temporary = path.with_name(f".{path.name}.tmp")
     content = hashlib.sha256()
+    group = rows_per_group(spool.row_len)
+    held = max(group, block - block % group)
 
-    def blocks() -> Iterator[tuple[np.ndarray, list[str]]]:
-        step = rows_per_group(spool.row_len)
-        for first in range(rows.start, rows.stop, step):
-            wanted = np.arange(first, min(first + step, rows.stop), dtype=np.int64)
+    def groups() -> Iterator[tuple[np.ndarray, list[str]]]:
+        for first in range(rows.start, rows.stop, held):
+            wanted = np.arange(first, min(first + held, rows.stop), dtype=np.int64)
             if seed is not None:
                 wanted = permute(wanted, spool.n_rows, f"pico shuffle, seed {seed}, {split}")
             ids, sources = spool.read(wanted)
-            content.update(ids.astype("<i4").tobytes())
-            yield ids, sources
+            content.update(ids.astype("<i4", copy=False).data)
+            for begin in range(0, len(ids), group):
+                yield ids[begin : begin + group], sources[begin : begin + group]
 
     try:
-        write_shard(temporary, blocks(), row_len=spool.row_len, compression=compression)
+        write_shard(temporary, groups(), row_len=spool.row_len, compression=compression)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         digest, size = sha256_file(temporary), temporary.stat().st_size

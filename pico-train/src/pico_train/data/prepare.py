@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pico_schema.documents import replace_file
@@ -45,6 +45,7 @@ def prepare(
     *,
     workers: int = 1,
     training_bytes: int = 64 * 2**20,
+    block_bytes: int = 64 * 2**20,
     progress: Progress = lambda text: None,
 ) -> CorpusManifest:
     """Make the corpus at `out`, or go on with one that was interrupted; one that is finished is left as it is.
@@ -55,6 +56,7 @@ def prepare(
         out: Directory of the corpus.
         workers: Processes that tokenize; they change the time alone.
         training_bytes: Text that a tokenizer is trained on, at most.
+        block_bytes: Rows held at once while shards are written.
         progress: Called with a sentence now and then.
 
     Returns:
@@ -73,9 +75,8 @@ def prepare(
                     return found
                 raise DataError(f"{out}: holds another corpus: choose another --out, or delete it")
             journal = Journal.begin(out / WORK, key)
-            return _prepare(
-                inputs, recipe, out, journal, workers=workers, training_bytes=training_bytes, progress=progress
-            )
+            effort = Effort(workers, training_bytes, block_bytes)
+            return _prepare(inputs, recipe, out, journal, effort, progress)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
@@ -84,26 +85,28 @@ def prepare(
         ) from error
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What changes the time and the memory, and nothing else."""
+
+    workers: int
+    training_bytes: int
+    block_bytes: int
+
+
 def _prepare(
-    inputs: Inputs,
-    recipe: Recipe,
-    out: Path,
-    journal: Journal,
-    *,
-    workers: int,
-    training_bytes: int,
-    progress: Progress,
+    inputs: Inputs, recipe: Recipe, out: Path, journal: Journal, effort: Effort, progress: Progress
 ) -> CorpusManifest:
-    info = _tokenizer(inputs, recipe, out / manifests.TOKENIZER_DIR, training_bytes, progress)
+    info = _tokenizer(inputs, recipe, out / manifests.TOKENIZER_DIR, effort.training_bytes, progress)
     selection = Selection(inputs, recipe)
     rows = Rows(out / WORK, recipe, info.vocab_size, journal)
     try:
         if journal.stage == "tokenize":
-            fill(rows, selection, info, journal, workers=workers, progress=progress)
+            fill(rows, selection, info, journal, workers=effort.workers, progress=progress)
         splits = {}
         for split in ("train", "val"):
             if rows.spools[split].n_rows or split == "train":
-                splits[split] = _split(rows, recipe, out, journal, split, progress)
+                splits[split] = _split(rows, recipe, out, journal, split, effort.block_bytes, progress)
     finally:
         rows.close()
     manifest = CorpusManifest(
@@ -186,7 +189,9 @@ def _training_text(inputs: Inputs, recipe: Recipe, limit: int) -> Iterator[str]:
         raise DataError("the corpus is empty: no document of it holds text to train a tokenizer on")
 
 
-def _split(rows: Rows, recipe: Recipe, out: Path, journal: Journal, split: str, progress: Progress) -> Split:
+def _split(
+    rows: Rows, recipe: Recipe, out: Path, journal: Journal, split: str, block_bytes: int, progress: Progress
+) -> Split:
     """The shards of one split, and what its manifest says."""
     spool = rows.spools[split]
     n_rows = spool.n_rows if split == "val" or recipe.max_rows is None else min(recipe.max_rows, spool.n_rows)
@@ -204,6 +209,7 @@ def _split(rows: Rows, recipe: Recipe, out: Path, journal: Journal, split: str, 
         rows_per_shard=recipe.rows_per_shard,
         seed=seed,
         compression=recipe.compression,
+        block_bytes=block_bytes,
         done=journal.shards(split),
         on_shard=on_shard,
     )

@@ -38,6 +38,8 @@ class ShardCorpus:
     """First held-out row in `held_out`."""
     where: str = "the corpus"
     """The corpus's name in errors."""
+    directory: Path | None = None
+    """Where its shards lie on this disk; None for those that come and go."""
 
     @property
     def seq_len(self) -> int:
@@ -94,6 +96,7 @@ def prepared_corpus(
     seq_len: int,
     where: str,
     details: dict[str, str | int | float | bool | None],
+    directory: Path | None = None,
 ) -> ShardCorpus:
     """The corpus that a manifest describes, wherever its shards lie.
 
@@ -106,6 +109,7 @@ def prepared_corpus(
         seq_len: T that is asked for.
         where: Its name in errors.
         details: More about where it is from.
+        directory: Where its shards lie, if they stay there.
 
     Raises:
         ConfigError: its rows have another length.
@@ -143,6 +147,7 @@ def prepared_corpus(
         train=ShardedRows([shard.n_rows for shard in train.shards], path_of["train"], **shape),
         held_out=ShardedRows([shard.n_rows for shard in val.shards], path_of["val"], **shape) if val else None,
         where=where,
+        directory=directory,
     )
 
 

@@ -8,13 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pico_schema import DataFingerprint
 from pico_train.data import footers
 from pico_train.data import manifest as manifests
 from pico_train.data import tokenizer as tokenizers
+from pico_train.data.cache import cache_root
 from pico_train.data.footers import Footer
 from pico_train.data.shard_corpus import ShardCorpus, in_directory, prepared_corpus
 from pico_train.data.sharded import FEW_SHARDS, OPEN_SHARDS, ShardedRows
+from pico_train.data.shards import COLUMN, check_schema
 from pico_train.data.split_names import in_order, split_of
 from pico_train.errors import ConfigError, DataError
 
@@ -66,8 +71,41 @@ def open_tokens(config: DataConfig, cache: Path, progress: Progress) -> ShardCor
         },
         identity=identity,
         where=str(directory),
+        directory=directory,
         details={"identity": "names, sizes and footers of the shards"},
     )
+
+
+def open_directory(directory: Path, tokenizer: str | None, *, progress: Progress) -> ShardCorpus:
+    """The corpus in a directory, whatever the length of its rows.
+
+    Args:
+        directory: What `prepare` made, or a directory of shards.
+        tokenizer: Name or directory of the tokenizer, where no manifest says it.
+        progress: Called with a sentence now and then.
+
+    Raises:
+        DataError: no shards, or shards that cannot be used.
+    """
+    from pico_train.config import DataConfig
+
+    manifest = manifests.read(directory)
+    seq_len = manifest.seq_len if manifest else _row_len(directory) - 1
+    config = DataConfig(source="tokens", paths=(str(directory),), seq_len=seq_len, tokenizer=tokenizer)
+    return open_tokens(config, cache_root(), progress)
+
+
+def _row_len(directory: Path) -> int:
+    """Ids in the first row of the first shard that has one."""
+    for path in sorted(directory.rglob("*.parquet")):
+        try:
+            with pq.ParquetFile(path) as parquet:
+                check_schema(parquet.schema_arrow, where=str(path))
+                for batch in parquet.iter_batches(1, columns=[COLUMN]):
+                    return len(batch.column(0)[0])
+        except (pa.ArrowException, OSError):
+            raise DataError(f"{path}: not a whole Parquet file: it is cut short or damaged") from None
+    raise DataError(f"{directory}: holds no rows of tokens: is it the right folder?")
 
 
 def open_prepared(
@@ -91,6 +129,7 @@ def open_prepared(
         seq_len=config.seq_len,
         where=str(directory),
         details={},
+        directory=directory,
     )
 
 
@@ -116,6 +155,7 @@ def bare_corpus(
     identity: Sequence[Sequence[str | int]],
     where: str,
     details: dict[str, str | int | float | bool | None],
+    directory: Path | None = None,
 ) -> ShardCorpus:
     """The corpus of shards that came without a manifest.
 
@@ -127,6 +167,7 @@ def bare_corpus(
         identity: What identifies each training shard.
         where: The corpus's name in errors.
         details: For the fingerprint.
+        directory: Where the shards lie, if they stay there.
 
     Raises:
         ConfigError: no tokenizer is named, or there is no such one.
@@ -176,6 +217,7 @@ def bare_corpus(
         held_out=held_out,
         held_out_from=held_out_from,
         where=where,
+        directory=directory,
     )
 
 
