@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -28,6 +29,7 @@ def preset_names() -> list[str]:
     return sorted(names, key=lambda name: _resolve_preset(name)["model"]["d_model"] * (0 if name == "demo" else 1))
 
 
+@cache
 def _resolve_preset(name: str) -> dict[str, Any]:
     text = (files("pico_train.presets") / f"{name}.yaml").read_text(encoding="utf-8")
     layer: dict[str, Any] = yaml.safe_load(text)

@@ -15,7 +15,6 @@ import pytest
 
 TRAIN = os.environ.get("PICO_TRAIN_PYTHON", sys.executable)
 ANALYZE = os.environ.get("PICO_ANALYZE_PYTHON", sys.executable)
-APART = TRAIN != ANALYZE
 SMALL = ["model.d_model=32", "model.d_ff=64", "model.n_layers=2", "data.seq_len=64", "training.batch_size=8"]
 
 
@@ -81,11 +80,3 @@ for path in sorted(Path(sys.argv[1]).glob("checkpoints/step-*")):
         assert (theirs(ids).logits - load_decoder(path)(ids)).abs().max() < 1e-5
 """
     call(TRAIN, "-c", code, run, cwd=run.parent)
-
-
-@pytest.mark.skipif(not APART, reason="needs an environment per package; `make conformance` makes them")
-def test_neither_environment_has_the_other_package(run: Path) -> None:
-    look = "import importlib.util as u; print([n for n in {} if u.find_spec(n)])"
-    assert call(TRAIN, "-c", look.format(["pico_analyze"]), cwd=run).strip() == "[]"
-    absent = ["pico_train", "torch", "lightning", "datasets", "transformers"]
-    assert call(ANALYZE, "-c", look.format(absent), cwd=run).strip() == "[]"

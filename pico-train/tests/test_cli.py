@@ -1,0 +1,61 @@
+"""The command line, as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def call(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pico_train", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["run", "--preset", "demmo"], 2, "did you mean 'demo'"),
+        (["run", "--set", "training.max_step=3"], 2, "did you mean 'max_steps'"),
+        (["run", "--set", "model.d_model=126"], 2, "choose d_model=128"),
+        (["run", "nowhere.yaml"], 2, "nowhere.yaml: cannot be read"),
+        (["verify", "nowhere"], 2, "nowhere is not a run"),
+        (["generate", "nowhere"], 2, "nowhere is not a run"),
+    ],
+)
+def test_a_mistake_is_one_sentence_on_stderr(tmp_path: Path, words: list[str], code: int, says: str) -> None:
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+
+
+def test_help_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pico_train.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "print([name for name in ('torch', 'numpy', 'transformers', 'datasets') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    for command in ("run", "config", "presets", "plan", "generate", "verify", "inspect", "publish", "import", "data"):
+        assert command in done.stdout
+
+
+def test_presets_and_configurations_print_as_json(tmp_path: Path) -> None:
+    presets = json.loads(call("presets", "--format", "json", cwd=tmp_path).stdout)
+    assert [row["preset"] for row in presets] == ["demo", "tiny", "small", "medium", "large", "xl"]
+    shown = json.loads(call("config", "show", "--preset", "tiny", "--format", "json", cwd=tmp_path).stdout)
+    assert shown["model"]["d_model"] == 96
+
+
+def test_every_setting_is_explained(tmp_path: Path) -> None:
+    said = call("config", "show", "--explain", cwd=tmp_path).stdout
+    assert "training.optimizer.lr = 0.003" in said
+    assert "Peak learning rate." in said
