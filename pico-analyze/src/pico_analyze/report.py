@@ -92,6 +92,8 @@ def _block(group: pandas.DataFrame) -> str:
         body = [_steps_grid(part, layer) for layer, part in shown.groupby("layer", sort=True, dropna=False)]
     else:
         body = [_steps_by_layers(shown)]
+    if shown["extra"].str.contains('"debiased"', na=False).any():
+        title += "   (in brackets: debiased)"
     return "\n".join([title, *body, *notes])
 
 
@@ -140,25 +142,39 @@ def _bare(value: object) -> str:
 
 
 def _steps_by_layers(rows: pandas.DataFrame) -> str:
-    table = rows.pivot_table(index="step", columns=_layer_labels(rows), values="value", dropna=False, sort=False)
-    return grid("step", [str(step) for step in table.index], list(table.columns), table.to_numpy().tolist())
+    return _grid(rows.assign(place=_layer_labels(rows)), "step", "step", "place")
 
 
 def _layer_labels(rows: pandas.DataFrame) -> pandas.Series:
-    return rows["layer"].map(lambda layer: "value" if plain(layer) is None else f"layer {layer}").rename("place")
+    return rows["layer"].map(lambda layer: "value" if plain(layer) is None else f"layer {layer}")
 
 
 def _steps_grid(rows: pandas.DataFrame, layer: object) -> str:
-    table = rows.pivot_table(index="step", columns="target_step", values="value", dropna=False)
-    name = "step \\ step" if plain(layer) is None else f"layer {layer}: step \\ step"
-    return grid(name, [str(step) for step in table.index], [str(s) for s in table.columns], table.to_numpy().tolist())
+    corner = "step \\ step" if plain(layer) is None else f"layer {layer}: step \\ step"
+    return _grid(rows, corner, "step", "target_step")
 
 
 def _layers_grid(rows: pandas.DataFrame, steps: tuple[object, object]) -> str:
-    table = rows.pivot_table(index="layer", columns="target_layer", values="value", dropna=False)
-    name = f"step {steps[0]}" + (f" \\ {steps[1]}" if steps[0] != steps[1] else "")
-    labels = [f"layer {layer}" for layer in table.index]
-    return grid(name, labels, [f"layer {layer}" for layer in table.columns], table.to_numpy().tolist())
+    corner = f"step {steps[0]}" + (f" \\ {steps[1]}" if steps[0] != steps[1] else "")
+    names = {name: rows[name].map(lambda layer: f"layer {layer}") for name in ("layer", "target_layer")}
+    return _grid(rows.assign(**names), corner, "layer", "target_layer")
+
+
+def _grid(rows: pandas.DataFrame, corner: str, down: str, across: str) -> str:
+    """Values by two columns, in the order of the rows; a debiased value in brackets beside a doubtful one."""
+    cells: dict[tuple[object, object], str] = {}
+    for row in rows[[down, across, "value", "extra"]].itertuples(index=False):
+        text = number(float(row[2]))
+        debiased = json.loads(row[3]).get("debiased") if isinstance(row[3], str) else None
+        cells[row[0], row[1]] = f"{text} ({number(debiased)})" if isinstance(debiased, float) else text
+    names = list(dict.fromkeys(rows[down])), list(dict.fromkeys(rows[across]))
+    labels = [str(name) for name in names[1]]
+    lines = [[str(name), *(cells.get((name, other), "") for other in names[1])] for name in names[0]]
+    parts = []
+    for start in range(0, len(labels), _MAX_COLUMNS):
+        window = slice(start, start + _MAX_COLUMNS)
+        parts.append(aligned([corner, *labels[window]], [[line[0], *line[1:][window]] for line in lines]))
+    return "\n".join(parts)
 
 
 def number(value: float) -> str:
@@ -170,16 +186,6 @@ def number(value: float) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e4:
         return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
     return f"{value:.2e}"
-
-
-def grid(corner: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """Numbers with row and column names, right-aligned; more than sixteen columns are divided over several tables."""
-    parts = []
-    for start in range(0, len(columns), _MAX_COLUMNS):
-        window = slice(start, start + _MAX_COLUMNS)
-        cells = [[name, *(number(value) for value in line[window])] for name, line in zip(rows, values, strict=True)]
-        parts.append(aligned([corner, *columns[window]], cells))
-    return "\n".join(parts)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = ()) -> str:

@@ -215,13 +215,10 @@ def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
 
 def _newest(table: pyarrow.Table) -> pyarrow.Table:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     keys = table.select(list(KEY)).to_pandas(types_mapper=None)
-    last = ~keys.duplicated(keep="last")
-    table = table.filter(pa.array(last.to_numpy()))
-    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in _ORDER], null_placement="at_start")
-    return table.take(order)
+    keys = keys[~keys.duplicated(keep="last")]
+    return table.take(pa.array(keys.sort_values(list(_ORDER), na_position="first", kind="stable").index))
 
 
 def _read(path: Path) -> pyarrow.Table:

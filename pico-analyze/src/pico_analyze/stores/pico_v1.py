@@ -1,0 +1,224 @@
+"""Runs of Pico 1.0 from their local layout.
+
+    training_config.yaml
+    checkpoints/step_<N>/config.json, model.safetensors
+    checkpoints/step_<N>/learning_dynamics/{train,val}_{activations,gradients,weights}.pt, train_data/
+
+Which sites were captured stands in the configuration, so that listing a run opens no pickle. Weights come from
+`model.safetensors`; where that is missing, from the pickled ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pico_analyze.errors import DataError
+from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.naming import model_spec, sites_of, sources
+from pico_analyze.stores.pickles import Pickles
+from pico_analyze.stores.transformers import read_json
+from pico_analyze.tensors import TensorFile
+from pico_schema import ModelSpec, layout
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CONFIG = "training_config.yaml"
+DYNAMICS = "learning_dynamics"
+_STEP = re.compile(r"step_([0-9]{1,8})")
+_SUFFIXES = ("attention.v_proj", "attention.o_proj", "swiglu.w_2")
+"""What Pico 1.0 captured unless told otherwise."""
+_MAX_CONFIG = 2**20
+
+
+def is_pico_v1(path: Path) -> bool:
+    """Whether a directory has checkpoints named as Pico 1.0 names them."""
+    root = path / layout.CHECKPOINTS
+    return root.is_dir() and any(_STEP.fullmatch(entry.name) and entry.is_dir() for entry in root.iterdir())
+
+
+class PicoV1Store:
+    """A run directory written by Pico 1.0."""
+
+    kind = "pico-v1"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.location = str(path)
+        self._config = _read_config(path / CONFIG)
+        name = _get(self._config, "checkpointing", "run_name")
+        usable = isinstance(name, str) and layout.RUN_NAME.fullmatch(name) and ".." not in name
+        self.run: str = name if usable else path.resolve().name
+        self._pickles = Pickles()
+
+    @cached_property
+    def _directories(self) -> dict[int, Path]:
+        root = self.path / layout.CHECKPOINTS
+        found = ((_STEP.fullmatch(entry.name), entry) for entry in root.iterdir() if entry.is_dir())
+        return {int(match[1]): entry for match, entry in sorted(found, key=lambda item: item[1].name) if match}
+
+    def _lacking(self, directory: Path) -> str:
+        if not (directory / layout.MODEL_CONFIG).is_file():
+            return f"incomplete: it has no {layout.MODEL_CONFIG}"
+        if not (directory / layout.WEIGHTS).is_file() and not any((directory / DYNAMICS).glob("*_weights.pt")):
+            return f"incomplete: it has no {layout.WEIGHTS}"
+        return ""
+
+    @lru_cache(maxsize=1)  # noqa: B019 - one entry per store
+    def steps(self) -> tuple[StepInfo, ...]:
+        """The checkpoints, by ascending step."""
+        usable = [step for step, directory in self._directories.items() if not self._lacking(directory)]
+        return tuple(self._info(step) for step in sorted(usable))
+
+    def unusable(self) -> tuple[Unusable, ...]:
+        """Checkpoint directories that lack what every one has."""
+        lacking = ((step, path, self._lacking(path)) for step, path in sorted(self._directories.items()))
+        return tuple(Unusable(path.name, step, reason) for step, path, reason in lacking if reason)
+
+    def _info(self, step: int) -> StepInfo:
+        directory, spec = self._directories[step], self.spec(step)
+        files = sorted(file for file in directory.rglob("*") if file.is_file())
+        stats = [(str(file.relative_to(directory)), file.stat()) for file in files]
+        facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        captured = self._captured(spec.n_layers)
+        splits = {}
+        for split in ("train", "val"):
+            has = {
+                data: (directory / DYNAMICS / f"{split}_{data}.pt").is_file() for data in ("activations", "gradients")
+            }
+            if any(has.values()):
+                splits[split] = SplitInfo(
+                    activations=captured if has["activations"] else (),
+                    gradients=captured if has["gradients"] else (),
+                    samples_sha256=self._batch_digest(directory) if split == "train" else None,
+                )
+        per_step = [_get(self._config, "data", "dataloader", "batch_size"), spec.max_seq_len]
+        known = all(isinstance(number, int) for number in per_step)
+        return StepInfo(
+            step=step,
+            digest=hashlib.sha256(repr((str(self.path.resolve()), facts)).encode()).hexdigest(),
+            tokens_seen=step * per_step[0] * per_step[1] if known else None,
+            size=sum(stat.st_size for _, stat in stats),
+            weights=tuple(self._weights(step)),
+            splits=splits,
+        )
+
+    def _captured(self, n_layers: int) -> tuple[str, ...]:
+        """Sites of the layer suffixes in the configuration; suffixes that are no site of ours are left out."""
+        suffixes = _get(self._config, "checkpointing", "learning_dynamics", "layer_suffixes") or _SUFFIXES
+        names = [
+            f"layers.{layer}.{suffix}" for layer in range(n_layers) for suffix in suffixes if isinstance(suffix, str)
+        ]
+        return tuple(site for name in names for site, _ in sites_of(name))
+
+    def _batch_digest(self, directory: Path) -> str | None:
+        """Digest of the token rows of a step's own batch, and of the position that was kept."""
+        import pyarrow as pa
+
+        shards = sorted((directory / DYNAMICS / "train_data").glob("*.arrow"))
+        if not shards:
+            return None
+        digest = hashlib.sha256(repr(_get(self._config, "checkpointing", "learning_dynamics", "sequence_idx")).encode())
+        for shard in shards:
+            try:
+                with pa.memory_map(str(shard)) as source:
+                    table = pa.ipc.open_stream(source).read_all().select(["input_ids"])
+                    for chunk in table["input_ids"].chunks:
+                        digest.update(chunk.flatten().to_numpy(zero_copy_only=False).tobytes())
+            except (OSError, pa.ArrowException, KeyError):
+                return None
+        return digest.hexdigest()
+
+    def spec(self, step: int) -> ModelSpec:
+        """The geometry that the step's `config.json` describes."""
+        path = self._directories[step] / layout.MODEL_CONFIG
+        return model_spec(read_json(path), where=str(path))
+
+    @lru_cache(maxsize=64)  # noqa: B019 - headers only
+    def _weights_file(self, step: int) -> TensorFile | None:
+        path = self._directories[step] / layout.WEIGHTS
+        return TensorFile.open(path) if path.is_file() else None
+
+    @lru_cache(maxsize=64)  # noqa: B019 - names only
+    def _weights(self, step: int) -> Mapping[str, Any]:
+        file = self._weights_file(step)
+        if file is None:
+            return dict.fromkeys(self._captured(self.spec(step).n_layers))
+        return sources(file.tensors)
+
+    def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
+        """One tensor: weights from safetensors, captures from a pickle, opened elsewhere."""
+        if step not in self._directories:
+            raise DataError(f"run {self.run!r} has no checkpoint of step {step}")
+        if data == "weights":
+            file, source = self._weights_file(step), self._weights(step).get(site)
+            if file is not None and source is not None:
+                return source.cut(file.read(source.tensor), self.spec(step))
+            choices = [split] if split else ["val", "train"]
+        else:
+            choices = [split or ""]
+        folder = self._directories[step] / DYNAMICS
+        paths = [folder / f"{choice}_{data}.pt" for choice in choices]
+        path = next((candidate for candidate in paths if candidate.is_file()), paths[0])
+        file = self._pickles.open(path)
+        found = sources(file.tensors).get(site)
+        if found is None:
+            raise DataError(f"{path}: it holds nothing at site {site!r}")
+        return found.cut(file.read(found.tensor), self.spec(step))
+
+    def evaluations(self) -> dict[int, dict[str, float]]:
+        """Numbers in ``eval_results/*step_<N>*.json``, by step."""
+        results: dict[int, dict[str, float]] = {}
+        folder = _get(self._config, "checkpointing", "evaluation", "eval_results_dir") or "eval_results"
+        for path in sorted((self.path / Path(str(folder)).name).glob("*.json")):
+            match = _STEP.search(path.stem)
+            if match:
+                results.setdefault(int(match[1]), {}).update(_numbers(read_json(path)))
+        return results
+
+    def provenance(self, step: int) -> dict[str, str]:
+        """Where it lies and what stands for its content."""
+        info = next(info for info in self.steps() if info.step == step)
+        return {"path": str(self.path.resolve()), "files_digest": info.digest}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The training configuration, or nothing where there is none.
+
+    Raises:
+        DataError: it is not YAML, or not a mapping.
+    """
+    import yaml
+
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as file:
+            raw = yaml.safe_load(file.read(_MAX_CONFIG))
+    except (OSError, yaml.YAMLError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: not a readable YAML mapping: the file is damaged")
+    return raw
+
+
+def _get(config: Mapping[str, Any], *keys: str) -> Any:
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}{key}"] = float(value)
+    return found
