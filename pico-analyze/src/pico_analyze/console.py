@@ -30,15 +30,18 @@ class Console:
         self._bar: Any = None
         self._task: Any = None
         self._total, self._done = 0, 0
+        self._opened: list[str] = []
         self._begun = self._last = time.monotonic()
 
     def opened(self, store: Store) -> None:
-        """Name the run and what kind it is."""
+        """Keep the run's name and kind: they are told once the question is known to make sense."""
         steps = store.steps()
         kind = {"pico": "a run of Pico", "pico-v1": "a run of Pico 1.0", "hub": "a run on the Hub"}.get(
             store.kind, "a transformers model"
         )
-        say(f"{store.run}: {kind} ({store.location}), {len(steps)} checkpoint{'' if len(steps) == 1 else 's'}")
+        self._opened.append(
+            f"{store.run}: {kind} ({store.location}), {len(steps)} checkpoint{'' if len(steps) == 1 else 's'}"
+        )
 
     def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
         """Name each checkpoint that is left out."""
@@ -46,7 +49,9 @@ class Console:
             say(f"warning: {store.run}: {lost.name} is left out: {lost.reason}")
 
     def planned(self, jobs: int, reused: int) -> None:
-        """Begin the bar."""
+        """Name the runs, begin the bar."""
+        for line in self._opened:
+            say(line)
         self._total = jobs
         if jobs and sys.stderr.isatty():
             from rich.console import Console as Terminal

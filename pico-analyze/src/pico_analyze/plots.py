@@ -76,7 +76,9 @@ _STYLE = {
 def file_stem(rows: pandas.DataFrame) -> str:
     """``cka-simple-val-activations-to-8``: distinct for distinct questions, safe in a file system."""
     first = rows.iloc[0]
-    parts = [first["metric"], first["component"], plain(first["split"]), first["data"]]
+    sites = rows["site"].unique()
+    single = sites[0] if len(sites) == 1 and first["component"] == "simple" else None
+    parts = [first["metric"], first["component"], single, plain(first["split"]), first["data"]]
     if plain(first["target_run"]) is not None:
         targets = rows["target_step"].dropna().unique()
         other = "" if first["target_run"] == first["run"] else f"{first['target_run']}-"
@@ -112,7 +114,7 @@ def _headline(rows: pandas.DataFrame) -> str:
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     import matplotlib.pyplot as plt
 
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     lines = math.ceil(count / columns)
     figure, axes = plt.subplots(
         lines, columns, figsize=(width * columns + 0.9, height * lines + 0.5), squeeze=False, layout="constrained"

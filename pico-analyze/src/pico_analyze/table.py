@@ -68,17 +68,8 @@ KEY: tuple[str, ...] = (
 _INTEGERS = {"step", "tokens_seen", "layer", "head", "target_step", "n_samples", "target_layer", "n_features"}
 _FLOATS = {"value", "ci_low", "ci_high", "null_mean", "null_p"}
 _ORDER = (
-    "component",
-    "data",
-    "split",
-    "metric",
-    "params",
-    "target_run",
-    "site",
-    "layer",
-    "head",
-    "step",
-    "target_step",
+    *("component", "data", "split", "metric", "target_run"),
+    *("site", "layer", "head", "step", "target_step", "target_layer", "params"),
 )
 
 ROWS, CSV, PARTS, SOURCE = "rows.parquet", "rows.csv", "parts", "source.json"
@@ -216,8 +207,8 @@ def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
 def _newest(table: pyarrow.Table) -> pyarrow.Table:
     import pyarrow as pa
 
-    keys = table.select(list(KEY)).to_pandas(types_mapper=None)
-    keys = keys[~keys.duplicated(keep="last")]
+    keys = table.select([*KEY, "target_layer"]).to_pandas(types_mapper=None)
+    keys = keys[~keys.duplicated(list(KEY), keep="last")]
     return table.take(pa.array(keys.sort_values(list(_ORDER), na_position="first", kind="stable").index))
 
 

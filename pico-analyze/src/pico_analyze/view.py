@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from pico_analyze import registry
 from pico_analyze.errors import DataError, UsageError, nearest
-from pico_analyze.question import Question
+from pico_analyze.question import Question, existing
 from pico_analyze.spec import Unit
 from pico_analyze.stores.base import DATA, Data, StepInfo, Store
 from pico_schema import SiteError
@@ -29,12 +29,24 @@ class RunView:
         if not self.known:
             lacking = f" ({len(store.unusable())} incomplete)" if store.unusable() else ""
             raise DataError(f"{self.name} has no complete checkpoint{lacking}: let it train, or name another run")
+        self._check_complete()
         chosen = question.steps.pick([info.step for info in self.known], what="step", of=self.name)
         self.steps = [info for info in self.known if info.step in set(chosen)]
         self.model = store.spec(self.steps[-1].step)
         self.component = registry.get_component(question.component.name)
         self.what = question.data if question.split is None else f"{question.split} {question.data}"
         self.units = self._units()
+
+    def _check_complete(self) -> None:
+        """Refuse a step that is asked for by number and whose checkpoint is not complete."""
+        named = {part.strip() for part in self.question.steps.text.split(",")}
+        complete = [info.step for info in self.known]
+        for lost in self.store.unusable():
+            if str(lost.step) in named and lost.step not in complete:
+                raise DataError(
+                    f"step {lost.step} of {self.name} cannot be used: {lost.name}: {lost.reason}; "
+                    f"{existing('step', complete, self.name)}"
+                )
 
     def _units(self) -> list[Unit]:
         """The units asked for that at least one step of the run holds."""

@@ -88,13 +88,12 @@ class PicoV1Store:
         captured = self._captured(spec.n_layers)
         splits = {}
         for split in ("train", "val"):
-            has = {
-                data: (directory / DYNAMICS / f"{split}_{data}.pt").is_file() for data in ("activations", "gradients")
-            }
-            if any(has.values()):
+            activations = (directory / DYNAMICS / f"{split}_activations.pt").is_file()
+            gradients = (directory / DYNAMICS / f"{split}_gradients.pt").is_file()
+            if activations or gradients:
                 splits[split] = SplitInfo(
-                    activations=captured if has["activations"] else (),
-                    gradients=captured if has["gradients"] else (),
+                    activations=captured if activations else (),
+                    gradients=captured if gradients else (),
                     samples_sha256=self._batch_digest(directory) if split == "train" else None,
                 )
         per_step = [_get(self._config, "data", "dataloader", "batch_size"), spec.max_seq_len]
@@ -111,9 +110,7 @@ class PicoV1Store:
     def _captured(self, n_layers: int) -> tuple[str, ...]:
         """Sites of the layer suffixes in the configuration; suffixes that are no site of ours are left out."""
         suffixes = _get(self._config, "checkpointing", "learning_dynamics", "layer_suffixes") or _SUFFIXES
-        names = [
-            f"layers.{layer}.{suffix}" for layer in range(n_layers) for suffix in suffixes if isinstance(suffix, str)
-        ]
+        names = [f"layers.{layer}.{suffix}" for layer in range(n_layers) for suffix in suffixes]
         return tuple(site for name in names for site, _ in sites_of(name))
 
     def _batch_digest(self, directory: Path) -> str | None:

@@ -70,10 +70,7 @@ def main() -> None:
     import torch  # before the limits: mapping the library is not the pickle's doing
 
     torch.set_num_threads(1)
-    used = (
-        int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
-    )
-    limit(used + int(sys.argv[1]), int(sys.argv[2]))
+    limit(_address_space() + int(sys.argv[1]), int(sys.argv[2]))
     for line in sys.stdin:
         request = json.loads(line)
         error = None
