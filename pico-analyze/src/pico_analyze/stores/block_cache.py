@@ -1,0 +1,182 @@
+"""A cache of pieces of remote files, by content: bounded in size, shared between processes, checked when read.
+
+A file is known by the sha256 of its whole content, so equal files of different revisions share their pieces. Each piece
+carries its own digest; when the pieces of a file cover it, the whole is compared with the file's digest. What was used
+longest ago goes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pico_analyze.errors import DataError
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_PIECE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
+_DIGEST = 32
+
+
+class BlockCache:
+    """Pieces of files under `root`, at most `limit` bytes of them.
+
+    Args:
+        root: A directory of its own.
+        limit: Bound in bytes. A piece larger than it is not kept.
+    """
+
+    def __init__(self, root: Path, limit: int) -> None:
+        self.root, self.limit = root, limit
+        self._written = limit  # so that the first piece written looks at what is there
+
+    def read(self, key: str, size: int, offset: int, length: int, fetch: Callable[[int, int], bytes]) -> bytes:
+        """`length` bytes of the file `key` from `offset`: from the cache where it has them, else through `fetch`.
+
+        Args:
+            key: sha256 of the file's content.
+            size: The file's size.
+            offset: First byte.
+            length: How many.
+            fetch: (offset, length) → exactly those bytes, from the Hub.
+
+        Raises:
+            DataError: the file is complete now, and is not what its digest says.
+        """
+        with self._locked(key) as folder:
+            parts, position, end, fetched = [], offset, offset + length, False
+            while position < end:
+                piece = self._piece_at(folder, position)
+                if piece is None:
+                    stop = min([end, *(first for first, _ in _pieces(folder) if first > position)])
+                    content = fetch(position, stop - position)
+                    self._write(folder, position, content)
+                    fetched = True
+                else:
+                    first, content = piece
+                    content = content[position - first : end - first]
+                parts.append(content)
+                position += len(content)
+            if fetched:
+                self._check_whole(folder, key, size)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def document(self, name: str) -> bytes | None:
+        """A small file stored under a name of the caller's, or None."""
+        piece = self._piece_at(self._folder(_name_key(name)), 0)
+        return piece[1] if piece else None
+
+    def keep_document(self, name: str, content: bytes) -> None:
+        """Store a small file under a name, in place of what was there."""
+        with self._locked(_name_key(name)) as folder:
+            for first, last in _pieces(folder):
+                (folder / f"{first}-{last}").unlink(missing_ok=True)
+            self._write(folder, 0, content)
+
+    def _folder(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise DataError("a digest in the run's documents is not a sha256: they are damaged")
+        return self.root / key[:2] / key
+
+    @contextlib.contextmanager
+    def _locked(self, key: str) -> Iterator[Path]:
+        """The folder of a file, held by this process alone, so that no two fetch the same piece."""
+        folder = self._folder(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as handle:
+            if os.name == "posix":
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield folder
+
+    def _piece_at(self, folder: Path, position: int) -> tuple[int, bytes] | None:
+        """First byte and content of a sound piece that holds `position`."""
+        for first, last in _pieces(folder):
+            if not first <= position < last:
+                continue
+            path = folder / f"{first}-{last}"
+            try:
+                raw = path.read_bytes()
+                os.utime(path)
+            except OSError:
+                continue
+            content = raw[_DIGEST:]
+            if len(content) == last - first and hashlib.sha256(content).digest() == raw[:_DIGEST]:
+                return first, content
+            path.unlink(missing_ok=True)
+        return None
+
+    def _write(self, folder: Path, first: int, content: bytes) -> None:
+        if not content or len(content) > self.limit:
+            return
+        path = folder / f"{first}-{first + len(content)}"
+        temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+        try:
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+            temporary.replace(path)
+        except OSError:  # a cache that cannot be written is no reason to fail
+            temporary.unlink(missing_ok=True)
+            return
+        self._written += len(content)
+        if self._written > self.limit // 20:
+            self._evict()
+            self._written = 0
+
+    def _evict(self) -> None:
+        """Remove what was used longest ago until nine tenths of the bound remain (if it is passed)."""
+        found = []
+        for path in self.root.glob("*/*/*-*"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in found)
+        if total <= self.limit:
+            return
+        for _, size, path in sorted(found):
+            path.unlink(missing_ok=True)
+            total -= size
+            if total <= self.limit * 9 // 10:
+                return
+
+    def _check_whole(self, folder: Path, key: str, size: int) -> None:
+        """If the pieces cover the file, compare its digest; pieces of a wrong file are thrown away."""
+        pieces = _pieces(folder)
+        end = 0
+        for first, last in pieces:
+            if first > end:
+                return
+            end = max(end, last)
+        if end < size:
+            return
+        digest, position = hashlib.sha256(), 0
+        while position < size:
+            piece = self._piece_at(folder, position)
+            if piece is None:
+                return
+            digest.update(piece[1][position - piece[0] :])
+            position = piece[0] + len(piece[1])
+        if digest.hexdigest() != key:
+            for first, last in pieces:
+                (folder / f"{first}-{last}").unlink(missing_ok=True)
+            raise DataError(
+                f"what came from the Hub does not have the sha256 {key[:12]}… that its manifest says: "
+                "it was damaged on its way, or the revision is wrong; try again"
+            )
+
+
+def _pieces(folder: Path) -> list[tuple[int, int]]:
+    """First byte and end of each piece of a file, in order."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - half the time of Path.iterdir, once per tensor
+    except OSError:
+        return []
+    found = (_PIECE.fullmatch(name) for name in names)
+    return sorted((int(match[1]), int(match[2])) for match in found if match)
+
+
+def _name_key(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()

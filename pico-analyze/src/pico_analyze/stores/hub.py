@@ -1,0 +1,262 @@
+"""Runs published on the Hugging Face Hub: ``hf://org/name@branch-or-tag``, ``hf://org/name@branch:step-128``.
+
+An address is resolved to commits once; everything is read from those, and they stand in each row's provenance. A run is
+listed with three requests (refs, and the branch's `revisions.json`); a matrix is one range of one file. Weights are
+safetensors only: nothing is unpickled, and a training state is never asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pico_analyze.errors import DataError, NotARunError, StorageError
+from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.block_cache import BlockCache
+from pico_analyze.stores.hub_address import Address, KnownRefs, default_cache, resolve
+from pico_analyze.stores.hub_client import HubClient, MissingError, Refs
+from pico_analyze.stores.local import check_shape, step_info, tensor_place
+from pico_analyze.tensors import TensorFile
+from pico_schema import CheckpointManifest, ModelSpec, RevisionIndex, SchemaError, documents, layout
+
+if TYPE_CHECKING:
+    from pico_analyze.stores.opening import ReadOptions
+
+MAX_DOCUMENT = 64 << 20
+MAX_HEADER = 16 << 20
+FIRST_READ = 16 << 10
+"""Bytes read first of a safetensors file: most headers fit."""
+
+
+def open_hub(address: str, options: ReadOptions) -> HubStore:
+    """The published run at an address.
+
+    Raises:
+        UsageError: not an address.
+        NotARunError: nothing there, or nothing that Pico published.
+        DataError: what is there is damaged, or a tag was moved.
+        StorageError: the Hub cannot be reached, or offline something is not in the cache.
+    """
+    return HubStore(Address.parse(address), options)
+
+
+class HubStore:
+    """A run on the Hub, read from the commits that its address was resolved to."""
+
+    kind = "hub"
+
+    def __init__(self, address: Address, options: ReadOptions) -> None:
+        self.repo, self.offline = address.repo, options.offline
+        root = options.cache_dir or default_cache()
+        self._client = HubClient(address.repo)
+        self._blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
+        known = KnownRefs(root, self._client, offline=options.offline)
+        self._commit, self._only = resolve(address, known)
+        self._refs: Refs | None = known.listed
+        self.location = f"hf://{self.repo}@{self._commit}"
+        if self._only is not None:
+            self.location += f":step-{self._only}"
+            self.run = self._manifest(self._only).run_name
+        else:
+            self.run = self._index.run_name
+        self._check_tags()
+
+    def _check_tags(self) -> None:
+        """A tag must name the commit that the branch's own index gives for its step."""
+        if self._only is not None or self._refs is None:
+            return
+        for step, commit in self._commits.items():
+            tag = layout.tag_name(self.run, step)
+            if self._refs.tags.get(tag, commit) != commit:
+                raise DataError(
+                    f"tag {tag} of {self.repo} was moved: the run was published with {commit}, the tag names "
+                    f"{self._refs.tags[tag]}; read hf://{self.repo}@{self._commit} for the run as published"
+                )
+
+    # -- documents
+
+    def _document(self, commit: str, path: str) -> bytes:
+        """A small file of a commit, from the cache if it was read before.
+
+        Raises:
+            MissingError: there is none.
+        """
+        name = f"{self._client.endpoint}/{self.repo}/{commit}/{path}"
+        content = self._blocks.document(name)
+        if content is None:
+            if self.offline:
+                raise StorageError(
+                    f"--offline: {path} of {self.repo}@{commit[:12]} is not in the cache: read it online once"
+                )
+            content = self._client.whole(commit, path, MAX_DOCUMENT)
+            self._blocks.keep_document(name, content)
+        return content
+
+    @cached_property
+    def _index(self) -> RevisionIndex:
+        """The branch's list of revisions."""
+        where = f"{self.repo}@{self._commit[:12]}:{layout.REVISIONS}"
+        try:
+            raw = self._document(self._commit, layout.REVISIONS)
+            return documents.parse(raw, RevisionIndex, where=where)
+        except MissingError:
+            raise NotARunError(self._what_it_is(self._commit)) from None
+        except SchemaError as error:
+            raise DataError(str(error)) from None
+
+    @cached_property
+    def _commits(self) -> dict[int, str]:
+        """Commit of each step."""
+        return {revision.step: revision.commit or self._commit for revision in self._index.revisions}
+
+    @lru_cache(maxsize=1024)  # noqa: B019 - one store per analysis; a manifest is some kilobytes
+    def _found(self, step: int) -> tuple[CheckpointManifest, str, str]:
+        """Manifest, its digest and its commit.
+
+        Raises:
+            DataError: there is no such step, or its manifest is not the one that was published.
+        """
+        commit, expected = self._commit, None
+        if self._only is None or self._manifest_at(commit)[0].step != step:
+            revision = self._index.find(step)
+            if revision is None:
+                known = ", ".join(str(r.step) for r in self._index.revisions[:20])
+                raise DataError(f"{self.repo} has no published checkpoint of step {step}: there are {known}")
+            commit, expected = revision.commit or commit, revision.manifest_sha256
+        manifest, digest = self._manifest_at(commit)
+        if manifest.step != step or expected not in (None, digest):
+            raise DataError(
+                f"{self.repo}@{commit[:12]} does not hold the step {step} that was published: it was altered"
+            )
+        return manifest, digest, commit
+
+    @lru_cache(maxsize=1024)  # noqa: B019
+    def _manifest_at(self, commit: str) -> tuple[CheckpointManifest, str]:
+        try:
+            raw = self._document(commit, layout.MANIFEST)
+            manifest = documents.parse(raw, CheckpointManifest, where=f"{self.repo}@{commit[:12]}:{layout.MANIFEST}")
+        except MissingError:
+            raise NotARunError(self._what_it_is(commit)) from None
+        except SchemaError as error:
+            raise DataError(str(error)) from None
+        return manifest, hashlib.sha256(raw).hexdigest()
+
+    def _manifest(self, step: int) -> CheckpointManifest:
+        return self._found(step)[0]
+
+    def _what_it_is(self, commit: str) -> str:
+        """One sentence about a revision without a manifest."""
+        where = f"{self.repo}@{commit[:12]} has no {layout.MANIFEST}"
+        if self.offline:
+            return f"{where} in the cache: it is no checkpoint that Pico published, or was not read online yet"
+        files = self._client.files(commit)
+        if layout.RUN_MANIFEST in files or layout.REVISIONS in files:
+            return f"{where}: an incomplete revision of a run; name a tag such as <run>-step-<N>"
+        if any("learning_dynamics/" in name or name.startswith("checkpoints/step_") for name in files):
+            return f"{where}: a run of Pico 1.0; download it and give pico-analyze the directory"
+        weights = any(name.endswith((".safetensors", ".bin")) for name in files)
+        if layout.MODEL_CONFIG in files and weights:
+            return f"{where}: a plain transformers model; download it and give pico-analyze the directory"
+        branches = sorted(name for name in self._refs.branches if name != "main") if self._refs else []
+        hint = f"; its branches are {', '.join(branches)[:300]}" if branches else ""
+        return f"{where}: not a run that Pico published{hint}"
+
+    # -- the protocol
+
+    @lru_cache(maxsize=1)  # noqa: B019
+    def steps(self) -> tuple[StepInfo, ...]:
+        """The published checkpoints, by ascending step."""
+        if self._only is not None:
+            manifest, digest, _ = self._found(self._only)
+            return (step_info(manifest, digest),)
+        index, found = self._index, []
+        for revision in index.revisions:
+            shape = index.shapes[revision.shape]
+            splits: dict[str, SplitInfo] = {
+                split: SplitInfo(s.activations, s.gradients, s.n_samples, revision.samples_sha256.get(split))
+                for split, s in shape.captures.items()
+            }
+            found.append(
+                StepInfo(
+                    step=revision.step,
+                    digest=revision.manifest_sha256,
+                    tokens_seen=revision.tokens_seen,
+                    size=revision.size,
+                    weights=shape.weights,
+                    splits=splits,
+                    metrics=dict(revision.metrics),
+                )
+            )
+        return tuple(found)
+
+    def unusable(self) -> tuple[Unusable, ...]:
+        """Tags of the run that its branch does not list."""
+        if self._only is not None or self._refs is None:
+            return ()
+        found = []
+        for tag in sorted(self._refs.tags):
+            named = layout.parse_tag(tag)
+            if named is not None and named[0] == self.run and named[1] not in self._commits:
+                found.append(Unusable(tag, named[1], f"its branch does not list it in {layout.REVISIONS}"))
+        return tuple(found)
+
+    def spec(self, step: int) -> ModelSpec:
+        """The model's geometry."""
+        return self._manifest(step).model
+
+    def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
+        """One tensor, by range."""
+        manifest = self._manifest(step)
+        path, name = tensor_place(manifest, split, data, site)
+        file = self._file(step, path)
+        array = file.read(name)
+        check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
+        return array
+
+    @lru_cache(maxsize=256)  # noqa: B019 - headers only
+    def _file(self, step: int, path: str) -> TensorFile:
+        manifest, _, commit = self._found(step)
+        entry = manifest.files.get(path)
+        where = f"{self.repo}@{commit[:12]}:{path}"
+        if entry is None:
+            raise DataError(f"{where}: the manifest does not list it")
+        return TensorFile(self._reader(commit, path, entry.sha256, entry.size, where), entry.size, where=where)
+
+    def _reader(self, commit: str, path: str, sha256: str, size: int, where: str) -> Callable[[int, int], bytes]:
+        def fetch(offset: int, length: int) -> bytes:
+            if self.offline:
+                raise StorageError(f"--offline: {where} is not in the cache: read it online once")
+            try:
+                return self._client.part(commit, path, offset, length)
+            except MissingError:
+                raise DataError(f"{where}: the manifest lists it, the repository lacks it") from None
+
+        def read(offset: int, length: int) -> bytes:
+            if offset == 8 and length > MAX_HEADER:  # the header of a safetensors file; tensors come after it
+                raise DataError(f"{where}: its header claims {length} bytes: refusing to read it")
+            if offset < FIRST_READ:
+                ahead = min(size, FIRST_READ)
+                first = self._blocks.read(sha256, size, 0, ahead, fetch)
+                if offset + length <= ahead:
+                    return first[offset : offset + length]
+            return self._blocks.read(sha256, size, offset, length, fetch)
+
+        return read
+
+    def evaluations(self) -> dict[int, dict[str, float]]:
+        """The manifests' scalars and the results of evaluation known when the branch was last published to."""
+        return {
+            revision.step: {name: value for name, value in revision.metrics.items() if value is not None}
+            | dict(revision.results)
+            for revision in self._index.revisions
+            if self._only in (None, revision.step)
+        }
+
+    def provenance(self, step: int) -> Mapping[str, str]:
+        """Run id, manifest digest, repository and commit."""
+        manifest, digest, commit = self._found(step)
+        return {"run_id": manifest.run_id, "manifest_sha256": digest, "repo": self.repo, "commit": commit}
