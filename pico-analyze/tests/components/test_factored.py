@@ -36,7 +36,7 @@ def tensors(spec, seed, dtype=np.float64):
     def read(data, site):
         kind = site.partition("layers.0.")[2]
         shape = shapes[kind] if data != "activations" else (N_SAMPLES, shapes[kind][0])
-        # The stream depends on what is read, not on the order of reading; the same base for both seeds, so that pairs relate.
+        # The same base for all seeds, so that pairs relate; it depends on what is read, not on the order of reading.
         base = np.random.default_rng([len(data), *kind.encode()]).standard_normal(shape)
         return (base + 0.3 * np.random.default_rng([seed, *kind.encode()]).standard_normal(shape)).astype(dtype)
 

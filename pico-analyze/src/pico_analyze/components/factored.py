@@ -87,6 +87,15 @@ class Factored(Matrix):
     def feature_dim(self) -> int:  # noqa: D102
         return min(self.right.shape)
 
+    def energy(self) -> float:  # noqa: D102
+        return float(np.vdot(self.left.gram, self.right.gram))
+
+    def column_means(self) -> Iterator[np.ndarray]:  # noqa: D102
+        yield self.right.array.astype(np.float64, copy=False) @ self.left.array.mean(axis=0, dtype=np.float64)
+
+    def sample_covariance(self) -> np.ndarray:  # noqa: D102
+        return self.left.gram
+
     def row_means(self) -> np.ndarray:  # noqa: D102
         return self.left.array.astype(np.float64, copy=False) @ self.right.array.mean(axis=0, dtype=np.float64)
 
@@ -148,6 +157,17 @@ class Concatenated(Matrix):
     @property
     def feature_dim(self) -> int:  # noqa: D102
         return min(self.shape[1], sum(left.shape[1] for left, _ in self._by_left))
+
+    def energy(self) -> float:  # noqa: D102
+        return sum(part.energy() for part in self.parts)
+
+    def column_means(self) -> Iterator[np.ndarray]:  # noqa: D102
+        for part in self.parts:
+            yield from part.column_means()
+
+    def sample_covariance(self) -> np.ndarray:  # noqa: D102
+        lefts, _ = self.sample_form()
+        return np.asarray(lefts.T @ lefts)
 
     def row_means(self) -> np.ndarray:  # noqa: D102
         sums = sum(part.row_means() * part.shape[1] for part in self.parts)

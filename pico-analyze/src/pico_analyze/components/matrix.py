@@ -146,6 +146,28 @@ class Matrix(ABC):
         return float(np.linalg.norm(self.reduced()))
 
     @abstractmethod
+    def energy(self) -> float:
+        """Sum of squares of all entries, in the cheapest way (from Gram matrices of factors)."""
+
+    @abstractmethod
+    def column_means(self) -> Iterator[np.ndarray]:
+        """Mean of each column, in blocks of columns, float64."""
+
+    def varies(self) -> bool:
+        """Whether anything is left, beyond rounding, once the mean over rows is subtracted from each column."""
+
+        def compare() -> bool:
+            centred = self.centred().energy()
+            mean = sum(float(np.vdot(block, block)) for block in self.column_means()) * self.shape[0]
+            return centred > 1e-24 * (centred + mean)
+
+        return self.memo("varies", compare)
+
+    @abstractmethod
+    def sample_covariance(self) -> np.ndarray:
+        """AᵀA (R, R) of `sample_form`."""
+
+    @abstractmethod
     def row_means(self) -> np.ndarray:
         """Mean of each row, (N,) float64."""
 
@@ -199,8 +221,17 @@ class Dense(Matrix):
         return int(self.array.size - np.count_nonzero(np.isfinite(self.array)))
 
     def frobenius(self) -> float:  # noqa: D102
-        squares = (float(np.vdot(piece, piece)) for piece in self._wide_pieces())
-        return math.sqrt(math.fsum(squares))
+        return math.sqrt(self.energy())
+
+    def energy(self) -> float:  # noqa: D102
+        return math.fsum(float(np.vdot(piece, piece)) for piece in self._wide_pieces())
+
+    def column_means(self) -> Iterator[np.ndarray]:  # noqa: D102
+        yield self.array.mean(axis=0, dtype=np.float64)
+
+    def sample_covariance(self) -> np.ndarray:  # noqa: D102
+        wide = self.array.astype(np.float64, copy=False)
+        return np.asarray(wide.T @ wide)
 
     def _wide_pieces(self) -> Iterator[np.ndarray]:
         for piece in self.pieces():

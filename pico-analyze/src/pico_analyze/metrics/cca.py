@@ -12,7 +12,6 @@ import numpy as np
 
 from pico_analyze.components.decompositions import thin_svd
 from pico_analyze.components.matrix import Matrix
-from pico_analyze.metrics.spectrum import has_variance
 from pico_analyze.spec import MetricSpec, Param, Result
 
 
@@ -41,7 +40,7 @@ def _correlations(
     if n < 2:
         return nothing, nothing, facts, Result.undefined("one sample has no variance", **facts)
     for matrix, which in ((x, "first"), (y, "second")):
-        if not has_variance(matrix):
+        if not matrix.varies():
             reason = f"the {which} representation does not vary over the samples"
             return nothing, nothing, facts, Result.undefined(reason, **facts)
     first = principal_basis(x.centred(), variance)

@@ -14,7 +14,6 @@ import numpy as np
 
 from pico_analyze.components.matrix import Matrix
 from pico_analyze.errors import UsageError
-from pico_analyze.metrics.spectrum import has_variance
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _FEWEST_DEBIASED = 4
@@ -42,7 +41,7 @@ def linear_hsic(x: Matrix, y: Matrix) -> float:
     n, r, q = a.shape[0], a.shape[1], b.shape[1]
     if n * (r + q) < r * q:  # wider than there are samples: the N x N kernels are smaller than the cross product
         return float(np.vdot(x.sample_gram(), y.sample_gram()))
-    cross = a.T @ b
+    cross = x.sample_covariance() if y is x else a.T @ b
     left = cross if g is None else g @ cross
     right = cross if h is None else cross @ h
     return float(np.vdot(left, right))
@@ -145,7 +144,7 @@ def cka(
     if n < fewest:
         return Result.undefined(f"{n} samples are too few: this needs {fewest}", **facts)
     for matrix, which in ((x, "first"), (y, "second")):
-        if not has_variance(matrix):
+        if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples", **facts)
     if batch:
         return _in_batches(x, y, kernel, bandwidth, batch, facts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from pico_analyze.components.matrix import Matrix
-from pico_analyze.metrics.spectrum import has_variance
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _ROWS = 1024
@@ -51,7 +50,7 @@ def mutual_knn(x: Matrix, y: Matrix, k: int = 10, distance: str = "cosine") -> R
     if n <= k:
         return Result.undefined(f"{n} samples have no {k} neighbours each: this needs {k + 1}")
     for matrix, which in ((x, "first"), (y, "second")):
-        if not has_variance(matrix):
+        if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples")
         if distance == "cosine" and not sample_squares(matrix).all():
             return Result.undefined(f"a sample of the {which} representation is zero: it has no direction (cosine)")

@@ -6,7 +6,6 @@ import math
 
 from pico_analyze.components.decompositions import singular_values
 from pico_analyze.components.matrix import Matrix
-from pico_analyze.metrics.spectrum import has_variance
 from pico_analyze.spec import MetricSpec, Param, Result
 
 
@@ -21,7 +20,7 @@ def procrustes(x: Matrix, y: Matrix, form: str = "distance") -> Result:
     if x.shape[0] < 2:
         return Result.undefined("one sample has no variance")
     for matrix, which in ((x, "first"), (y, "second")):
-        if not has_variance(matrix):
+        if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples")
     x, y = x.centred(), y.centred()
     first, second = x.reduced(), y.reduced()

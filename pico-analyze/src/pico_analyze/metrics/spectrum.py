@@ -84,7 +84,7 @@ def participation_ratio(matrix: Matrix, centre: str = "auto") -> Result:
     if centre == "yes" or (centre == "auto" and matrix.samples):
         if matrix.shape[0] < 2:
             return Result.undefined("one sample has no variance")
-        if not has_variance(matrix):
+        if not matrix.varies():
             return Result.undefined("no column varies over the rows")
         matrix = matrix.centred()
     values = matrix.singular_values
@@ -109,15 +109,6 @@ def rankme(matrix: Matrix, epsilon: float = 1e-7) -> Result:
     if epsilon > 0:
         entropy -= zeros * epsilon * math.log(epsilon)
     return Result(math.exp(entropy))
-
-
-def has_variance(matrix: Matrix) -> bool:
-    """Whether anything is left of the matrix, beyond rounding, once the mean over rows is subtracted."""
-
-    def compare() -> bool:
-        return matrix.centred().frobenius() > 1e-12 * matrix.frobenius()
-
-    return matrix.memo("has_variance", compare)
 
 
 _SVD = "one SVD, shared by all spectral metrics: O(N·P·min(N, P)), or O((N + P)·R²) for a circuit of rank R"

@@ -6,7 +6,6 @@ import numpy as np
 
 from pico_analyze.components.matrix import Matrix
 from pico_analyze.errors import UsageError
-from pico_analyze.metrics.spectrum import has_variance
 from pico_analyze.spec import MetricSpec, Param, Result
 
 
@@ -31,7 +30,7 @@ def subspace_overlap(x: Matrix, y: Matrix, k: int = 8, side: str = "left") -> Re
     bases = []
     for matrix, which in ((x, "first"), (y, "second")):
         if matrix.samples:
-            if matrix.shape[0] < 2 or not has_variance(matrix):
+            if matrix.shape[0] < 2 or not matrix.varies():
                 return Result.undefined(f"the {which} representation does not vary over the samples")
             matrix = matrix.centred()
         if matrix.rank < k:

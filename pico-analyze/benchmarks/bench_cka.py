@@ -1,0 +1,55 @@
+"""CKA of OV activations, all layers, 12 heads and the whole: factored, against the direct computation.
+
+python benchmarks/bench_cka.py 384 --direct
+python benchmarks/bench_cka.py 1536
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from synthetic import Tensors, direct_linear_cka, model, peak_gigabytes, timed
+
+from pico_analyze.registry import get_component, get_metric
+
+
+def matrices(tensors: Tensors) -> list:
+    component = get_component("ov_circuit")
+    return [
+        labelled.matrix
+        for unit in component.units(tensors.spec, "activations", [])
+        for labelled in component.build(tensors.read, tensors.spec, "activations", unit)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("d_model", type=int)
+    parser.add_argument("--direct", action="store_true", help="also compute it directly in feature space, same run")
+    arguments = parser.parse_args()
+    spec = model(arguments.d_model)
+    first, second = Tensors(spec, 1), Tensors(spec, 2)
+    matrices(first), matrices(second)  # draws the tensors
+    cka = get_metric("cka")
+    values: list[float] = []
+
+    def factored() -> None:
+        values[:] = [cka(x, y).value for x, y in zip(matrices(first), matrices(second), strict=True)]
+
+    seconds = timed(factored, repeats=3)
+    print(f"d_model {spec.d_model}: {len(values)} values in {seconds:.3f} s, peak {peak_gigabytes():.2f} GB")
+    if arguments.direct:
+        direct: list[float] = []
+
+        def in_feature_space() -> None:
+            for x, y in zip(matrices(first), matrices(second), strict=True):
+                direct.append(direct_linear_cka(x.dense(), y.dense()))
+
+        slow = timed(in_feature_space)
+        error = np.max(np.abs(np.array(direct) / np.array(values) - 1))
+        print(f"direct, float32: {slow:.2f} s, {slow / seconds:.0f} times as long; largest difference {error:.1e}")
+
+
+if __name__ == "__main__":
+    main()
