@@ -11,10 +11,12 @@ import argparse
 import numpy as np
 from synthetic import Tensors, direct_linear_cka, model, peak_gigabytes, timed
 
+from pico_analyze.components.matrix import Matrix
 from pico_analyze.registry import get_component, get_metric
 
 
-def matrices(tensors: Tensors) -> list:
+def matrices(tensors: Tensors) -> list[Matrix]:
+    """OV activations of every layer: the whole, then each head."""
     component = get_component("ov_circuit")
     return [
         labelled.matrix
@@ -24,6 +26,7 @@ def matrices(tensors: Tensors) -> list:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("d_model", type=int)
     parser.add_argument("--direct", action="store_true", help="also compute it directly in feature space, same run")

@@ -11,13 +11,13 @@ Shapes: N rows, P columns, R rank.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 
 from pico_analyze.components.decompositions import triangular_root
+from pico_analyze.components.lazy import lazy
 from pico_analyze.components.matrix import Matrix, redrawn
 
 
@@ -32,25 +32,25 @@ class Factor:
         """(N, R)."""
         return self.array.shape[0], self.array.shape[1]
 
-    @cached_property
+    @lazy
     def gram(self) -> np.ndarray:
         """Inner products of the columns, (R, R) float64."""
         wide = self.array.astype(np.float64, copy=False)
         return wide.T @ wide
 
-    @cached_property
+    @lazy
     def root(self) -> np.ndarray:
         """(≤R, R) upper triangular with rootᵀ·root = gram."""
         return triangular_root(self.array)
 
-    @cached_property
+    @lazy
     def centred(self) -> Factor:
         """The same with the mean of each column subtracted, float64."""
         wide = self.array.astype(np.float64)
         wide -= wide.mean(axis=0)
         return Factor(wide)
 
-    @cached_property
+    @lazy
     def n_bad(self) -> int:
         """Entries that are not finite."""
         return int(self.array.size - np.count_nonzero(np.isfinite(self.array)))
@@ -115,7 +115,7 @@ class Factored(Matrix):
     def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
         yield (rows @ self.left.array) @ self.right.array.T
 
-    @cached_property
+    @lazy
     def _centred(self) -> Factored:
         return Factored(self.left.centred, self.right, samples=self.samples)
 
@@ -177,7 +177,7 @@ class Concatenated(Matrix):
     def _n_bad(self) -> int:
         return sum({id(f): f.n_bad for part in self.parts for f in (part.left, part.right)}.values())
 
-    @cached_property
+    @lazy
     def _by_left(self) -> list[tuple[Factor, list[Factor]]]:
         """Each distinct left factor with the right factors it is multiplied with: they act as one tall factor."""
         grouped: dict[int, tuple[Factor, list[Factor]]] = {}
@@ -209,7 +209,7 @@ class Concatenated(Matrix):
         for part in self.parts:
             yield from part.left_product(rows)
 
-    @cached_property
+    @lazy
     def _centred(self) -> Concatenated:
         centred = Concatenated([part.centred() for part in self.parts])
         centred._memo["gram"] = self.memo("gram", self._gram)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 
 from pico_analyze.components.decompositions import singular_values, thin_svd, triangular_root
+from pico_analyze.components.lazy import lazy
 from pico_analyze.errors import DataError
 
 T = TypeVar("T")
@@ -115,12 +115,12 @@ class Matrix(ABC):
         """min(N, P): how many singular values the matrix has, zeros included."""
         return min(self.shape)
 
-    @cached_property
+    @lazy
     def singular_values(self) -> np.ndarray:
         """The first ≤min(N, P) singular values, descending, float64; those left out are exactly zero. Computed once."""
         return singular_values(self.reduced())[: self.n_singular]
 
-    @cached_property
+    @lazy
     def tolerance(self) -> float:
         """Singular values up to this are rounding: max(N, P) · eps of the data's dtype · the largest one."""
         eps = float(np.finfo(self.dtype).eps)
@@ -216,7 +216,7 @@ class Dense(Matrix):
     def feature_dim(self) -> int:  # noqa: D102
         return self.shape[1]
 
-    @cached_property
+    @lazy
     def _n_bad(self) -> int:
         return int(self.array.size - np.count_nonzero(np.isfinite(self.array)))
 
@@ -246,7 +246,7 @@ class Dense(Matrix):
     def dense(self) -> np.ndarray:  # noqa: D102
         return self.array
 
-    @cached_property
+    @lazy
     def singular_values(self) -> np.ndarray:  # noqa: D102
         return singular_values(self.array)
 
@@ -262,7 +262,7 @@ class Dense(Matrix):
     def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
         yield rows @ self.array
 
-    @cached_property
+    @lazy
     def _centred(self) -> Dense:
         wide = self.array.astype(np.float64)
         wide -= wide.mean(axis=0)
