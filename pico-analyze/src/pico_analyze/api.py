@@ -108,7 +108,7 @@ def compute(
     else:
         runs = [run] if isinstance(run, str | Path) else list(run)
     asked = between_runs(runs, question) if among_runs else [(each, question) for each in runs]
-    settings = Settings(Path(out), processes, memory_gb, fresh, ReadOptions(offline))
+    settings = Settings(Path(out), processes, 1, memory_gb, fresh, ReadOptions(offline))
     return analyze(asked, settings).frame
 
 

@@ -5,6 +5,7 @@ The only modules that print are this one and `console.py`. Heavy packages are im
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,10 @@ from pico_analyze.version import __version__
 if TYPE_CHECKING:
     from pico_analyze.pipeline import Outcome, Settings
     from pico_analyze.question import Question
+
+# Several BLAS threads per small matrix spin more than they compute; the work is shared out by layers instead.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 app = typer.Typer(
     name="pico-analyze",
@@ -67,6 +72,7 @@ def compute(
     form: o.As = o.Form.table,
     plot: o.Plot = True,
     jobs: o.Jobs = 1,
+    threads: o.Threads = 0,
     memory: o.Memory = 1.0,
     fresh: o.Fresh = False,
     offline: o.Offline = False,
@@ -94,8 +100,7 @@ def compute(
         draws=draws,
         seed=seed,
     )
-    settings = o.settings(out, jobs, memory, fresh, offline, cache_dir)
-    _check_wandb(wandb)
+    settings = o.settings(out, jobs, threads, memory, fresh, offline, cache_dir)
     outcome = _answer(_asked(asked, runs, between_runs), settings, form, plot)
     _log(outcome, wandb, wandb_project, "-".join(metrics))
 
@@ -137,20 +142,13 @@ def _draw(outcome: Outcome) -> list[Path]:
     return written
 
 
-def _check_wandb(mode: str | None) -> None:
-    if mode is not None:
-        from pico_analyze.question import choose
-
-        choose(mode, ("online", "offline"), "--wandb")
-
-
-def _log(outcome: Outcome, mode: str | None, project: str, name: str) -> None:
+def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) -> None:
     if mode is None:
         return
     from pico_analyze.tracking import log_analysis
 
     entity, _, project = project.rpartition("/")
-    log_analysis(outcome.frame, outcome.figures, project=project, entity=entity or None, mode=mode, name=name)
+    log_analysis(outcome.frame, outcome.figures, project=project, entity=entity or None, mode=mode.value, name=name)
 
 
 @app.command("run")
@@ -163,6 +161,7 @@ def run_study(
     form: o.As = o.Form.table,
     plot: o.Plot = True,
     jobs: o.Jobs = 1,
+    threads: o.Threads = 0,
     memory: o.Memory = 1.0,
     fresh: o.Fresh = False,
     offline: o.Offline = False,
@@ -177,8 +176,7 @@ def run_study(
     study, notes = load_study(file)
     for note in notes:
         say(note)
-    _check_wandb(wandb)
-    settings = o.settings(out or Path(study.out), jobs, memory, fresh, offline, cache_dir)
+    settings = o.settings(out or Path(study.out), jobs, threads, memory, fresh, offline, cache_dir)
     outcome = _answer(study.asked(runs or ()), settings, form, plot)
     _log(outcome, wandb, wandb_project, study.name)
 
@@ -204,6 +202,7 @@ def dynamics(
     out: o.Out = Path("analysis"),
     form: o.As = o.Form.table,
     jobs: o.Jobs = 1,
+    threads: o.Threads = 0,
     memory: o.Memory = 1.0,
     fresh: o.Fresh = False,
     offline: o.Offline = False,
@@ -234,7 +233,7 @@ def dynamics(
         draws=100,
         seed=0,
     )
-    settings, console = o.settings(out, jobs, memory, fresh, offline, cache_dir), Console()
+    settings, console = o.settings(out, jobs, threads, memory, fresh, offline, cache_dir), Console()
     try:
         outcome = analyze(_asked(asked, runs, False), settings, console)
     finally:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing import get_context
+from threading import Event, Lock
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from pico_analyze.table import Row
 
 _TensorKey = tuple[int, int, str | None, Data, str]
 _MatrixKey = tuple[Side, object, Data, str | None, bool]
+_SHAREABLE = ("pico", "transformers")
+"""Kinds of runs that several threads may read at once."""
 _OVERHEAD = 3.0
 """What a matrix and all that is derived from it weigh, over the tensors it is made of (float64 copies, cores)."""
 
@@ -251,7 +254,8 @@ def compute(
     jobs: Sequence[Job],
     tally: Tally,
     *,
-    processes: int,
+    processes: int = 1,
+    threads: int = 1,
     emit: Callable[[list[Row], int], None],
 ) -> None:
     """Carry out jobs, in this process or in several.
@@ -261,10 +265,14 @@ def compute(
         jobs: What to do, in any order.
         tally: Filled with what was done.
         processes: How many to use; 1 stays in this one.
+        threads: How many to use in this process, where the runs can be read by several (those on disk can).
         emit: Called with rows of complete jobs and their number.
     """
     groups = ordered(jobs, work.questions)
     if processes <= 1 or len(jobs) < 2:
+        if threads > 1 and len(groups) > 1 and all(store.kind in _SHAREABLE for store in work.stores):
+            _in_threads(work, groups, tally, threads, emit)
+            return
         for group in groups:
             for rows in run_jobs(work, group, tally):
                 emit(rows, 1)
@@ -282,6 +290,36 @@ def compute(
                 tally.add(done)
                 emit(rows, count)
         except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _in_threads(
+    work: Work, groups: list[list[Job]], tally: Tally, threads: int, emit: Callable[[list[Row], int], None]
+) -> None:
+    """Each group in one thread (no matrix is shared); numpy and LAPACK let the others run meanwhile."""
+    share = Work(work.locations, work.options, work.questions, work.memory / threads)
+    share.__dict__["stores"] = work.stores
+    lock, stop = Lock(), Event()
+
+    def carry_out(group: list[Job]) -> None:
+        own = Tally()
+        for rows in run_jobs(share, group, own):
+            with lock:
+                emit(rows, 1)
+            if stop.is_set():
+                return
+        with lock:
+            tally.add(own)
+
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(carry_out, group) for group in groups]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stop.set()
             for future in futures:
                 future.cancel()
             raise

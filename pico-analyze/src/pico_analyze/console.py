@@ -39,9 +39,8 @@ class Console:
         kind = {"pico": "a run of Pico", "pico-v1": "a run of Pico 1.0", "hub": "a run on the Hub"}.get(
             store.kind, "a transformers model"
         )
-        self._opened.append(
-            f"{store.run}: {kind} ({store.location}), {len(steps)} checkpoint{'' if len(steps) == 1 else 's'}"
-        )
+        count = f"{len(steps)} checkpoint{'' if len(steps) == 1 else 's'}"
+        self._opened.append(f"{store.run}: {kind} ({store.location}), {count}")
 
     def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
         """Name each checkpoint that is left out."""
@@ -86,8 +85,8 @@ def conclude(outcome: Outcome, written: Sequence[object], seconds: float) -> Non
     for warning, count in outcome.tally.warnings.items():
         say(f"warning: {warning}" + (f" ({count} rows)" if count > 1 else ""))
     undefined = outcome.frame["reason"].dropna().value_counts()
-    for reason, count in undefined.items():
-        say(f"undefined: {count} row{'' if count == 1 else 's'}: {reason}")
+    for why, rows in undefined.items():
+        say(f"undefined: {rows} row{'' if rows == 1 else 's'}: {why}")
     reused = f", {outcome.reused} already there" if outcome.reused else ""
     where = " and ".join(str(directory) for directory in outcome.directories.values())
     files = ", ".join(["rows.parquet", "rows.csv", *map(str, written)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,13 @@ class NullOption(StrEnum):
 
     permutation = "permutation"
     random_init = "random_init"
+
+
+class WandbMode(StrEnum):
+    """How Weights & Biases is reached."""
+
+    online = "online"
+    offline = "offline"
 
 
 Words = Annotated[
@@ -85,22 +93,26 @@ Out = Annotated[Path, typer.Option("--out", help="Directory in which each run ge
 As = Annotated[Form, typer.Option("--format", help="How rows are printed on stdout.")]
 Plot = Annotated[bool, typer.Option("--plot/--no-plot", help="Draw PNG files.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, max=1024, show_default="cores", help="Threads, where there is one process.")
+]
 Memory = Annotated[float, typer.Option("--memory", min=0.01, help="Bound of tensors held at a time, in GiB.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Compute again what is already in the table.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Read runs on the Hub from the local cache only.")]
 CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Where remote files are cached.")]
-Wandb = Annotated[
-    str | None, typer.Option("--wandb", help="Also log table and figures to Weights & Biases: online or offline.")
-]
+Wandb = Annotated[WandbMode | None, typer.Option("--wandb", help="Also log table and figures to Weights & Biases.")]
 WandbProject = Annotated[str, typer.Option("--wandb-project", help="Its project, or ENTITY/PROJECT.")]
 
 
-def settings(out: Path, jobs: int, memory: float, fresh: bool, offline: bool, cache_dir: Path | None) -> Settings:
+def settings(
+    out: Path, jobs: int, threads: int, memory: float, fresh: bool, offline: bool, cache_dir: Path | None
+) -> Settings:
     """How an analysis is carried out."""
     from pico_analyze.pipeline import Settings
     from pico_analyze.stores.opening import ReadOptions
 
-    return Settings(out, jobs, memory, fresh, ReadOptions(offline, cache_dir))
+    threads = threads or (os.cpu_count() or 1)
+    return Settings(out, jobs, threads, memory, fresh, ReadOptions(offline, cache_dir))
 
 
 def metrics_and_runs(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -165,7 +177,7 @@ def questions(
     of_part = params_of(component_param or (), {part.name: part.params for part in parts}, "component")
     goal = Target.parse(target) if target is not None else None
     paired = any(spec.kind == "pair" for spec in specs)
-    asked = []
+    asked: list[Question] = []
     for part in parts:
         for kind, some in _by_data(specs, part, _listed(data or ())).items():
             splits = [choose(name, SPLITS, "split") for name in _listed(split)] if kind != "weights" else [None]
@@ -225,7 +237,7 @@ def _listed(values: Sequence[str]) -> list[str]:
 
 
 def params_of(
-    given: Sequence[str], declared: dict[str, object], what: str
+    given: Sequence[str], declared: Mapping[str, Mapping[str, object]], what: str
 ) -> dict[str, dict[str, bool | int | float | str]]:
     """``k=v`` and ``OWNER.k=v`` as parameters by owner; each has to belong to at least one of them.
 
@@ -242,10 +254,10 @@ def params_of(
         owner, dot, name = key.strip().rpartition(".")
         if dot and owner not in declared:
             raise UsageError(f"--{what}-param {text!r}: {what} {owner!r} is not asked for{nearest(owner, declared)}")
-        owners = [owner] if dot else [one for one, params in declared.items() if name in params]  # type: ignore[operator]
+        owners = [owner] if dot else [one for one, params in declared.items() if name in params]
         if not owners:
-            known = [f"{one}: {', '.join(params) or 'none'}" for one, params in declared.items()]  # type: ignore[call-overload]
-            names = [each for params in declared.values() for each in params]  # type: ignore[attr-defined]
+            known = [f"{one}: {', '.join(params) or 'none'}" for one, params in declared.items()]
+            names = [each for params in declared.values() for each in params]
             raise UsageError(f"no {what} here has a parameter {name!r}{nearest(name, names)} ({'; '.join(known)})")
         for one in owners:
             found[one][name] = value.strip()

@@ -36,6 +36,8 @@ class Settings:
     """Directory in which each run gets its own."""
     processes: int = 1
     """Processes on this machine."""
+    threads: int = 1
+    """Threads of this process, where it is the only one; then BLAS should use one (OPENBLAS_NUM_THREADS=1)."""
     memory_gb: float = MEMORY_GB
     """Bound of tensors and matrices held at a time, in GiB."""
     fresh: bool = False
@@ -195,7 +197,7 @@ def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     with ExitStack() as stack:
         for table in tables.values():
             stack.enter_context(table)
-        compute(work, jobs, tally, processes=settings.processes, emit=emit)
+        compute(work, jobs, tally, processes=settings.processes, threads=settings.threads, emit=emit)
 
     import pandas
 

@@ -57,7 +57,7 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[
     return written
 
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -246,7 +246,7 @@ def _maps(rows: pandas.DataFrame, kind: str) -> Iterator[tuple[str, pandas.DataF
     else:
         for (site, layer), part in rows.groupby(["site", "layer"], sort=True, dropna=False):
             table = part.pivot_table(index="step", columns="target_step", values="value", dropna=False)
-            yield (site if plain(layer) is None else f"{site}, layer {layer}"), table
+            yield (str(site) if plain(layer) is None else f"{site}, layer {layer}"), table
 
 
 def _thinned(maps: list[tuple[str, pandas.DataFrame]]) -> list[tuple[str, pandas.DataFrame]]:

@@ -23,12 +23,12 @@ _INFINITE = "1e999"
 _MAX_COLUMNS = 16
 
 
-def as_json(records: Iterable[Mapping[str, Any]]) -> str:
+def as_json(records: Iterable[Mapping[Any, Any]]) -> str:
     """A list of objects, one per line. NaN is null; infinity is a number too large for a double."""
     return "[\n" + ",\n".join("  " + _object(record) for record in records) + "\n]"
 
 
-def _object(record: Mapping[str, Any]) -> str:
+def _object(record: Mapping[Any, Any]) -> str:
     return "{" + ", ".join(f"{json.dumps(key)}: {_json(plain(value))}" for key, value in record.items()) + "}"
 
 
@@ -117,7 +117,7 @@ def title_of(rows: pandas.DataFrame) -> str:
     return " · ".join([*parts, where])
 
 
-def params_text(row: Mapping[str, Any]) -> str:
+def params_text(row: Any) -> str:
     """The parameters of a row that are not defaults, in brackets: `` [kind=nuclear]``."""
     from pico_analyze import registry
 
@@ -154,7 +154,7 @@ def _steps_grid(rows: pandas.DataFrame, layer: object) -> str:
     return _grid(rows, corner, "step", "target_step")
 
 
-def _layers_grid(rows: pandas.DataFrame, steps: tuple[object, object]) -> str:
+def _layers_grid(rows: pandas.DataFrame, steps: Sequence[object]) -> str:
     corner = f"step {steps[0]}" + (f" \\ {steps[1]}" if steps[0] != steps[1] else "")
     names = {name: rows[name].map(lambda layer: f"layer {layer}") for name in ("layer", "target_layer")}
     return _grid(rows.assign(**names), corner, "layer", "target_layer")

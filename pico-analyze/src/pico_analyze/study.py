@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pico_analyze import registry
 from pico_analyze.config import Measurement, Named, StudyConfig
@@ -89,9 +89,10 @@ def parse(raw: dict[str, Any], *, where: str) -> StudyConfig:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            model = {"measurements": Measurement, "metrics": Named, "components": Named}
+            model: dict[str, type[BaseModel]] = {"measurements": Measurement, "metrics": Named, "components": Named}
             owners = [part for part in first["loc"][:-1] if isinstance(part, str)]
-            fields = (model[owners[-1]] if owners else StudyConfig).model_fields
+            owner: type[BaseModel] = model[owners[-1]] if owners else StudyConfig
+            fields = owner.model_fields
             hint = nearest(str(first["loc"][-1]), fields)
             raise UsageError(f"{where}: unknown key {place}{hint} (there are: {', '.join(fields)})") from None
         if first["type"] == "missing":

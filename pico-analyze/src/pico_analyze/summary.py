@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError, nearest
 from pico_analyze.report import Format, aligned, as_json, number, params_text
@@ -74,7 +75,7 @@ def summary_as(table: pandas.DataFrame, form: Format) -> str:
     return aligned(header, [_line(row, correlated) for row in table.to_dict("records")], left=(0, 1))
 
 
-def _line(row: dict[str, object], correlated: bool) -> list[str]:
+def _line(row: Mapping[Any, Any], correlated: bool) -> list[str]:
     layer, head = plain(row["layer"]), plain(row.get("head"))
     place = "-" if layer is None else str(layer) if head is None else f"{layer}.{head}"
     settled = plain(row["convergence_step"])
@@ -83,19 +84,19 @@ def _line(row: dict[str, object], correlated: bool) -> list[str]:
         f"{row['component']} {row['site']} {row['data']}",
         place,
         str(row["n_steps"]),
-        *(number(float(row[name])) for name in ("first", "last")),  # type: ignore[arg-type]
-        "-" if settled is None else f"{int(settled)}",  # type: ignore[call-overload]
-        number(float(row["fastest_rate"])),  # type: ignore[arg-type]
+        *(number(float(row[name])) for name in ("first", "last")),
+        "-" if settled is None else f"{int(settled)}",
+        number(float(row["fastest_rate"])),
         _between(row),
     ]
     if correlated:
-        cells += [number(float(row[name])) for name in ("r2", "rho")]  # type: ignore[arg-type]
+        cells += [number(float(row[name])) for name in ("r2", "rho")]
     return cells
 
 
-def _between(row: dict[str, object]) -> str:
+def _between(row: Mapping[Any, Any]) -> str:
     low, high = plain(row["fastest_from"]), plain(row["fastest_to"])
-    return "-" if low is None or high is None else f"{int(low)} and {int(high)}"  # type: ignore[call-overload]
+    return "-" if low is None or high is None else f"{int(low)} and {int(high)}"
 
 
 def write_summary(table: pandas.DataFrame, outcome: Outcome) -> list[str]:

@@ -269,7 +269,7 @@ def directory_for(out: Path, run: str, identity: str) -> Path:
     raise StorageError(f"{out / run}: it belongs to another run of the same name: choose another --out")
 
 
-def plain(value: object) -> object:
+def plain(value: object) -> Any:
     """A cell for JSON: missing and NaN become None."""
     if value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType":
         return None

@@ -173,7 +173,7 @@ def model_spec(config: Mapping[str, Any], *, where: str) -> ModelSpec:
     try:
         return ModelSpec(**values)
     except ValueError as error:
-        details = getattr(error, "errors", list)()
+        details: list[dict[str, Any]] = getattr(error, "errors", list)()
         first = details[0] if details else {"loc": (), "msg": str(error)}
         field = ".".join(map(str, first["loc"])) or "geometry"
         raise DataError(f"{where}: not the description of a decoder ({field}: {first['msg']})") from None
