@@ -92,7 +92,7 @@ class Tracker:
         run, self._run = self._run, None
         if run is not None:
             try:
-                run.finish(quiet=True)
+                run.finish()
             except Exception as error:
                 _give_up(error)
 
