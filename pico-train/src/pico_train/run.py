@@ -113,7 +113,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
             return _summary(run_dir, start, True, started, None) if first else None
 
         engine = set_up(fabric, config, config.spec)
-        torch.manual_seed(config.seed)
+        state.seed_rng(config.seed, engine.rank)
         if start.checkpoint is not None:
             state.load_weights(engine.decoder, start.checkpoint)
             state.load_training_state(start.checkpoint, engine.decoder, engine.optimizer, rank=engine.rank)

@@ -47,10 +47,10 @@ def test_length_devices_logging_and_publishing_may_change_and_are_recorded():
     )
     accepted = accept_changes(config_changes(as_json(), now), step=5, when=NOW)
     assert {change.field: (change.before, change.after) for change in accepted} == {
-        "training.max_steps": (320, 900),
+        "training.max_steps": (RunConfig().training.max_steps, 900),
         "training.micro_batch_size": (None, 2),
         "distributed.devices": ("auto", 2),
-        "monitoring.log_every": (10, 3),
+        "monitoring.log_every": (RunConfig().monitoring.log_every, 3),
         "publish.repo": (None, "org/name"),
     }
     assert all(change.step == 5 and change.when == NOW for change in accepted)
@@ -65,3 +65,7 @@ def test_a_field_that_a_newer_version_added_counts_as_a_change():
     older = as_json()
     del older["captures"]["moments"]
     assert config_changes(older, as_json()) == [("captures.moments", None, False)]
+
+
+def test_a_run_may_be_moved():
+    assert config_changes(as_json(), as_json(out="/elsewhere")) == []

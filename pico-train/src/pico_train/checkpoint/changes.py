@@ -10,7 +10,6 @@ from pico_schema import ConfigChange
 from pico_train.errors import ConfigError
 
 FREE = (
-    "out",
     "training.max_steps",
     "training.micro_batch_size",
     "training.compile",
@@ -24,19 +23,27 @@ FREE = (
 """Fields and sections that may change on a resume: length, devices and how they are used, publishing, logging."""
 
 
+PLACE = "out"
+"""Where the run's directory lies is no part of what the run is: it may be moved."""
+
+
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Fields that differ between two resolved configurations (as JSON values): dotted name, value before, value after.
 
-    A field that only one of them has counts as None in the other.
+    A field that only one of them has counts as None in the other. The directory that the run lies in is left out.
     """
-    changes = []
+    return [change for change in _differences(before, after) if change[0] != PLACE]
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    changes: list[tuple[str, Any, Any]] = []
     for key in dict.fromkeys([*before, *after]):
         old, new = before.get(key), after.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changes += [(f"{key}.{name}", *values) for name, *values in config_changes(old, new)]
+            changes += [(f"{key}.{name}", was, now) for name, was, now in _differences(old, new)]
         elif _plain(old) != _plain(new):
             changes.append((key, old, new))
-    return [(name, old, new) for name, old, new in changes]
+    return changes
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ any number of processes.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -81,6 +82,14 @@ def snapshot_weights(model: nn.Module) -> dict[str, Tensor]:
             unique[name] = tensor
     copied: dict[str, Tensor] = copy_to_host(unique)
     return copied
+
+
+def seed_rng(seed: int, rank: int) -> None:
+    """Seed this process's random number generators: Python's, numpy's and torch's, differently on each process."""
+    mixed = int.from_bytes(hashlib.sha256(f"{seed}:{rank}".encode()).digest()[:8], "big")
+    random.seed(mixed)
+    np.random.seed(mixed % 2**32)
+    torch.manual_seed(mixed)
 
 
 def rng_state() -> dict[str, Any]:
@@ -222,10 +231,7 @@ def load_training_state(
     if rank < len(states):
         set_rng_state(states[rank])
     else:
-        mixed = (common["step"] * 1_000_003 + rank) % 2**32
-        random.seed(mixed)
-        np.random.seed(mixed)
-        torch.manual_seed(mixed)
+        seed_rng(common["step"], rank)
     return dict(common)
 
 

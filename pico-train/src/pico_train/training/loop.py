@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pico_train.checkpoint.cadence import is_due
+from pico_train.checkpoint.signals import STOPPING
 from pico_train.config import RunConfig
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
@@ -164,11 +165,12 @@ def fit(
         norm = engine.gradient_norm()
 
         # The step's only wait for the device: loss, norm and the processes' signals come over together.
-        here = torch.stack([loss_sum.double(), torch.tensor(float(stop_signal()), device=engine.device).double()])
-        loss_total, signals = engine.sum_over_ranks(here).tolist()
+        signals = torch.tensor([float(stop_signal() == number) for number in STOPPING], device=engine.device)
+        here = torch.cat([loss_sum.double()[None], signals.double()])
+        loss_total, *counts = engine.sum_over_ranks(here).tolist()
         measured.loss, measured.grad_norm = loss_total / config.tokens_per_step, norm.item()
         if engine.world_size > 1:
-            stopped_by = min(int(signals), 15) if signals else 0
+            stopped_by = next((number for number, count in zip(STOPPING, counts, strict=True) if count), 0)
         clock.lap(measured, "compute")
 
         finite = _is_finite(measured.loss) and _is_finite(measured.grad_norm)

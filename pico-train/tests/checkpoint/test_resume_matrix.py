@@ -1,0 +1,215 @@
+"""k steps, a stop, and the rest of the steps are the same as all of them at once."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from small_run import clone
+from tiny import config
+from training_runs import as_text, logged, sealed, train_again, train_until, weights, what_a_step_holds
+from worlds import launch, start
+
+from pico_schema import documents, layout
+from pico_train.checkpoint import metrics_log, resume
+from pico_train.checkpoint.verify import verify_run
+
+STEPS = 14
+EPOCH = 7
+"""Steps in an epoch: 28 rows, four at a time."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(text, tmp_path_factory):
+    """All steps at once, by micro-batch size."""
+    runs = {}
+
+    def run(**changes):
+        key = as_text(changes)
+        if key not in runs:
+            out = tmp_path_factory.mktemp("undisturbed")
+            assert launch(train_until, config(out, text, **changes)) == [0]
+            runs[key] = out / "tiny"
+        return runs[key]
+
+    return run
+
+
+def same_to_the_last_bit(run_dir, other, *, steps=(0, 3, 6, 9, 12, 14)):
+    for step in steps:
+        assert as_text(what_a_step_holds(run_dir, step)) == as_text(what_a_step_holds(other, step)), step
+    assert logged(run_dir) == logged(other)
+    assert [row["step"] for row in logged(run_dir)] == list(range(STEPS + 1))
+
+
+@pytest.mark.parametrize(
+    "k, changes",
+    [
+        pytest.param(5, {}, id="mid-epoch"),
+        pytest.param(EPOCH, {}, id="epoch-edge"),
+        pytest.param(6, {}, id="at-a-capture"),
+        pytest.param(5, {"training__micro_batch_size": 1}, id="accumulation"),
+        pytest.param(5, {"training__precision": "bf16-mixed", "training__micro_batch_size": 2}, id="bf16"),
+    ],
+)
+def test_k_steps_and_the_rest_are_all_the_steps_bit_for_bit(text, tmp_path, undisturbed, k, changes):
+    settings = config(tmp_path, text, **changes)
+    assert launch(train_until, settings, k) == [143]
+    run_dir = tmp_path / "tiny"
+    assert sealed(run_dir)[-1] == k
+    assert launch(train_until, settings) == [0]
+    same_to_the_last_bit(run_dir, undisturbed(**changes))
+    if k not in (6,):  # a save outside the cadence is a checkpoint of its own
+        assert sealed(run_dir) == sorted({0, 3, 6, 9, 12, 14, k})
+    assert verify_run(run_dir).sound
+
+
+def test_a_run_that_is_finished_is_left_alone(text, tmp_path, undisturbed):
+    run_dir = clone(undisturbed(), tmp_path / "tiny")
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert launch(train_until, config(tmp_path, text)) == [0]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["old", "new"])
+def test_either_state_that_a_crash_may_leave_goes_on_to_the_uninterrupted_run(text, tmp_path, undisturbed, damaged):
+    """The two ends of every fault in test_faults.py, with real training behind them: step 9 is there, or it is not."""
+    run_dir = clone(undisturbed(), tmp_path / "tiny")
+    for step in (12, 14) if not damaged else (9, 12, 14):
+        shutil.rmtree(run_dir / layout.checkpoint_dir(step))
+    (run_dir / layout.CHECKPOINTS / ".tmp-step-00000012").mkdir()
+    assert launch(train_until, config(tmp_path, text)) == [0]
+    same_to_the_last_bit(run_dir, undisturbed())
+    assert not list((run_dir / layout.CHECKPOINTS).glob(".*"))
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_sealed_anew(text, tmp_path, undisturbed):
+    run_dir = clone(undisturbed(), tmp_path / "tiny")
+    for step in (12, 14):
+        shutil.rmtree(run_dir / layout.checkpoint_dir(step))
+    path = run_dir / layout.checkpoint_dir(9) / layout.WEIGHTS
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:-1])
+    assert launch(train_until, config(tmp_path, text)) == [0]
+    same_to_the_last_bit(run_dir, undisturbed())
+    assert verify_run(run_dir).sound
+    assert (run_dir / layout.CHECKPOINTS / ".damaged-step-00000009-0").is_dir()
+
+
+def test_step_zero_survives_a_resume_from_step_zero(text, tmp_path, undisturbed):
+    run_dir = clone(undisturbed(), tmp_path / "tiny")
+    for step in (3, 6, 9, 12, 14):
+        shutil.rmtree(run_dir / layout.checkpoint_dir(step))
+    manifest = run_dir / layout.checkpoint_dir(0) / layout.MANIFEST
+    before = manifest.stat().st_mtime_ns
+    assert launch(train_until, config(tmp_path, text)) == [0]
+    assert manifest.stat().st_mtime_ns == before
+    same_to_the_last_bit(run_dir, undisturbed())
+
+
+@pytest.mark.parametrize("first, then", [(1, 2), (2, 1)])
+def test_another_number_of_processes_gives_the_same_up_to_rounding(text, tmp_path, undisturbed, first, then):
+    settings = config(tmp_path, text)
+    launch(train_until, settings, 7, world=first)
+    launch(train_until, settings, world=then)
+    close(tmp_path / "tiny", undisturbed())
+
+
+@pytest.mark.parametrize("first, then", [(2, 1), (1, 2), (2, 4)])
+def test_a_sharded_state_goes_on_with_another_number_of_processes(text, tmp_path, undisturbed, first, then):
+    """FSDP2 on two processes, then one without shards; and the other way round; and two, then four."""
+    sharded = {"distributed__strategy": "fsdp"}
+    settings = config(tmp_path, text, **(sharded if first > 1 else {}))
+    launch(train_until, settings, 7, world=first)
+    state = tmp_path / "tiny" / layout.checkpoint_dir(7) / layout.TRAINING_STATE
+    assert (state / ".metadata").exists() == (first > 1)
+    launch(train_until, config(tmp_path, text, **(sharded if then > 1 else {})), world=then)
+    close(tmp_path / "tiny", undisturbed())
+    assert verify_run(tmp_path / "tiny").sound
+
+
+def close(run_dir, other):
+    """Float32 sums in another order: 14 updates of AdamW keep them within about 1e-4 of the weights' size (0.02)."""
+    ours, theirs = weights(run_dir, STEPS), weights(other, STEPS)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=5e-6, err_msg=name)
+    for row, expected in zip(logged(run_dir), logged(other), strict=True):
+        assert row["batch_sha256"] == expected["batch_sha256"] and row.get("lr") == expected.get("lr")
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert row["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
+
+
+def test_a_changed_configuration_is_refused_naming_the_fields(text, tmp_path, undisturbed):
+    run_dir = clone(undisturbed(), tmp_path / "tiny")
+    shutil.rmtree(run_dir / layout.checkpoint_dir(14))
+    changed = {"training__optimizer__lr": 1e-3, "captures__sites": ["attn.q"], "training__max_steps": 15}
+    before = documents.read_run(run_dir)
+    (answer,) = launch(train_again, config(tmp_path, text, **changed))
+    assert answer.startswith("ConfigError") and "training.optimizer.lr was 0.003, is now 0.001" in answer
+    assert "captures.sites" in answer and "max_steps" not in answer
+    refused = documents.read_run(run_dir)
+    assert (refused.config, refused.changes) == (before.config, ())
+    assert launch(train_again, config(tmp_path, text, **changed), True) == [""]
+    recorded = {item.field: (item.step, item.before, item.after) for item in documents.read_run(run_dir).changes}
+    assert recorded["training.optimizer.lr"] == (12, 0.003, 0.001)
+    assert recorded["training.max_steps"] == (12, 14, 15)
+    assert sealed(run_dir)[-1] == 15
+
+
+def test_a_longer_run_goes_on_where_it_ended(text, tmp_path, undisturbed):
+    run_dir = clone(undisturbed(), tmp_path / "tiny")
+    assert launch(train_again, config(tmp_path, text, training__max_steps=16, monitoring__log_every=5)) == [""]
+    assert sealed(run_dir)[-1] == 16
+    assert [change.field for change in documents.read_run(run_dir).changes] == [
+        "training.max_steps",
+        "monitoring.log_every",
+    ]
+
+
+@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_a_signal_finishes_the_step_and_saves(text, tmp_path, name, code):
+    assert launch(train_until, config(tmp_path, text), 4, getattr(signal, name)) == [code]
+    newest = resume.newest_complete(tmp_path / "tiny")
+    assert newest is not None and newest.step == 4
+    assert [row["step"] for row in metrics_log.read(tmp_path / "tiny" / layout.METRICS_LOG)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_all_processes_stop_where_one_gets_the_signal(text, tmp_path, name, code):
+    assert launch(train_until, config(tmp_path, text), 4, getattr(signal, name), 1, world=2) == [code, code]
+    newest = resume.newest_complete(tmp_path / "tiny")
+    assert newest is not None and newest.step == 4
+
+
+def test_killed_five_times_at_random_the_run_ends_with_the_same_weights(text, tmp_path, undisturbed):
+    """SIGKILL at random moments of the run, whatever it is doing; each time the same command goes on."""
+    chance = random.Random(7)
+    settings = config(tmp_path, text)
+    log = tmp_path / "tiny" / layout.METRICS_LOG
+    kills = 0
+    while kills < 5:
+        process, _ = start(train_until, settings)
+        wanted = chance.randint(1, 4)
+        seen = _lines(log)
+        deadline = time.monotonic() + 60
+        while process.is_alive() and _lines(log) - seen < wanted and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(chance.random() * 0.03)
+        assert process.is_alive(), "the run ended before it could be killed"
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        kills += 1
+    assert launch(train_until, settings) == [0]
+    same_to_the_last_bit(tmp_path / "tiny", undisturbed())
+    assert verify_run(tmp_path / "tiny").sound
+
+
+def _lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -1,0 +1,103 @@
+"""Training runs as functions for `worlds.launch`, and how two of them are compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from pico_schema import documents, layout
+from pico_train.checkpoint import metrics_log
+from pico_train.config import RunConfig
+
+
+def train_until(
+    config: RunConfig, stop_at: int | None = None, number: int = signal.SIGTERM, rank: int | None = None
+) -> int:
+    """Train; with `stop_at`, a signal comes while the step before it is being finished. Returns the exit code.
+
+    With `rank`, the signal comes to that process only.
+    """
+    from pico_train.errors import InterruptedRun
+    from pico_train.progress import Reporter
+    from pico_train.run import train
+
+    class Stopper(Reporter):
+        def step(self, row: dict[str, Any], *, shown: bool) -> None:
+            mine = rank is None or os.environ.get("RANK") == str(rank)
+            if stop_at is not None and row["step"] == stop_at - 1 and mine:
+                os.kill(os.getpid(), number)
+
+    try:
+        train(config, reporter=Stopper(active=False))
+    except InterruptedRun as stopped:
+        return stopped.exit_code
+    return 0
+
+
+def train_again(config: RunConfig, override: bool = False) -> str:
+    """Train or resume; returns the class and text of the error it ends with, or nothing."""
+    from pico_train.errors import PicoTrainError
+    from pico_train.progress import Reporter
+    from pico_train.run import train
+
+    try:
+        train(config, override=override, reporter=Reporter(active=False))
+    except PicoTrainError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def training_state(directory: Path) -> dict[str, Any]:
+    """The training state of a checkpoint, tensors as lists."""
+    import torch
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return [str(value.dtype), value.tolist()]
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    state: dict[str, Any] = plain(torch.load(directory / "training_state/state.ckpt", weights_only=True))
+    return state
+
+
+def what_a_step_holds(run_dir: Path, step: int, *, states: bool = True) -> dict[str, Any]:
+    """Everything of a checkpoint that must not depend on how the run came there."""
+    directory = run_dir / layout.checkpoint_dir(step)
+    manifest = documents.read_checkpoint(directory).model_dump(mode="json", exclude={"created", "run_id", "run_name"})
+    files = manifest.pop("files")
+    content = {"manifest": manifest, "files": {n: e for n, e in files.items() if layout.TRAINING_STATE not in n}}
+    if states:
+        content["training state"] = training_state(directory)
+    return content
+
+
+def logged(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of the log without what depends on the clock and the machine."""
+    own = ("tokens_per_second", "memory_bytes", "mfu")
+    return [
+        {name: value for name, value in row.items() if name not in own and not name.startswith("seconds/")}
+        for row in metrics_log.read(run_dir / layout.METRICS_LOG)
+    ]
+
+
+def weights(run_dir: Path, step: int) -> dict[str, np.ndarray]:
+    """Name → array of a checkpoint's weights."""
+    return safetensors.numpy.load_file(run_dir / layout.checkpoint_dir(step) / layout.WEIGHTS)
+
+
+def sealed(run_dir: Path) -> list[int]:
+    """Steps in the run's index."""
+    return [entry.step for entry in documents.read_run(run_dir).checkpoints]
+
+
+def as_text(content: Any) -> str:
+    """JSON, for comparisons that show what differs."""
+    return json.dumps(content, indent=0, sort_keys=True, default=str)
