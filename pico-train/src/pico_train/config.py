@@ -10,10 +10,11 @@ import hashlib
 import re
 from typing import Annotated, Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
 from pico_schema import ModelSpec
 from pico_schema.layout import check_run_name
 from pico_schema.sites import check_kind
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -150,7 +151,7 @@ class ScheduleConfig(Section):
 
     name: Literal["one_cycle", "linear", "cosine", "wsd", "constant"] = "one_cycle"
     """one_cycle (Smith & Topin 2018), linear or cosine after a warm-up, warm-up-stable-decay, or constant."""
-    warmup_steps: NonNegativeInt = 32
+    warmup_steps: NonNegativeInt = 20
     """Updates until the peak."""
     anneal: Literal["cos", "linear"] = "cos"
     """Shape of one_cycle's two phases and of wsd's decay."""
@@ -165,7 +166,7 @@ class ScheduleConfig(Section):
 class TrainingConfig(Section):
     """The loop."""
 
-    max_steps: Annotated[int, Field(gt=0, le=10**8 - 1)] = 320
+    max_steps: Annotated[int, Field(gt=0, le=10**8 - 1)] = 200
     """Updates in all."""
     batch_size: PositiveInt = 16
     """Rows of the global batch: the same for every number of devices."""
@@ -323,8 +324,8 @@ class PublishConfig(Section):
             or ".." in repo
         ):
             raise ValueError(
-                f"{repo!r} is not the name of a repository: write it as org/name, at most 96 letters, digits, '.', '_' or "
-                "'-', without '--' and '..'"
+                f"{repo!r} is not the name of a repository: write it as org/name, at most 96 letters, digits, '.', "
+                "'_' or '-', without '--' and '..'"
             )
         return repo
 
