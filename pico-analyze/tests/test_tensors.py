@@ -1,0 +1,123 @@
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import save
+from synthetic import bfloat16, safetensors_bytes
+
+from pico_analyze.errors import DataError
+from pico_analyze.tensors import MAX_HEADER, TensorFile, read_header
+
+
+def from_bytes(content: bytes) -> TensorFile:
+    return TensorFile(lambda offset, length: content[offset : offset + length], len(content), where="memory")
+
+
+def with_header(header: object, body: bytes = b"") -> bytes:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + body
+
+
+@settings(max_examples=30, deadline=None)
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5), elements=st.floats(-8, 8, width=32)))
+def test_a_tensor_comes_back_as_it_was_saved(array):
+    file = from_bytes(save({"other": np.ones(3, np.float32), "it": array}))
+    np.testing.assert_array_equal(file.read("it"), array)
+
+
+def test_bfloat16_is_widened_by_its_bits():
+    values = np.array([1.0, -2.5, 3.1415927, 1e-30, 65504.0], np.float32)
+    read = from_bytes(safetensors_bytes({"x": values}, bf16=True)).read("x")
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read.view(np.uint32), bfloat16(values).astype(np.uint32) << 16)
+    np.testing.assert_allclose(read, values, rtol=2**-7)
+
+
+def test_half_precision_is_widened_and_double_stays():
+    file = from_bytes(save({"half": np.ones(2, np.float16), "double": np.ones(2, np.float64)}))
+    assert file.read("half").dtype == np.float32
+    assert file.read("double").dtype == np.float64
+
+
+def test_one_tensor_is_read_by_range(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(save({"big": np.zeros((1000, 100), np.float32), "small": np.arange(6, dtype=np.float32)}))
+    reads: list[tuple[int, int]] = []
+    content = path.read_bytes()
+
+    def read(offset: int, length: int) -> bytes:
+        reads.append((offset, length))
+        return content[offset : offset + length]
+
+    TensorFile(read, len(content), where="x").read("small")
+    assert sum(length for _, length in reads) < 1000
+    np.testing.assert_array_equal(TensorFile.open(path).read("small"), np.arange(6))
+
+
+ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "too short"),
+        (b"\0" * 7, "too short"),
+        (struct.pack("<Q", 2**63) + b"{}", "header claims"),
+        (struct.pack("<Q", MAX_HEADER + 1) + b"{}", "header claims"),
+        (with_header(b"not json"), "not valid JSON"),
+        (with_header(b"[" * 100_000), "not valid JSON"),
+        (with_header([1]), "not an object"),
+        (with_header({"x": 3}), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY}, b"1234"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"shape": [3]}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"shape": [-2]}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"shape": [2**61, 2**61]}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"shape": [True, 2]}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"shape": [1] * 9 + [2]}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"data_offsets": [8, 0]}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"data_offsets": [-8, 0]}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"x": ENTRY | {"dtype": "PICKLE"}}, b"12345678"), "entry for tensor 'x'"),
+        (with_header({"__metadata__": 7, "x": ENTRY}, b"12345678"), "metadata is not an object"),
+    ],
+)
+def test_a_hostile_header_is_refused_before_anything_is_allocated(content, says):
+    with pytest.raises(DataError, match=says):
+        from_bytes(content)
+
+
+def test_a_header_with_a_million_tensors_is_refused():
+    header = b"{" + b",".join(b'"%d":0' % i for i in range(200_000)) + b"}"
+    with pytest.raises(DataError, match="at most 100000 tensors"):
+        from_bytes(with_header(header))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_give_an_error_or_tensors_inside_the_file(content):
+    try:
+        _, tensors = read_header(lambda o, n: content[o : o + n], len(content), where="noise")
+    except DataError:
+        return
+    assert all(info.offset + info.nbytes <= len(content) for info in tensors.values())
+
+
+def test_a_file_that_was_cut_says_so(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(save({"x": np.ones(100, np.float32)}))
+    file = TensorFile.open(path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DataError, match="truncated"):
+        file.read("x")
+
+
+def test_tensors_that_are_not_numbers_and_missing_ones_are_named():
+    file = from_bytes(save({"ids": np.arange(3)}))
+    with pytest.raises(DataError, match=r"'ids' is of type I64"):
+        file.read("ids")
+    with pytest.raises(DataError, match=r"no tensor 'x'"):
+        file.read("x")
