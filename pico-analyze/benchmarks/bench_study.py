@@ -1,4 +1,4 @@
-"""The metrics of the OV study on one step: cka of activations; per, condition_number, gini, norm of weights and gradients.
+"""The OV study in memory: cka of activations; per, condition_number, gini, norm of weights and gradients.
 
     python benchmarks/bench_study.py 384 --steps 11
     python benchmarks/bench_study.py 1536
@@ -20,6 +20,7 @@ METRICS = ("per", "condition_number", "gini", "norm")
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("d_model", type=int)
     parser.add_argument("--steps", type=int, default=1)
@@ -52,9 +53,8 @@ def main() -> None:
                         size = "whole" if labelled.head is None else "heads"
                         spent[f"{data} {size} {metric.name}"] += time.perf_counter() - start
                         n_rows += 1
-            for labelled, goal in zip(
-                component.build(tensors.read, spec, "activations", unit), kept[unit], strict=True
-            ):
+            activations = component.build(tensors.read, spec, "activations", unit)
+            for labelled, goal in zip(activations, kept[unit], strict=True):
                 start = time.perf_counter()
                 cka(labelled.matrix, goal.matrix)
                 spent["activations cka"] += time.perf_counter() - start

@@ -1,7 +1,7 @@
 """A property that is computed once per object, without a lock.
 
-`functools.cached_property` holds, up to Python 3.11, one lock for all objects of a class while it computes: threads that
-work on different matrices would wait for each other's decompositions. Here each object belongs to one thread.
+`functools.cached_property` holds, up to Python 3.11, one lock for all objects of a class while it computes: threads
+that work on different matrices would wait for each other's decompositions. Here each object belongs to one thread.
 """
 
 from __future__ import annotations
