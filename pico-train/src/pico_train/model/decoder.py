@@ -21,9 +21,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from pico_schema import ModelSpec
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from pico_schema import ModelSpec
 
 INIT_STD = 0.02
 """Standard deviation of every freshly initialised matrix (GPT-2's and Llama's)."""
@@ -200,6 +201,14 @@ class Decoder(nn.Module):
     def hidden(self, input_ids_BT: Tensor) -> Tensor:
         """Return the normalised final hidden states, (B, T, D)."""
         return self.model(input_ids_BT)
+
+    def compile_blocks(self) -> None:
+        """Compile each block in place; names, hooks on the blocks and sharding by block stay as they are.
+
+        All blocks share one compiled program, so the wait is that of one block, not of the whole model.
+        """
+        for block in self.model.layers:
+            block.compile()
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:

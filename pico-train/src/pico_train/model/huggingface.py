@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pico_schema import ModelSpec, layout
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pico_schema import ModelSpec, layout
 from pico_train.errors import CheckpointError
 from pico_train.model.decoder import INIT_STD
 

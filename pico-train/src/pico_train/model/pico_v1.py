@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pico_schema import ModelSpec, layout
 from torch import Tensor
 
+from pico_schema import ModelSpec, layout
 from pico_train.errors import CheckpointError
 from pico_train.model.huggingface import expected_shapes, read_config, read_tensors, spec_of
 

@@ -18,8 +18,18 @@ from torch import Tensor, nn
 
 Reduction = Literal["sum", "mean"]
 
+_CPU_BLOCK = 2**21
+"""Numbers that fit into a CPU's cache, with room for others."""
 
-def next_token_loss(model: nn.Module, rows_BT: Tensor, *, chunk: int = 512, reduction: Reduction = "mean") -> Tensor:
+
+def next_token_loss(
+    model: nn.Module,
+    rows_BT: Tensor,
+    *,
+    chunk: int = 512,
+    reduction: Reduction = "mean",
+    each_BT: Tensor | None = None,
+) -> Tensor:
     """Return the cross-entropy in nats, a float32 scalar, of each row's tokens but the first given those before it.
 
     Args:
@@ -27,59 +37,115 @@ def next_token_loss(model: nn.Module, rows_BT: Tensor, *, chunk: int = 512, redu
         rows_BT: token ids, (B, seq_len + 1) int64: what goes in and, one position later, what should come out.
         chunk: positions whose logits exist at the same time; 0 for all.
         reduction: `sum` over all B · seq_len predicted tokens, or their `mean`.
+        each_BT: (B, seq_len) float32, filled with the loss of each predicted token if given.
     """
     targets_BT = rows_BT[:, 1:]
-    total = model(rows_BT[:, :-1], score=partial(head_loss, targets_BT=targets_BT, chunk=chunk))
+    total = model(rows_BT[:, :-1], score=partial(head_loss, targets_BT=targets_BT, chunk=chunk, each_BT=each_BT))
     return total / targets_BT.numel() if reduction == "mean" else total
 
 
-def head_loss(hidden_BTD: Tensor, head_VD: Tensor, *, targets_BT: Tensor, chunk: int) -> Tensor:
-    """Return the summed cross-entropy of `targets_BT` under softmax(hidden · headᵀ), a float32 scalar."""
+def head_loss(
+    hidden_BTD: Tensor, head_VD: Tensor, *, targets_BT: Tensor, chunk: int, each_BT: Tensor | None = None
+) -> Tensor:
+    """Return the summed cross-entropy of `targets_BT` under softmax(hidden · headᵀ), a float32 scalar.
+
+    `each_BT`, if given, is filled with its terms.
+    """
     targets_N = targets_BT.flatten()
-    return _ChunkedCrossEntropy.apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel())
+    each_N = None if each_BT is None else each_BT.view(-1)
+    return _ChunkedCrossEntropy.apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel(), each_N)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Σ over positions of −log softmax(hidden · headᵀ)[target], its gradient computed on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, chunk: int, each_N: Tensor | None
+    ) -> Tensor:
         device = hidden_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
         wide = torch.promote_types(dtype, torch.float32)
-        hidden_low, head_low = hidden_ND.to(dtype), head_VD.to(dtype)
-        need_hidden, need_head = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
-        grad_hidden = torch.empty_like(hidden_ND) if need_hidden else None
-        grad_head = torch.zeros_like(head_VD, dtype=wide) if need_head else None
-        # A probability of 1/50,304 is below float16's normal range; scaled by this it is not.
-        scale = 1024.0 if dtype == torch.float16 else 1.0
-        total = torch.zeros((), device=hidden_ND.device, dtype=wide)
         with torch.autocast(device, enabled=False):
-            for start in range(0, hidden_ND.shape[0], chunk):
-                rows = slice(start, start + chunk)
-                hidden_nD, targets_n1 = hidden_low[rows], targets_N[rows, None]
-                logits_nV = (hidden_nD @ head_low.T).to(wide)
-                logsum_n1 = logits_nV.logsumexp(-1, keepdim=True)
-                total += (logsum_n1 - logits_nV.gather(1, targets_n1)).sum()
-                if not (need_hidden or need_head):
-                    continue
-                probability_nV = logits_nV.sub_(logsum_n1).exp_()
-                grad_nV = probability_nV.scatter_add_(1, targets_n1, torch.full_like(logsum_n1, -1))
-                grad_nV = grad_nV.mul_(scale).to(dtype) if scale != 1.0 else grad_nV.to(dtype)
-                if grad_hidden is not None:
-                    grad_hidden[rows] = (grad_nV @ head_low) / scale if scale != 1.0 else grad_nV @ head_low
-                if grad_head is not None:
-                    grad_head.add_(grad_nV.T @ hidden_nD, alpha=1.0 / scale)
-        ctx.grad_hidden, ctx.grad_head, ctx.head_dtype = grad_hidden, grad_head, head_VD.dtype
+            total, grad_hidden, grad_head = _loss_and_gradients(
+                hidden_ND.to(dtype),
+                head_VD.to(dtype),
+                targets_N,
+                min(chunk, targets_N.numel()),
+                wide,
+                ctx.needs_input_grad,
+                each_N,
+            )
+        ctx.gradients = grad_hidden, grad_head
+        ctx.dtypes = hidden_ND.dtype, head_VD.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        (upstream,) = grad_outputs
-        grad_hidden, grad_head = ctx.grad_hidden, ctx.grad_head
-        ctx.grad_hidden = ctx.grad_head = None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        gradients, ctx.gradients = ctx.gradients, None
+        scaled = [
+            None if gradient is None else gradient.mul_(grad_outputs[0]).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+        ]
+        return scaled[0], scaled[1], None, None, None
+
+
+def _loss_and_gradients(
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    targets_N: Tensor,
+    chunk: int,
+    wide: torch.dtype,
+    needed: tuple[bool, ...],
+    each_N: Tensor | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The summed loss, and its gradients in the hidden states and in the head as far as they are needed, in `wide`.
+
+    `each_N`, if given, is filled with the loss of each position.
+    """
+    (N, D), V = hidden_ND.shape, head_VD.shape[0]
+    total = torch.zeros((), device=hidden_ND.device, dtype=wide)
+    grad_hidden = hidden_ND.new_empty((N, D), dtype=wide) if needed[0] else None
+    grad_head = head_VD.new_zeros((V, D), dtype=wide) if needed[1] else None
+    # One buffer for the logits of every chunk: fresh memory of this size costs as much as a pass over it.
+    buffer_nV = hidden_ND.new_empty((chunk, V))
+    part_VD = head_VD.new_empty((V, D)) if needed[1] else None
+    # A probability of 1/50,304 is below float16's normal numbers; scaled by this it is not.
+    scale = 1024.0 if hidden_ND.dtype == torch.float16 else 1.0
+    for start in range(0, N, chunk):
+        rows = slice(start, min(start + chunk, N))
+        hidden_nD = hidden_ND[rows]
+        logits_nV = torch.mm(hidden_nD, head_VD.T, out=buffer_nV[: len(hidden_nD)])
+        losses_n = _softmax_gradient_(logits_nV, targets_N[rows], scale, wide)
+        total += losses_n.sum()
+        if each_N is not None:
+            each_N[rows] = losses_n
         if grad_hidden is not None:
-            grad_hidden = grad_hidden * upstream.to(grad_hidden.dtype)
+            torch.mul(logits_nV @ head_VD, 1.0 / scale, out=grad_hidden[rows])
         if grad_head is not None:
-            grad_head = grad_head.mul_(upstream).to(ctx.head_dtype)
-        return grad_hidden, grad_head, None, None
+            grad_head.add_(torch.mm(logits_nV.T, hidden_nD, out=part_VD), alpha=1.0 / scale)
+    return total, grad_hidden, grad_head
+
+
+def _softmax_gradient_(logits_nV: Tensor, targets_n: Tensor, scale: float, wide: torch.dtype) -> Tensor:
+    """Return the cross-entropy (n,) of these logits, and overwrite them with `scale` times its gradient.
+
+    On a CPU a few rows at a time, so that the passes over them stay in the cache: that is three times faster than
+    passes over the chunk, and faster than one compiled kernel.
+    """
+    n, V = logits_nV.shape
+    block = max(1, _CPU_BLOCK // V) if logits_nV.device.type == "cpu" else n
+    losses = []
+    wide_bV = logits_nV.new_empty((min(block, n), V), dtype=wide)
+    for start in range(0, n, block):
+        low_bV, targets_b1 = logits_nV[start : start + block], targets_n[start : start + block, None]
+        x_bV = wide_bV[: len(low_bV)].copy_(low_bV)
+        x_bV.sub_(x_bV.amax(-1, keepdim=True))
+        target_b1 = x_bV.gather(1, targets_b1)
+        sum_b1 = x_bV.exp_().sum(-1, keepdim=True)
+        loss_b1 = sum_b1.log() - target_b1
+        # softmax − 1 at the target, as expm1 of its logarithm: exact where the probability is nearly one.
+        x_bV.mul_(scale / sum_b1).scatter_(1, targets_b1, scale * torch.expm1(-loss_b1))
+        low_bV.copy_(x_bV)
+        losses.append(loss_b1[:, 0])
+    return torch.cat(losses)
