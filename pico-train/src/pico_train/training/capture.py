@@ -25,6 +25,10 @@ from pico_train.config import CapturesConfig, CaptureSplit
 from pico_train.training.engine import Engine, whole
 
 
+ROW_LOSS = "row_loss"
+"""Name of the tensor with the mean token loss of every row of the batch, (B,) float32, in nats."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which samples of a batch are kept."""
@@ -57,15 +61,18 @@ def _spaced(k: int, n: int) -> list[int]:
 class ActivationTap:
     """Hooks on a decoder that keep activations while it is entered.
 
-    Before each forward pass of a micro-batch, `expect` says which of its rows to keep.
+    Before each forward pass of a micro-batch, `expect` says which of its rows to keep; with `per_row_loss`, what each
+    token's loss was is given to `note_losses` after it.
     """
 
     decoder: nn.Module
     sites: list[Site]
     selection: Selection
+    per_row_loss: bool = False
     kept: dict[Site, list[Tensor]] = field(default_factory=dict)
-    _rows: Tensor | None = None
-    _positions: Tensor | None = None
+    row_losses: list[Tensor] = field(default_factory=list)
+    _rows_R1: Tensor | None = None
+    _positions_P: Tensor | None = None
     _handles: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> ActivationTap:
@@ -85,15 +92,19 @@ class ActivationTap:
     def expect(self, first_row: int, n_rows: int, device: torch.device) -> None:
         """Announce a micro-batch that holds rows `first_row` to `first_row + n_rows` of the global batch."""
         local = [row - first_row for row in self.selection.rows if first_row <= row < first_row + n_rows]
-        self._rows = torch.tensor(local, dtype=torch.long, device=device)
-        self._positions = torch.tensor(self.selection.positions, dtype=torch.long, device=device)
+        self._rows_R1 = torch.tensor(local, dtype=torch.long, device=device)[:, None]
+        self._positions_P = torch.tensor(self.selection.positions, dtype=torch.long, device=device)
+
+    def note_losses(self, each_BT: Tensor) -> None:
+        """Keep the mean token loss of each row of a micro-batch, kept rows or not."""
+        self.row_losses.append(each_BT.mean(1))
 
     def _hook(self, site: Site) -> Any:
         def keep(module: nn.Module, args: Any, output: Tensor) -> None:
-            assert self._rows is not None and self._positions is not None
-            if not len(self._rows):
+            assert self._rows_R1 is not None and self._positions_P is not None
+            if not len(self._rows_R1):
                 return
-            kept_RPF = output.detach()[self._rows][:, self._positions]
+            kept_RPF = output.detach()[self._rows_R1, self._positions_P]
             if site.kind == "head":
                 kept_RPF = F.linear(kept_RPF, self.decoder.lm_head.weight.detach())  # type: ignore[union-attr,operator]
             self.kept.setdefault(site, []).append(kept_RPF)
@@ -109,6 +120,10 @@ class ActivationTap:
             all_RPF = _gather_rows(engine, mine_RPF, len(self.selection.positions))
             if engine.is_first and all_RPF is not None:
                 result[activation_tensor(site)] = to_host(all_RPF.flatten(0, 1), dtype)
+        if self.per_row_loss:
+            all_B11 = _gather_rows(engine, torch.cat(self.row_losses)[:, None, None], 1)
+            if engine.is_first and all_B11 is not None:
+                result[ROW_LOSS] = to_host(all_B11.flatten(), torch.float32)
         return result
 
 

@@ -158,7 +158,8 @@ def fit(
 
         rows = batch.input_ids
         tapping = due.captures and config.captures.train.enabled
-        tap = capture.ActivationTap(engine.decoder, sites, selection) if tapping else None
+        keep_losses = config.captures.per_row_loss
+        tap = capture.ActivationTap(engine.decoder, sites, selection, keep_losses) if tapping else None
         with eagerly(tapping), tap or contextlib.nullcontext():
             loss_sum = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
         engine.unscale_gradients()

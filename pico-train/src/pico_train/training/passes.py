@@ -42,11 +42,14 @@ def accumulate(
         part = rows[start : start + micro_batch]
         if tap is not None:
             tap.expect(first_row + start, part.shape[0], rows.device)
+        each_BT = torch.empty(part[:, 1:].shape, device=rows.device) if tap is not None and tap.per_row_loss else None
         with engine.accumulating(more=start + micro_batch < n_local):
-            loss = next_token_loss(engine.model, part, chunk=chunk, reduction="sum")
+            loss = next_token_loss(engine.model, part, chunk=chunk, reduction="sum", each_BT=each_BT)
             # Processes average their gradients, so dividing by this process's tokens makes the mean over all of them.
             engine.fabric.backward(loss / n_tokens)
         total += loss.detach()
+        if tap is not None and each_BT is not None:
+            tap.note_losses(each_BT)
     return total
 
 
@@ -90,7 +93,7 @@ def validation_capture(
     n_rows, seq_len = rows.shape[0] * engine.world_size, rows.shape[1] - 1
     selection = capture.select(config.val, n_rows, seq_len)
     engine.optimizer.zero_grad(set_to_none=True)
-    with eagerly(True), capture.ActivationTap(engine.decoder, sites, selection) as tap:
+    with eagerly(True), capture.ActivationTap(engine.decoder, sites, selection, config.per_row_loss) as tap:
         total = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
     dtype = capture.storage_dtype(config)
     unscaled(engine)
