@@ -1,0 +1,60 @@
+"""Golden runs: what each schema version wrote, every later reader reads. See make_golden.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pico_schema import SCHEMA_VERSION, documents, layout, read_checkpoint, read_run, verify_checkpoint
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+VERSIONS = sorted(path.name for path in GOLDEN.iterdir())
+TRAIN = os.environ.get("PICO_TRAIN_PYTHON", sys.executable)
+ANALYZE = os.environ.get("PICO_ANALYZE_PYTHON", sys.executable)
+
+
+def golden(version: str) -> Path:
+    return GOLDEN / version / "golden"
+
+
+def test_the_current_version_has_a_golden_run() -> None:
+    assert SCHEMA_VERSION in VERSIONS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_its_documents_are_read_and_its_files_are_those_that_were_sealed(version: str) -> None:
+    run = read_run(golden(version))
+    found = dict(documents.checkpoint_dirs(golden(version)))
+    assert [entry.step for entry in run.checkpoints] == sorted(found) == [0, 1, 2, 3, 4]
+    for entry in run.checkpoints:
+        directory = found[entry.step]
+        assert documents.sha256_file(directory / layout.MANIFEST) == entry.manifest_sha256
+        manifest = read_checkpoint(directory)
+        assert (manifest.run_id, manifest.step, manifest.model) == (run.id, entry.step, run.model)
+        assert verify_checkpoint(directory) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_trainer_verifies_and_loads_it(version: str, tmp_path: Path) -> None:
+    tool = Path(TRAIN).parent / "pico-train"
+    said = subprocess.run([tool, "verify", golden(version)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "sound" in said.stdout
+    words = [tool, "generate", f"{golden(version)}@step-4", "--prompt", "def ", "--format", "json"]
+    text = json.loads(subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout)
+    assert text["step"] == 4 and text["continuation"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_analysis_reads_weights_activations_and_gradients(version: str, tmp_path: Path) -> None:
+    tool = Path(ANALYZE).parent / "pico-analyze"
+    for data, steps in (("weights", {0, 1, 2, 3, 4}), ("activations", {0, 1, 2, 4}), ("gradients", {0, 1, 2, 4})):
+        words = [tool, "compute", "norm", golden(version), "--data", data, "--format", "json", "--out", tmp_path]
+        done = subprocess.run([*words, "--no-plot"], capture_output=True, text=True, check=True, cwd=tmp_path)
+        rows = json.loads(done.stdout)
+        assert {row["step"] for row in rows} == steps
+        assert all(row["value"] > 0 for row in rows)
