@@ -154,11 +154,11 @@ def publish_step(
     name = bundle.run.name
     tag = layout.tag_name(name, step)
     commit, tags = branch_head(remote, name)
+    head = read_head(remote, commit)
+    check_owner(remote, head, bundle.run.id, name)
     if tag in tags:
         verify(remote, tags[tag], bundle)
         return tags[tag]
-    head = read_head(remote, commit)
-    check_owner(remote, head, bundle.run.id, name)
     known = head.index.find(step) if head.index else None
     if known is not None and known.manifest_sha256 != bundle.manifest_sha256:
         raise MismatchError(f"branch {name} of {remote.repo} holds another checkpoint of step {step} than {run_dir}")

@@ -275,7 +275,8 @@ def _events() -> Iterator[TextIO]:
 def main() -> int:
     """Do one job; returns the exit code: 0 done, 3 or 4 as the error says."""
     redact.install()
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    level = os.environ.get("PICO_LOG_LEVEL", "WARNING").upper()
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     with contextlib.suppress(OSError):
         os.nice(10)  # training comes first
     with _events() as events:

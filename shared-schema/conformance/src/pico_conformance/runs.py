@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save
+
 from pico_schema import (
     Capture,
     CheckpointEntry,
@@ -24,7 +26,6 @@ from pico_schema import (
     read_run,
     sites,
 )
-from safetensors.numpy import save
 
 TINY = ModelSpec(vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=16)
 CAPTURED = ("attn.v", "attn.o", "mlp.down")
