@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -210,16 +210,31 @@ def fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, st
 
 
 def choices(path: str) -> str:
-    """What a setting accepts, for the reference: ``one of a, b``, or the name of its type."""
+    """What a setting accepts, for the reference: ``one of a, b``, ``integer, more than 0, or null`` and the like."""
     model: Any = RunConfig
     *parents, name = path.split(".")
     for part in parents:
         model = model.model_fields[part].annotation
-    annotation = model.model_fields[name].annotation
-    options = [option for option in get_args(annotation) if isinstance(option, str)]
-    if options and len(options) == len(get_args(annotation)):
-        return "one of " + ", ".join(options)
-    return getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "")
+    schema = model.model_json_schema()["properties"][name]
+    return ", or ".join(_accepted(option) for option in schema.get("anyOf", [schema]))
+
+
+def _accepted(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return "a list"
+    words = {"string": "text", "boolean": "true or false", "number": "number", "integer": "integer", "null": "null"}
+    bounds = {
+        "exclusiveMinimum": "more than",
+        "minimum": "at least",
+        "exclusiveMaximum": "less than",
+        "maximum": "at most",
+    }
+    said = [f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema and schema[key] < 2**40]
+    return ", ".join([words.get(schema.get("type", ""), "a mapping"), *said])
 
 
 def to_yaml(config: RunConfig) -> str:
