@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def train_until(
     from pico_train.errors import InterruptedRun
     from pico_train.progress import Reporter
     from pico_train.run import train
+
+    if compiler := os.environ.get("PICO_TEST_COMPILER"):
+        import torch
+
+        torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend=compiler)  # type: ignore[assignment]
 
     class Stopper(Reporter):
         def step(self, row: dict[str, Any], *, shown: bool) -> None:
@@ -101,3 +107,20 @@ def sealed(run_dir: Path) -> list[int]:
 def as_text(content: Any) -> str:
     """JSON, for comparisons that show what differs."""
     return json.dumps(content, indent=0, sort_keys=True, default=str)
+
+
+def count_forward_passes(config: RunConfig) -> int:
+    """Train; returns how often the decoder was called."""
+    from pico_train.model.decoder import Decoder
+
+    count = 0
+    forward = Decoder.forward
+
+    def counted(self: Decoder, *args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        return forward(self, *args, **kwargs)
+
+    Decoder.forward = counted  # type: ignore[method-assign]
+    assert train_until(config) == 0
+    return count

@@ -1,0 +1,199 @@
+"""Captures: what the modules put out and the gradient of the mean loss, whatever the processes and micro-batches.
+
+The independent implementation is transformers' Llama, loaded from the sealed checkpoint, with a plain cross-entropy.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+from tiny import config
+from training_runs import count_forward_passes, train_until
+from worlds import launch
+
+from pico_schema import documents, layout
+from pico_schema.sites import KINDS, Site, llama_module, llama_parameter
+from pico_train.config import CaptureSplit
+from pico_train.training.capture import select
+
+STEP = 6
+TRACED = {"PICO_TEST_COMPILER": "eager"}
+"""A compiled model is traced, and its hooks lost, as ever; only the kernels' compilation, half a minute, is left out."""
+FULL = {
+    "training__max_steps": STEP,
+    "captures__sites": list(KINDS),
+    "captures__train": {"positions": "all"},
+    "captures__val": {"positions": 5, "rows": 3},
+    "captures__moments": True,
+    "captures__per_row_loss": True,
+}
+
+
+def captured(run_dir, split, step=STEP):
+    directory = run_dir / layout.checkpoint_dir(step)
+    entry = documents.read_checkpoint(directory).capture(split)
+    assert entry is not None
+    return entry, safetensors.torch.load_file(directory / entry.file)
+
+
+@pytest.fixture(scope="module")
+def single(text, tmp_path_factory):
+    """The run on one process, each batch at once."""
+    out = tmp_path_factory.mktemp("single")
+    launch(train_until, config(out, text, **FULL))
+    return out / "tiny"
+
+
+def batch(run_dir, split, text, step=STEP):
+    """(B, T + 1) token ids that the split was captured on."""
+    if split == "train":
+        table = pq.read_table(run_dir / layout.checkpoint_dir(step) / layout.TRAIN_BATCH)
+        return torch.tensor(table["input_ids"].to_pylist())
+    from pico_train.data.corpus import open_corpus
+
+    data = config(run_dir.parent, text, **FULL).data
+    return torch.from_numpy(open_corpus(data).validation(data.val_rows)).long()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_transformers_computes_the_same_activations_gradients_and_losses(single, text, split):
+    from transformers import AutoModelForCausalLM
+
+    entry, tensors = captured(single, split)
+    rows = batch(single, split, text)
+    model = AutoModelForCausalLM.from_pretrained(single / layout.checkpoint_dir(STEP), dtype=torch.float32)
+    outputs: dict[str, torch.Tensor] = {}
+    modules = dict(model.named_modules())
+    for name in entry.activations:
+
+        def keep(module, args, output, name=name):
+            outputs[name] = (output[0] if isinstance(output, tuple) else output).detach()
+
+        modules[llama_module(Site.parse(name))].register_forward_hook(keep)
+    logits = model(rows[:, :-1]).logits
+    each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none")
+    each.mean().backward()
+
+    kept = json.loads(safetensors_metadata(single, split)["rows"])
+    assert len(entry.activations) == 2 * 8 + 3
+    for name in entry.activations:
+        expected = outputs[name][kept][:, list(entry.positions)].flatten(0, 1)
+        torch.testing.assert_close(tensors[f"activations/{name}"], expected, rtol=1e-4, atol=1e-5, msg=name)
+    assert len(entry.gradients) == 2 * 7 + 3
+    parameters = dict(model.named_parameters())
+    for name in entry.gradients:
+        expected = parameters[llama_parameter(Site.parse(name))].grad
+        torch.testing.assert_close(tensors[f"gradients/{name}"], expected, rtol=1e-3, atol=1e-6, msg=name)
+    torch.testing.assert_close(tensors["row_loss"], each.mean(1).detach(), rtol=1e-4, atol=1e-5)
+    assert entry.loss == pytest.approx(each.mean().item(), rel=1e-5)
+
+
+def safetensors_metadata(run_dir, split, step=STEP):
+    with safetensors.safe_open(run_dir / layout.checkpoint_dir(step) / layout.captures_file(split), "pt") as file:
+        return file.metadata()
+
+
+@pytest.mark.parametrize(
+    "world, changes",
+    [
+        pytest.param(1, {"training__micro_batch_size": 1}, id="accumulation"),
+        pytest.param(2, {}, id="ddp"),
+        pytest.param(2, {"training__micro_batch_size": 1}, id="ddp-accumulation"),
+        pytest.param(2, {"distributed__strategy": "fsdp", "training__micro_batch_size": 1}, id="fsdp2-accumulation"),
+        pytest.param(4, {"distributed__strategy": "fsdp"}, id="fsdp2-four"),
+        pytest.param(1, {"training__compile": "on"}, id="compiled"),
+    ],
+)
+def test_processes_and_micro_batches_change_nothing_but_rounding(single, text, tmp_path, world, changes):
+    launch(train_until, config(tmp_path, text, **FULL, **changes), world=world, environment=TRACED)
+    for step in (0, STEP):
+        for split in ("train", "val"):
+            entry, tensors = captured(tmp_path / "tiny", split, step)
+            expected_entry, expected = captured(single, split, step)
+            assert entry.model_copy(update={"loss": expected_entry.loss}) == expected_entry
+            assert entry.loss == pytest.approx(expected_entry.loss, rel=1e-5)
+            assert tensors.keys() == expected.keys()
+            # float32 sums in another order, after six updates: AdamW turns rounding in tiny gradients into steps of
+            # the learning rate's size, so the tolerance at step 6 is that of the weights
+            tolerance = {"rtol": 1e-4, "atol": 1e-6} if step == 0 else {"rtol": 1e-2, "atol": 1e-4}
+            for name, tensor in tensors.items():
+                torch.testing.assert_close(tensor, expected[name], **tolerance, msg=f"{split} {name} at {step}")
+
+
+def test_moments_are_the_optimizers(single):
+    _, tensors = captured(single, "train")
+    directory = single / layout.checkpoint_dir(STEP)
+    state = torch.load(directory / "training_state/state.ckpt", weights_only=True)["optimizer"]["state"]
+    known = [values["exp_avg_sq"] for values in state.values()]
+    for name in ("layers.0.attn.v", "embed", "norm.final"):
+        assert any(torch.equal(tensors[f"exp_avg_sq/{name}"], moment) for moment in known)
+        assert any(torch.equal(tensors[f"exp_avg/{name}"], values["exp_avg"]) for values in state.values())
+    entry, first = captured(single, "train", 0)
+    assert not any(name.startswith("exp_avg") for name in first), "there are no moments before the first update"
+    assert entry.extras == ("row_loss",)
+
+
+def test_the_manifest_says_what_is_in_the_file(single):
+    for split in ("train", "val"):
+        entry, tensors = captured(single, split)
+        expected = [f"activations/{name}" for name in entry.activations]
+        expected += [f"gradients/{name}" for name in entry.gradients] + list(entry.extras)
+        assert sorted(expected) == sorted(tensors)
+        for name in entry.activations:
+            assert tensors[f"activations/{name}"].shape[0] == entry.n_samples
+    train, val = captured(single, "train")[0], captured(single, "val")[0]
+    assert (train.n_rows, train.positions) == (4, tuple(range(12)))
+    assert (val.n_rows, val.positions) == (3, (1, 3, 6, 8, 11))
+    assert train.samples_sha256 != captured(single, "train", 0)[0].samples_sha256
+    assert val.samples_sha256 == captured(single, "val", 0)[0].samples_sha256
+
+
+def test_train_captures_take_no_second_pass(text, tmp_path):
+    """Forward passes of a run with train captures at every step, and of one without: as many."""
+    common = {"training__max_steps": STEP, "evaluation__cadence": {"early": None, "every": None, "last": False}}
+    never = {"early": None, "every": None, "last": False}
+    plain = config(tmp_path / "plain", text, **common, checkpoint__captures=never)
+    captures = {"early": None, "every": 1}
+    every = config(tmp_path / "every", text, **common, checkpoint__captures=captures, captures__val={"enabled": False})
+    assert launch(count_forward_passes, plain) == launch(count_forward_passes, every) == [STEP + 1]
+    assert documents.read_checkpoint(tmp_path / "every/tiny" / layout.checkpoint_dir(5)).capture("train") is not None
+
+
+def test_storage_in_bfloat16_is_the_rounded_float32(single, text, tmp_path):
+    launch(train_until, config(tmp_path, text, **FULL, captures__dtype="bfloat16"))
+    for split in ("train", "val"):
+        entry, tensors = captured(tmp_path / "tiny", split)
+        assert entry.dtype == "bfloat16"
+        _, expected = captured(single, split)
+        for name, tensor in tensors.items():
+            exact = name.startswith(("exp_avg", "row_loss"))
+            assert tensor.dtype == (torch.float32 if exact else torch.bfloat16)
+            assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
+
+
+@pytest.mark.parametrize(
+    "split, expected",
+    [
+        (CaptureSplit(), ((0, 1, 2, 3, 4, 5, 6, 7), (11,))),
+        (CaptureSplit(rows=1), ((7,), (11,))),
+        (CaptureSplit(rows=2, positions=3), ((3, 7), (3, 7, 11))),
+        (CaptureSplit(rows=99, positions=99), (tuple(range(8)), tuple(range(12)))),
+        (CaptureSplit(positions="all"), (tuple(range(8)), tuple(range(12)))),
+        (CaptureSplit(positions=5), (tuple(range(8)), (1, 3, 6, 8, 11))),
+    ],
+)
+def test_which_rows_and_positions_are_kept(split, expected):
+    chosen = select(split, 8, 12)
+    assert (chosen.rows, chosen.positions) == expected
+
+
+@pytest.mark.parametrize("k", range(1, 13))
+def test_k_positions_are_evenly_spaced_and_end_at_the_last(k):
+    positions = np.array(select(CaptureSplit(positions=k), 1, 12).positions)
+    assert len(positions) == k and positions[-1] == 11
+    assert np.ptp(np.diff(positions)) <= 1 if k > 1 else True
