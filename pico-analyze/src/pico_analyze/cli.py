@@ -1,6 +1,6 @@
 """The command line: `compute`, `dynamics`, `run`, `list`, `metrics`, `components`.
 
-The only modules that print are this one and `console.py`. Heavy packages are imported inside the commands.
+The only modules that print are this one, `cli_show.py` and `console.py`. Heavy packages are imported inside the commands.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pico_analyze import cli_show
 from pico_analyze import options as o
 from pico_analyze.version import __version__
 
@@ -246,64 +247,9 @@ def dynamics(
     conclude(outcome, written, time.monotonic() - begun)
 
 
-@app.command("list")
-def list_runs(
-    runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs. [default: all under ./runs]")
-    ] = None,
-    form: o.As = o.Form.table,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-) -> None:
-    """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not."""
-    from pico_analyze import listing
-    from pico_analyze.errors import NotARunError
-    from pico_analyze.report import as_csv, as_json
-    from pico_analyze.stores.opening import RUNS, ReadOptions, local_runs, open_store
-
-    named = list(runs) if runs else [str(path) for path in local_runs()]
-    if not named:
-        raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
-    stores = [open_store(_place(name), ReadOptions(offline, cache_dir)) for name in named]
-    found = [listing.records(store) for store in stores]
-    if form is o.Form.table:
-        typer.echo("\n\n".join(listing.text(store, some) for store, some in zip(stores, found, strict=True)))
-    elif form is o.Form.json:
-        typer.echo(as_json(record for some in found for record in some))
-    else:
-        typer.echo(as_csv([record for some in found for record in some]))
-
-
-def _place(name: str) -> str:
-    """A run's name under ./runs as its path; anything else as it is."""
-    from pico_analyze.stores.opening import RUNS, is_address
-
-    inside = RUNS / name
-    return str(inside) if not is_address(name) and not Path(name).exists() and inside.is_dir() else name
-
-
-@app.command()
-def metrics(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One metric, with everything about it.")] = None,
-    form: o.As = o.Form.table,
-) -> None:
-    """List the metrics, or show the page of one: definition, range, best value, cost, reference."""
-    from pico_analyze import pages
-
-    typer.echo(pages.metrics(name, form.value))
-
-
-@app.command()
-def components(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One component, with everything about it.")
-    ] = None,
-    form: o.As = o.Form.table,
-) -> None:
-    """List the components, or show the page of one."""
-    from pico_analyze import pages
-
-    typer.echo(pages.components(name, form.value))
+app.command("list")(cli_show.list_runs)
+app.command()(cli_show.metrics)
+app.command()(cli_show.components)
 
 
 def main() -> None:

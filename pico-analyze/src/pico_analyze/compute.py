@@ -1,21 +1,15 @@
-"""Carrying out a plan: build each matrix once, compute all that needs it, give back rows.
+"""Carrying out jobs one after the other: build each matrix once, compute all that needs it, give back rows.
 
-Jobs are ordered so that what one needs lies next to another that needs it (layer by layer; for pairs of layers, step by
-step). A tensor is read when it is first needed and dropped after its last use; should the memory bound be reached
-before, what was used longest ago goes first, and is read again. Several processes share the work by layers.
+A tensor is read when it is first needed and dropped after its last use; should the memory bound be reached before, what
+was used longest ago goes first, and is read again. Who does which jobs, in which order, is `sharing.py`'s business.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import get_context
-from threading import Event, Lock
 
 import numpy as np
 
@@ -31,8 +25,6 @@ from pico_analyze.table import Row
 
 _TensorKey = tuple[int, int, str | None, Data, str]
 _MatrixKey = tuple[Side, object, Data, str | None, bool]
-_SHAREABLE = ("pico", "transformers")
-"""Kinds of runs that several threads may read at once."""
 _OVERHEAD = 3.0
 """What a matrix and all that is derived from it weigh, over the tensors it is made of (float64 copies, cores)."""
 
@@ -159,20 +151,6 @@ class Work:
         return [open_store(location, self.options) for location in self.locations]
 
 
-def ordered(jobs: Sequence[Job], questions: Sequence[Question]) -> list[list[Job]]:
-    """The jobs in groups that share tensors, each in the order that needs the least memory."""
-    groups: dict[tuple[int, int], list[Job]] = {}
-    for job in jobs:
-        by_step = questions[job.question].pairs == "layers" and job.y is not None
-        layer = -1 if job.x.unit.layer is None else job.x.unit.layer
-        groups.setdefault((1, job.x.step) if by_step else (0, layer), []).append(job)
-
-    def place(job: Job) -> tuple[int, int, int]:
-        return (job.x.store, job.x.step, job.question)
-
-    return [sorted(group, key=place) for _, group in sorted(groups.items())]
-
-
 def run_jobs(work: Work, jobs: Sequence[Job], tally: Tally) -> Iterator[list[Row]]:
     """Rows of one job after the other."""
     bench = Bench(work.stores, work.questions, jobs, work.memory, tally)
@@ -233,121 +211,3 @@ def measure(
     if question.null:
         extra |= uncertainty.null(metric, matrices, params, question.null, question.draws, question.seed)
     return Result(result.value, result.reason, extra, result.warning)
-
-
-_WORK: Work | None = None
-
-
-def _begin(work: Work) -> None:
-    global _WORK
-    _WORK = work
-
-
-def _carry_out(jobs: Sequence[Job]) -> tuple[list[Row], Tally, int]:
-    assert _WORK is not None
-    tally = Tally()
-    return [row for rows in run_jobs(_WORK, jobs, tally) for row in rows], tally, len(jobs)
-
-
-def compute(
-    work: Work,
-    jobs: Sequence[Job],
-    tally: Tally,
-    *,
-    processes: int = 1,
-    threads: int = 1,
-    emit: Callable[[list[Row], int], None],
-) -> None:
-    """Carry out jobs, in this process or in several.
-
-    Args:
-        work: Runs, questions and the memory bound, which is shared among the processes.
-        jobs: What to do, in any order.
-        tally: Filled with what was done.
-        processes: How many to use; 1 stays in this one.
-        threads: How many to use in this process, where the runs can be read by several (those on disk can).
-        emit: Called with rows of complete jobs and their number.
-    """
-    groups = ordered(jobs, work.questions)
-    if processes <= 1 or len(jobs) < 2:
-        if threads > 1 and len(groups) > 1 and all(store.kind in _SHAREABLE for store in work.stores):
-            _in_threads(work, groups, tally, threads, emit)
-            return
-        for group in groups:
-            for rows in run_jobs(work, group, tally):
-                emit(rows, 1)
-        return
-    groups = _enough(groups, processes)
-    share = Work(work.locations, work.options, work.questions, work.memory / processes)
-    with (
-        _threads_per_process(max(1, (os.cpu_count() or 1) // processes)),
-        ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(share,)) as pool,
-    ):
-        futures = [pool.submit(_carry_out, group) for group in groups]
-        try:
-            for future in as_completed(futures):
-                rows, done, count = future.result()
-                tally.add(done)
-                emit(rows, count)
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-
-
-def _in_threads(
-    work: Work, groups: list[list[Job]], tally: Tally, threads: int, emit: Callable[[list[Row], int], None]
-) -> None:
-    """Each group in one thread (no matrix is shared); numpy and LAPACK let the others run meanwhile."""
-    share = Work(work.locations, work.options, work.questions, work.memory / threads)
-    share.__dict__["stores"] = work.stores
-    lock, stop = Lock(), Event()
-
-    def carry_out(group: list[Job]) -> None:
-        own = Tally()
-        for rows in run_jobs(share, group, own):
-            with lock:
-                emit(rows, 1)
-            if stop.is_set():
-                return
-        with lock:
-            tally.add(own)
-
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(carry_out, group) for group in groups]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            stop.set()
-            for future in futures:
-                future.cancel()
-            raise
-
-
-def _enough(groups: list[list[Job]], processes: int) -> list[list[Job]]:
-    """Groups divided until every process has one; what the parts share is then read by each."""
-    while len(groups) < processes:
-        largest = max(groups, key=len)
-        if len(largest) < 2:
-            break
-        groups.remove(largest)
-        half = len(largest) // 2
-        groups += [largest[:half], largest[half:]]
-    return groups
-
-
-@contextmanager
-def _threads_per_process(count: int) -> Iterator[None]:
-    """Processes begun inside use so many threads each, so that together they do not outnumber the cores."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update({name: before[name] or str(count) for name in names})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

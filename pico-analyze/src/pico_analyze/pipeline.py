@@ -166,7 +166,8 @@ def between_runs(locations: Sequence[str | Path], question: Question) -> list[tu
 def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     from contextlib import ExitStack
 
-    from pico_analyze.compute import Tally, Work, compute
+    from pico_analyze.compute import Tally, Work
+    from pico_analyze.sharing import compute
     from pico_analyze.table import RowStore, directory_for
 
     tally = Tally()
