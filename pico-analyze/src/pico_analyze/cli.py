@@ -1,6 +1,6 @@
 """The command line: `compute`, `dynamics`, `run`, `list`, `metrics`, `components`.
 
-The only modules that print are this one, `cli_show.py` and `console.py`. Heavy packages are imported inside the commands.
+Only this module, `cli_show.py` and `console.py` print. Heavy packages are imported inside the commands.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 
 from pico_analyze import cli_show
 from pico_analyze import options as o
+from pico_analyze.errors import Interrupted
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # Several BLAS threads per small matrix spin more than they compute; the work is shared out by layers instead.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+_INTERRUPTED = "interrupted: the rows computed so far are kept, and the same command goes on from there"
 
 app = typer.Typer(
     name="pico-analyze",
@@ -122,6 +125,8 @@ def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: 
     begun, console = time.monotonic(), Console()
     try:
         outcome = analyze(asked, settings, console)
+    except KeyboardInterrupt:
+        raise Interrupted(_INTERRUPTED) from None
     finally:
         console.close()
     from pico_analyze.report import frame_as
@@ -212,7 +217,7 @@ def dynamics(
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.console import Console, conclude, say
     from pico_analyze.pipeline import analyze
-    from pico_analyze.summary import summary_as, summary_table, write_summary
+    from pico_analyze.summary import results, summary_as, summary_table, write_summary
 
     begun = time.monotonic()
     metrics, runs = o.metrics_and_runs(words)
@@ -235,8 +240,13 @@ def dynamics(
         seed=0,
     )
     settings, console = o.settings(out, jobs, threads, memory, fresh, offline, cache_dir), Console()
+    if evaluation is not None:
+        for run in runs:
+            results(run, evaluation, settings.read)
     try:
         outcome = analyze(_asked(asked, runs, False), settings, console)
+    except KeyboardInterrupt:
+        raise Interrupted(_INTERRUPTED) from None
     finally:
         console.close()
     table = summary_table(outcome, tau, evaluation, settings.read)
@@ -257,7 +267,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
-        _end("interrupted: the rows computed so far are kept, and the same command goes on from there", 130)
+        _end(_INTERRUPTED, 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

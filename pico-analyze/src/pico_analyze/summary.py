@@ -59,7 +59,7 @@ def results(location: str, name: str, options: ReadOptions | None = None) -> dic
     if not found:
         known = sorted({key for values in by_step.values() for key in values})
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise DataError(f"run {store.run!r} has no evaluation {name!r}{nearest(name, known)}: {has}")
+        raise DataError(f"run {store.run!r} has no evaluation {name!r}{nearest(name, known)} ({has})")
     return found
 
 

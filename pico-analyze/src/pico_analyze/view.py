@@ -96,8 +96,8 @@ class RunView:
             if not matching:
                 kinds = _ordered(Site.parse(site).kind for site in held)
                 raise UsageError(
-                    f"site {name!r} is not among the {self.what} of {self.name}{nearest(name, kinds)}: "
-                    f"there are {', '.join(kinds)}"
+                    f"site {name!r} is not among the {self.what} of {self.name}{nearest(name, kinds)} "
+                    f"(there are {', '.join(kinds)})"
                 )
             chosen += matching
         return _ordered(chosen)
