@@ -241,12 +241,12 @@ def main() -> None:
     except KeyboardInterrupt:
         _end("interrupted", 130)
     except Exception as error:
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            if os.environ.get("PICO_DEBUG"):
-                raise
-            _end(f"{type(error).__name__}: {error} (set PICO_DEBUG=1 for the traceback)", 1)
-        _end(str(error), code)
+        code: int = getattr(error, "exit_code", 0)
+        if code:
+            _end(str(error), code)
+        if os.environ.get("PICO_DEBUG"):
+            raise
+        _end(f"{type(error).__name__}: {error} (set PICO_DEBUG=1 for the traceback)", 1)
 
 
 def _end(message: str, code: int) -> None:

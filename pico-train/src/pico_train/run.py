@@ -108,7 +108,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         with fabric.rank_zero_first(), reporter.working("preparing the data"):
             corpus = open_corpus(config.data, seed=config.sub_seed("data"))
         _check_fit(config, corpus)
-        start: _Start = fabric.broadcast(_begin(config, run_dir, corpus, override) if first else None)
+        start: Any = fabric.broadcast(_begin(config, run_dir, corpus, override) if first else None)
         if start.finished:
             return _summary(run_dir, start, True, started, None) if first else None
 

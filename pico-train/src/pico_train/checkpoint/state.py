@@ -9,6 +9,7 @@ any number of processes.
 from __future__ import annotations
 
 import hashlib
+import pickle
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -225,8 +226,9 @@ def load_training_state(
             common = state
         if common.get("version") != STATE_VERSION:
             raise CheckpointError(f"{folder}: training state version {common.get('version')}, expected {STATE_VERSION}")
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{folder}: the training state does not fit this run: {error}") from error
+    except (RuntimeError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{folder}: the training state does not fit this run: {reason}") from error
     states = common.pop("rng")
     if rank < len(states):
         set_rng_state(states[rank])

@@ -195,7 +195,7 @@ def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Te
             floating-point type.
     """
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             for name in [*shapes, *sorted(names - shapes.keys())]:
                 if name not in names:

@@ -139,7 +139,7 @@ def _gather_rows(engine: Engine, mine_RPF: Tensor | None, n_positions: int) -> T
     if mine_RPF is not None:
         padded[: mine_RPF.shape[0]] = mine_RPF.float()
     everyone = engine.fabric.all_gather(padded)
-    return torch.cat([everyone[rank][:count] for rank, count in enumerate(counts)])  # type: ignore[index]
+    return torch.cat([everyone[rank][:count] for rank, count in enumerate(counts)])
 
 
 def gradients(engine: Engine, sites: list[Site], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def accumulate(
 
 
 @contextlib.contextmanager
-def eagerly(active: bool):  # type: ignore[no-untyped-def]
+def eagerly(active: bool):
     """Inside, compiled modules run as plain Python if `active`: hooks added after compilation are seen."""
     if active:
         with torch.compiler.set_stance("force_eager"):
