@@ -23,7 +23,7 @@ from pico_train.training.capture import select
 
 STEP = 6
 TRACED = {"PICO_TEST_COMPILER": "eager"}
-"""A compiled model is traced, and its hooks lost, as ever; only the kernels' compilation, half a minute, is left out."""
+"""A compiled model is traced, and loses its hooks, as ever; only compiling kernels, half a minute, is left out."""
 FULL = {
     "training__max_steps": STEP,
     "captures__sites": list(KINDS),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict, set_optimizer_state_dict
 
 from pico_train.checkpoint.storage import Disk, write_file
-from pico_train.errors import CheckpointError
+from pico_train.errors import CheckpointError, StorageError
 
 META_FILE = "meta.pt"
 """Fabric's name for the part of a sharded state that is not sharded."""
@@ -52,13 +53,21 @@ def sharded_save(
             return
         path = Path(decided[0])
         writer = dcp.FileSystemWriter(path, single_file_per_rank=True, sync_files=True)
-        dcp.save(dict(state), storage_writer=writer, process_group=group)
+        try:
+            dcp.save(dict(state), storage_writer=writer, process_group=group)
+        except dcp.CheckpointException as error:
+            raise StorageError(f"{path.parent}: {_reasons(error)}; earlier checkpoints are intact") from error
         if dist.get_rank() == 0:
             buffer = io.BytesIO()
             torch.save(dict(common), buffer)
             write_file(disk or Disk(), path / META_FILE, [buffer.getbuffer()])
 
     return save
+
+
+def _reasons(error: dcp.CheckpointException) -> str:
+    """What went wrong on which process."""
+    return "; ".join(f"process {rank}: {failure[0]}" for rank, failure in sorted(error.failures.items()))
 
 
 def load_sharded(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -68,10 +77,15 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: torch.optim.Optimize
         What was saved as `common`.
 
     Raises:
-        CheckpointError: the index names classes that no index has.
+        CheckpointError: the state is another model's, or damaged, or its index names classes that no index has.
     """
     state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
-    dcp.load(state, storage_reader=_Reader(folder), planner=_Planner(), no_dist=not dist.is_initialized())
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            dcp.load(state, storage_reader=_Reader(folder), planner=_Planner(), no_dist=not dist.is_initialized())
+    except dcp.CheckpointException as error:
+        raise CheckpointError(f"{folder}: {_reasons(error)}") from error
     set_optimizer_state_dict(model, optimizer, state["optimizer"], options=StateDictOptions())
     common: dict[str, Any] = torch.load(folder / META_FILE, map_location="cpu", weights_only=True)
     return common
