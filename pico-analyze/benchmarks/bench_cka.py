@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from synthetic import Tensors, direct_linear_cka, model, peak_gigabytes, timed
+from workload import Tensors, direct_linear_cka, model, peak_gigabytes, timed
 
 from pico_analyze.components.matrix import Matrix
 from pico_analyze.registry import get_component, get_metric

@@ -12,7 +12,7 @@ import argparse
 import time
 from collections import defaultdict
 
-from synthetic import Tensors, model, peak_gigabytes
+from workload import Tensors, model, peak_gigabytes
 
 from pico_analyze.registry import get_component, get_metric
 
