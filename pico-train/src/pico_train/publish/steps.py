@@ -173,6 +173,8 @@ def publish_step(
         title, text = f"{name} step {step}", f"{bundle.manifest.tokens_seen:,} tokens seen. Run {bundle.run.id}."
         commit = remote.commit(layout.branch_name(name), head.commit, operations, title, text)
     remote.tag(tag, commit)
+    if remote.refs().tags.get(tag) != commit:
+        raise TransientError(f"tag {tag} of {remote.repo} does not name commit {commit[:12]} yet")
     verify(remote, commit, bundle)
     return commit
 

@@ -128,7 +128,7 @@ def xet_store(call: Call) -> Answer:
         return as_json({"was_inserted": is_new})
     if what == "shards" and call.method == "POST" and version == "v1":
         body = call.file()
-        hub.xet.add_shard(body)
+        hub.xet.add_shard(body, hub.url)
         hub.objects.put("shards", file_digest(body), body)
         return as_json({"result": 1})
     if what == "reconstructions" and version == "v1":
