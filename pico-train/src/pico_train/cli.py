@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="pico-train",
-    help="Train small language models and keep rich checkpoints of how they learn. `pico-train run` needs nothing else.",
+    help="Train small language models and keep rich checkpoints of how they learn. Begin with `pico-train run`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -242,6 +242,8 @@ def main() -> None:
         _end("interrupted", 130)
     except Exception as error:
         code: int = getattr(error, "exit_code", 0)
+        if code and getattr(error, "everywhere", False) and _rank() not in (None, "0"):
+            sys.exit(code)  # the first process says it
         if code:
             _end(str(error), code)
         if os.environ.get("PICO_DEBUG"):
@@ -249,9 +251,17 @@ def main() -> None:
         _end(f"{type(error).__name__}: {error} (set PICO_DEBUG=1 for the traceback)", 1)
 
 
+def _rank() -> str | None:
+    """This process's number, where the environment says that there are several."""
+    env = os.environ
+    if "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
+        return env["SLURM_PROCID"]
+    return env.get("RANK") or env.get("LOCAL_RANK") if int(env.get("WORLD_SIZE", "1")) > 1 else None
+
+
 def _end(message: str, code: int) -> None:
-    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK")
-    who = f"rank {rank}: " if rank and int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    rank = _rank()
+    who = f"rank {rank}: " if rank else ""
     sys.stderr.write(f"error: {who}{message}\n")
     sys.stderr.flush()
     sys.exit(code)

@@ -18,6 +18,8 @@ class PicoTrainError(Exception):
     """Base of all errors of this package."""
 
     exit_code = 1
+    everywhere = False
+    """Whether every process of the run raises it, so that only the first need say it."""
 
 
 class NonFiniteError(PicoTrainError):

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from lightning.fabric import Fabric
 
 from pico_schema import Evaluation, RunManifest, documents, layout
 from pico_train import environment, settings
@@ -30,13 +31,15 @@ from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.data.loader import Batch, Loader
-from pico_train.errors import ConfigError, DataError, NonFiniteError, StorageError
+from pico_train.errors import ConfigError, DataError, NonFiniteError, PicoTrainError, StorageError
 from pico_train.progress import Reporter
 from pico_train.tracking import Tracker
 from pico_train.training.engine import Engine, build_fabric, set_up
 from pico_train.training.health import Meter
 from pico_train.training.loop import Measured, Outcome, Snapshot, fit
 from pico_train.training.snapshot import PRODUCER, assemble
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,17 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
     with ExitStack() as stack:
         # From here on a signal means: finish the step, save, stop.
         stop = stack.enter_context(signals.StopRequest())
-        if first:
+
+        def prepare() -> None:
             _make_directory(run_dir)
             stack.enter_context(RunLock(run_dir))
             _check_publishing(config, run_dir, reporter)
-        with fabric.rank_zero_first(), reporter.working("preparing the data"):
-            corpus = open_corpus(config.data, seed=config.sub_seed("data"))
-        _check_fit(config, corpus)
-        start: Any = fabric.broadcast(_begin(config, run_dir, corpus, override) if first else None)
+            with reporter.working("preparing the data"):
+                _check_fit(config, open_corpus(config.data, seed=config.sub_seed("data")))
+
+        _by_the_first(fabric, prepare)
+        corpus = open_corpus(config.data, seed=config.sub_seed("data"))
+        start = _by_the_first(fabric, lambda: _begin(config, run_dir, corpus, override))
         if start.finished:
             return _summary(run_dir, start, True, started, None) if first else None
 
@@ -215,6 +221,24 @@ def _run_loop(
         if publisher is not None and outcome.stopped_by:
             publisher.close(timeout=0.0)  # a signal leaves no time; the next run takes up what is pending
     return outcome, meter
+
+
+def _by_the_first(fabric: Fabric, work: Callable[[], T]) -> T:
+    """What `work` returns on the first process, on all of them; so too what it raises. A collective."""
+    if fabric.world_size == 1:
+        return work()
+    told: Any = None
+    if fabric.global_rank == 0:
+        try:
+            told = (work(), None)
+        except PicoTrainError as error:
+            error.everywhere = True
+            told = (None, error)
+    result, failure = fabric.broadcast(told)
+    if failure is not None:
+        failure.everywhere = True
+        raise failure
+    return result
 
 
 def _make_directory(run_dir: Path) -> None:

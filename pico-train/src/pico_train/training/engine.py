@@ -7,7 +7,9 @@ Decides how a configuration becomes devices, processes, number formats and shard
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,10 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
-from pico_schema import ModelSpec
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from pico_schema import ModelSpec
 from pico_train.config import RunConfig
 from pico_train.errors import ConfigError
 from pico_train.model.decoder import Decoder
@@ -107,6 +109,7 @@ def build_fabric(config: RunConfig) -> Fabric:
     Raises:
         ConfigError: more devices than there are, a precision the device lacks, or rows that do not divide.
     """
+    _quieten()
     wanted = config.distributed
     accelerator = wanted.accelerator
     if accelerator == "auto":
@@ -142,6 +145,13 @@ def build_fabric(config: RunConfig) -> Fabric:
         strategy=strategy,
         precision=config.training.precision,
     )
+
+
+def _quieten() -> None:
+    """Fabric announces processes and number formats, and warns of its own use of torch: the run's first line says it."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
+    warnings.filterwarnings("ignore", message="torch.distributed.nn.functional.all_gather is deprecated")
 
 
 def launched_world() -> tuple[int, int] | None:
@@ -210,6 +220,8 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec) -> Engine:
 
     Every process calls this after `fabric.launch`.
     """
+    if config.training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(config.training.deterministic)
     if fabric.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = not config.training.deterministic
