@@ -148,7 +148,7 @@ def build_fabric(config: RunConfig) -> Fabric:
 
 
 def _quieten() -> None:
-    """Fabric announces processes and number formats, and warns of its own use of torch: the run's first line says it."""
+    """Fabric announces processes and number formats, and warns of its own calls: the run's first line says enough."""
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
     warnings.filterwarnings("ignore", message="torch.distributed.nn.functional.all_gather is deprecated")
