@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save
+
 from pico_schema import (
     Capture,
     CheckpointEntry,
@@ -21,7 +23,6 @@ from pico_schema import (
     layout,
     sites,
 )
-from safetensors.numpy import save
 
 SPEC = ModelSpec(vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=32)
 STEPS = (0, 1, 2, 4, 8)

@@ -81,9 +81,7 @@ def test_several_metrics_in_one_pass_with_their_parameters(run_dir, pico, tmp_pa
 
 
 def test_metrics_of_different_data_take_what_suits_them(run_dir, pico, tmp_path):
-    rows = json.loads(
-        pico("compute", "cka", "per", run_dir, "--format", "json", "--no-plot", "--out", tmp_path).out
-    )
+    rows = json.loads(pico("compute", "cka", "per", run_dir, "--format", "json", "--no-plot", "--out", tmp_path).out)
     assert {(row["metric"], row["data"]) for row in rows} == {("cka", "activations"), ("per", "weights")}
 
 

@@ -304,7 +304,10 @@ def test_intervals_and_chance_are_in_the_row_and_in_its_params(run_dir, settings
         (Question((Use("per"),), null="permutation"), "a permutation leaves it as it is"),
         (Question((Use.of("cka", {"kernl": "rbf"}),)), "did you mean 'kernel'"),
         (Question((Use("cka"),), layers=Selection("2")), "layer 2 does not exist: this model has layers 0 to 1"),
-        (Question((Use("cka"),), steps=Selection("3")), r"step 3 does not exist: run 'demo' has steps 0, 1, 2, 4 and 8"),
+        (
+            Question((Use("cka"),), steps=Selection("3")),
+            r"step 3 does not exist: run 'demo' has steps 0, 1, 2, 4 and 8",
+        ),
         (Question((Use("cka"),), target=Target(3)), r"target step 3 does not exist: run 'demo' has steps 0, 1, 2, 4"),
         (Question((Use("cka"),), sites=("attn.w",)), "'attn.w' is not a site; did you mean"),
         (Question((Use("cka"),), sites=("attn.q",)), "there are attn.v, attn.o, mlp.down"),
@@ -320,7 +323,9 @@ def test_questions_that_make_no_sense_for_the_run_are_refused_at_once(run_dir, s
 
 def test_a_component_whose_tensors_no_checkpoint_holds_says_what_there_is(runs, settings):
     run = make_run(runs, captured=("attn.o",))
-    with pytest.raises(DataError, match=r"'ov_circuit' needs activations at layers\.0\.attn\.v.*holds weights at embed"):
+    with pytest.raises(
+        DataError, match=r"'ov_circuit' needs activations at layers\.0\.attn\.v.*holds weights at embed"
+    ):
         analyze([(run, Question((Use("cka"),), component=Use("ov_circuit")))], settings)
 
 

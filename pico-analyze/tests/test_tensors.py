@@ -24,7 +24,9 @@ def with_header(header: object, body: bytes = b"") -> bytes:
 
 
 @settings(max_examples=30, deadline=None)
-@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5), elements=st.floats(-8, 8, width=32)))
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5), elements=st.floats(-8, 8, width=32))
+)
 def test_a_tensor_comes_back_as_it_was_saved(array):
     file = from_bytes(save({"other": np.ones(3, np.float32), "it": array}))
     np.testing.assert_array_equal(file.read("it"), array)

@@ -4,7 +4,7 @@
     frame = pico_analyze.compute("cka", "runs/demo")
     frame.pivot_table(index="step", columns=["site", "layer"], values="value")
 
-`question` (what is asked) · `plan`, `view` (what that means for a run) · `compute`, `sharing` (carrying it out) ·
+`question` (what is asked) · `plan`, `view` (what that means for a run) · `execution`, `sharing` (doing it) ·
 `table`, `rows` (what comes out) · `plots`, `report`, `listing`, `pages`, `summary` (for people) · `stores` (where runs
 are kept) · `components`, `metrics`, `dynamics`, `uncertainty` (what is computed) · `study`, `config` (a whole study as
 a file) · `pipeline` (the way from questions to a table) · `api` (what Python programs call) · `cli`.

@@ -129,9 +129,12 @@ def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: 
         raise Interrupted(_INTERRUPTED) from None
     finally:
         console.close()
-    from pico_analyze.report import frame_as
+    from pico_analyze.report import frame_as, table_text
 
-    typer.echo(frame_as(outcome.frame, form.value))
+    if form is o.Form.table:
+        typer.echo("\n\n".join(dict.fromkeys(table_text(rows) for _, rows in outcome.frames())))
+    else:
+        typer.echo(frame_as(outcome.frame, form.value))
     written = _draw(outcome) if plot else []
     conclude(outcome, [path.name for path in written], time.monotonic() - begun)
     outcome.figures = written
@@ -141,11 +144,8 @@ def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: 
 def _draw(outcome: Outcome) -> list[Path]:
     from pico_analyze.plots import draw
 
-    written: list[Path] = []
-    for location, directory in outcome.directories.items():
-        wanted = set(outcome.units[location])
-        written += draw(outcome.frame[outcome.frame["unit"].isin(wanted)], directory)
-    return written
+    written = [path for directory, rows in outcome.frames() for path in draw(rows, directory)]
+    return list(dict.fromkeys(written))
 
 
 def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) -> None:

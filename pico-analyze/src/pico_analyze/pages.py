@@ -48,7 +48,11 @@ def _listing(records: list[dict[str, Any]], columns: tuple[str, ...], specs: Ite
     if form == "csv":
         return as_csv(records)
     header = [*columns, "what it is"]
-    rows = [[_cell(record[name]) for name in columns] + [_first_sentence(record["definition"])] for record in records]
+    rows = [
+        [textwrap.shorten(_cell(record[name]), 32, placeholder=" …") for name in columns]
+        + [_first_sentence(record["definition"])]
+        for record in records
+    ]
     lines = [aligned(header, rows, left=range(len(header)))]
     lines += [f"  (left out: {spec})" for spec in specs if isinstance(spec, PluginError)]
     return "\n".join(lines)

@@ -5,14 +5,14 @@ The only module that knows all the others. It prints nothing: what happens is to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pico_analyze.errors import UsageError
-from pico_analyze.plan import Plan, extend, split_by_known
+from pico_analyze.plan import Job, Plan, extend, split_by_known
 from pico_analyze.question import Question, Target
 from pico_analyze.stores.base import Store, Unusable
 from pico_analyze.stores.opening import ReadOptions, open_store
@@ -20,7 +20,7 @@ from pico_analyze.stores.opening import ReadOptions, open_store
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.compute import Tally
+    from pico_analyze.execution import Tally
     from pico_analyze.table import Row
 
 OUT = Path("analysis")
@@ -87,10 +87,17 @@ class Outcome:
     """Values computed now."""
     reused: int
     """Values that were already there."""
-    units: Mapping[str, tuple[str, ...]]
-    """Digests of the questions, by the run's location."""
+    parts: Sequence[tuple[str, frozenset[str]]]
+    """Of each question, the run's location and the units of its rows."""
     figures: list[Path] = field(default_factory=list)
     """Pictures drawn of it, by whoever drew them."""
+
+    def frames(self) -> Iterator[tuple[Path, pandas.DataFrame]]:
+        """The rows of each question, and the directory of their run."""
+        for location, units in self.parts:
+            rows = self.frame[self.frame["unit"].isin(units)]
+            if len(rows):
+                yield self.directories[location], rows
 
 
 class Runs:
@@ -166,14 +173,16 @@ def between_runs(locations: Sequence[str | Path], question: Question) -> list[tu
 def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     from contextlib import ExitStack
 
-    from pico_analyze.compute import Tally, Work
+    from pico_analyze.execution import Tally, Work
     from pico_analyze.sharing import compute
     from pico_analyze.table import RowStore, directory_for
 
     tally = Tally()
     units: dict[int, set[str]] = {}
+    by_question: dict[tuple[int, int], list[Job]] = {}
     for job in plan.jobs:
         units.setdefault(job.x.store, set()).update(job.units)
+        by_question.setdefault((job.x.store, job.question), []).append(job)
     tables = {
         index: RowStore(directory_for(settings.out, plan.stores[index].run, identity(plan.stores[index])))
         for index in units
@@ -212,5 +221,8 @@ def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
         tally=tally,
         computed=computed,
         reused=wanted - computed,
-        units={locations[index]: tuple(sorted(some)) for index, some in units.items()},
+        parts=[
+            (locations[own], frozenset(unit for job in jobs_of for unit in job.units))
+            for (own, _), jobs_of in by_question.items()
+        ],
     )

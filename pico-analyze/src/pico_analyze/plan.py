@@ -2,7 +2,7 @@
 
 Everything that can be wrong with a question is found here, before a tensor is read: names, layers, sites and steps that
 do not exist, data a metric is not defined for, captures of different samples. What a checkpoint lacks is skipped,
-counted and reported. A plan is plain data: `compute.py` carries it out, in this process or in others.
+counted and reported. A plan is plain data: `execution.py` carries it out, in this process or in others.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_GROUP = ["run", "metric", "params", "component", "data", "split", "target_run"]
+_GROUP = ["run", "metric", "params", "component", "data", "split", "target_run", "between"]
 _BOUNDED = {"cka", "svcca", "pwcca", "mean_cca", "mutual_knn", "subspace_overlap", "per", "gini", "hoyer"}
 """Metrics drawn on a scale from 0 to 1."""
 _LOG = {"condition_number"}
@@ -39,7 +39,7 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[
     import matplotlib as mpl
 
     mpl.use("Agg")
-    rows = frame.assign(params=frame["params"].map(without_target_layer))
+    rows = frame.assign(params=frame["params"].map(without_target_layer), between=frame["target_layer"].notna())
     written = []
     for _, group in rows.groupby(_GROUP, dropna=False, sort=False):
         whole = group[group["head"].isna()]

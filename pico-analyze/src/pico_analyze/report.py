@@ -68,9 +68,9 @@ def table_text(frame: pandas.DataFrame) -> str:
     """Rows for people: per metric and site, steps down and layers across; of circuits with heads only the whole."""
     if frame.empty:
         return "no rows"
-    frame = frame.assign(params=frame["params"].map(without_target_layer))
+    frame = frame.assign(params=frame["params"].map(without_target_layer), between=frame["target_layer"].notna())
     blocks = []
-    grouping = ["run", "metric", "params", "component", "data", "split", "site", "target_run"]
+    grouping = ["run", "metric", "params", "component", "data", "split", "site", "target_run", "between"]
     for _, group in frame.groupby(grouping, dropna=False, sort=False):
         blocks.append(_block(group))
     return "\n\n".join(blocks)

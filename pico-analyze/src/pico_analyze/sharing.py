@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from threading import Event, Lock
 
 from pico_analyze import registry
-from pico_analyze.compute import Tally, Work, run_jobs
+from pico_analyze.execution import Tally, Work, run_jobs
 from pico_analyze.plan import Job
 from pico_analyze.question import Question
 from pico_analyze.table import Row

@@ -29,9 +29,10 @@ def summary_table(
     import pandas as pd
 
     parts = []
-    for location in outcome.directories:
-        rows = outcome.frame[outcome.frame["unit"].isin(set(outcome.units[location]))]
-        parts.append(_summarised(rows, tau, results(location, evaluation, options) if evaluation else None))
+    for location, units in outcome.parts:
+        rows = outcome.frame[outcome.frame["unit"].isin(units)]
+        if len(rows):
+            parts.append(_summarised(rows, tau, results(location, evaluation, options) if evaluation else None))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -82,7 +82,7 @@ _RULES: tuple[tuple[str, tuple[tuple[str, Cut], ...]], ...] = (
     (r"layers\.(\d+)\.self_attn\.([qkvo])_proj\.weight", (("attn.{2}", _whole),)),
     (r"layers\.(\d+)\.mlp\.(gate|up|down)_proj\.weight", (("mlp.{2}", _whole),)),
     (r"embed_tokens\.weight", (("embed", _whole),)),
-    (r"(?:model\.|^)norm\.weight", (("norm.final", _whole),)),
+    (r"^(?:(?:.*\.)?model\.)?norm\.weight", (("norm.final", _whole),)),
     (r"lm_head\.weight", (("head", _whole),)),
     # Phi-3
     (r"layers\.(\d+)\.self_attn\.qkv_proj\.weight", tuple((f"attn.{k}", _stacked(i)) for i, k in enumerate("qkv"))),
@@ -110,20 +110,22 @@ _RULES: tuple[tuple[str, tuple[tuple[str, Cut], ...]], ...] = (
     (r"layers\.(\d+)\.swiglu\.w_0(?:\.weight)?", (("mlp.gate", _whole),)),
     (r"layers\.(\d+)\.swiglu\.w_1(?:\.weight)?", (("mlp.up", _whole),)),
     (r"layers\.(\d+)\.swiglu\.w_2(?:\.weight)?", (("mlp.down", _whole),)),
-    (r"(?:^|\.)embedding_proj(?:\.weight)?", (("embed", _whole),)),
+    (r"embedding_proj(?:\.weight)?", (("embed", _whole),)),
     (r"de_embedding_proj(?:\.weight)?", (("head", _whole),)),
     (r"output_norm(?:\.weight)?", (("norm.final", _whole),)),
 )
-_COMPILED = tuple((re.compile(rf"(?:^|.*\.)??{pattern}$"), sites) for pattern, sites in _RULES)
+_COMPILED = tuple(
+    (re.compile(pattern if pattern.startswith("^") else rf"(?:.*\.)?{pattern}"), sites) for pattern, sites in _RULES
+)
 
 
 def sites_of(tensor: str) -> list[tuple[str, Cut]]:
     """The sites that a tensor of this name holds, each with how it is taken out; empty for unknown names."""
     for pattern, sites in _COMPILED:
-        match = pattern.match(tensor)
-        if match and (match.lastindex or not sites[0][0].startswith(("attn", "mlp"))):
-            layer = int(match[1]) if match.lastindex else None
-            kinds = [(kind.replace("{2}", match[2] if (match.lastindex or 0) > 1 else ""), cut) for kind, cut in sites]
+        if match := pattern.fullmatch(tensor):
+            groups = match.groups()
+            layer = int(groups[0]) if groups else None
+            kinds = [(kind.replace("{2}", groups[1] if len(groups) > 1 else ""), cut) for kind, cut in sites]
             return [(str(Site(layer, kind)), cut) for kind, cut in kinds]
     return []
 

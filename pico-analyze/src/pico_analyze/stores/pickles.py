@@ -74,7 +74,8 @@ class Pickles:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            if importlib.util.find_spec("torch") is None:
+            found = importlib.util.find_spec("torch")
+            if found is None or found.origin is None:  # a mere folder called torch is none
                 raise DataError(
                     "captures of Pico 1.0 are pickles, and reading them needs torch: pip install 'pico-analyze[torch]'"
                 )

@@ -1,0 +1,72 @@
+import re
+from pathlib import Path
+
+import pytest
+from synthetic import make_run
+
+import pico_analyze
+from pico_analyze.errors import DataError, UsageError
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_public_surface_is_what_it_says():
+    assert sorted(pico_analyze.__all__) == [
+        "__version__",
+        "compute",
+        "open_run",
+        "read_rows",
+        "run_study",
+        "summarise",
+    ]
+    assert all(getattr(pico_analyze, name) for name in pico_analyze.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'cka'"):
+        _ = pico_analyze.cka
+
+
+def test_the_three_lines_of_the_readme_give_a_dataframe(runs):
+    make_run(runs)
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "compute(" in block][
+        :1
+    ]
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) == 3
+    names: dict = {}
+    exec(code, names)
+    table = names["table"]
+    assert list(table.index) == [0, 1, 2, 4, 8]
+    assert table.loc[8].to_numpy() == pytest.approx(1)
+
+
+def test_what_was_computed_can_be_read_again(runs):
+    run = make_run(runs)
+    frame = pico_analyze.compute(["cka", "rsa"], run, layers=[0], steps=[0, 8], sites=["attn.v"])
+    assert len(frame) == 4
+    assert pico_analyze.read_rows("analysis/demo").equals(frame)
+    summary = pico_analyze.summarise(frame[frame["metric"] == "cka"], tau=0.5)
+    assert list(summary["convergence_step"]) == [8]
+    with pytest.raises(DataError, match=r"it has no rows\.parquet"):
+        pico_analyze.read_rows("elsewhere")
+
+
+def test_parameters_and_targets_reach_the_rows(runs):
+    a, b = make_run(runs, "a"), make_run(runs, "b", seed=5)
+    frame = pico_analyze.compute("cka", a, target=f"{b}@last", metric_params={"debiased": True})
+    assert set(frame["target_run"]) == {"b"} and frame["params"].str.contains('"debiased": true').all()
+    pairs = pico_analyze.compute("cka", [a, b], among_runs=True)
+    assert set(zip(pairs["run"], pairs["target_run"], strict=True)) == {("a", "b")}
+    norms = pico_analyze.compute("norm", a, component="ov_circuit", component_params={"form": "head"}, heads=False)
+    assert set(norms["data"]) == {"weights"} and norms["head"].isna().all()
+    with pytest.raises(UsageError, match="did you mean 'cka'"):
+        pico_analyze.compute("cak", a)
+
+
+def test_a_run_can_be_opened_and_a_tensor_read(run_dir):
+    store = pico_analyze.open_run(run_dir)
+    assert store.read(8, "val", "activations", "layers.0.attn.v").shape == (96, 8)
+
+
+def test_a_study_gives_a_dataframe(runs):
+    make_run(runs)
+    Path("s.yaml").write_text("measurements:\n  - metrics: [cka]\n")
+    assert len(pico_analyze.run_study("s.yaml")) == 30

@@ -1,0 +1,191 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from synthetic import make_run
+
+from pico_analyze.errors import UsageError
+from pico_analyze.question import Selection, Use
+from pico_analyze.study import load_study, parse
+
+STUDY = {
+    "name": "ov",
+    "measurements": [
+        {"metrics": ["cka"], "components": ["ov_circuit"], "bootstrap": 20},
+        {
+            "metrics": ["per", {"name": "norm", "params": {"kind": "nuclear"}}],
+            "components": [{"name": "ov_circuit", "params": {"form": "head"}}, "simple"],
+            "data": ["weights", "gradients"],
+            "layers": [0],
+        },
+        {"metrics": "cka", "pairs": "layers", "sites": "attn.v", "steps": "last"},
+    ],
+}
+
+V1 = """
+analysis_name: "pico-decoder-demo-1-analysis"
+metrics:
+  - metric_name: cka
+    target_checkpoint: 8
+    data_split: "val"
+    components:
+      - component_name: ov_circuit
+        data_type: "activations"
+        layer_suffixes:
+          output_layer: "attention.o_proj"
+          value_layer: "attention.v_proj"
+        layers: [0, 1]
+  - metric_name: per
+    data_split: "train"
+    components:
+      - component_name: simple
+        data_type: "gradients"
+        layer_suffixes: "swiglu.w_2"
+        layers: [0, 1]
+  - metric_name: norm
+    data_split: "val"
+    norm_type: "Frobenius"
+    components:
+      - component_name: ov_circuit
+        data_type: "weights"
+        layer_suffixes:
+          output_layer: "attention.o_proj"
+          value_layer: "attention.v_proj"
+        layers: [0, 1]
+steps:
+  start: 0
+  end: 8
+  step: 4
+monitoring:
+  output_dir: "analysis_results"
+  save_to_wandb: true
+  wandb:
+    entity: "pico-lm"
+    project: "pico-demo"
+  save_to_picolabs: false
+  pico_report:
+    lab_hash: ""
+"""
+
+
+def test_a_study_is_carried_out_in_one_pass(runs, pico):
+    make_run(runs)
+    Path("study.yaml").write_text(yaml.safe_dump(STUDY))
+    answer = pico("run", "study.yaml", "--format", "json", "--no-plot")
+    rows = json.loads(answer.out)
+    assert answer.code == 0
+    metrics = [row["metric"] for row in rows]
+    assert metrics.count("norm") == 5 * (2 * 1 + 2 * 3) + 5 * 4 * 2  # simple: 3 sites; circuits: whole, and 4 heads
+    intervals = {
+        row["ci_low"] is not None for row in rows if row["component"] == "ov_circuit" and row["metric"] == "cka"
+    }
+    assert intervals == {True}
+    assert {row["step"] for row in rows if row["target_layer"] is not None} == {8}
+    again = pico("run", "study.yaml", "--no-plot")
+    assert "0 values computed" in again.err
+
+
+def test_runs_on_the_command_line_stand_in_place_of_those_in_the_file(runs, pico):
+    make_run(runs, "a")
+    make_run(runs, "b")
+    Path("study.yaml").write_text(yaml.safe_dump(STUDY | {"runs": ["runs/a"], "measurements": [{"metrics": ["cka"]}]}))
+    assert {row["run"] for row in json.loads(pico("run", "study.yaml", "--format", "json").out)} == {"a"}
+    rows = json.loads(pico("run", "study.yaml", "runs/a", "runs/b", "--format", "json", "--no-plot").out)
+    assert {row["run"] for row in rows} == {"a", "b"}
+
+
+def test_seeds_are_compared_in_a_study(runs, pico):
+    for seed in (1, 2):
+        make_run(runs, f"s{seed}", seed=seed)
+    study = {"runs": ["runs/s1", "runs/s2"], "measurements": [{"metrics": ["cka"], "between_runs": True}]}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    rows = json.loads(pico("run", "study.yaml", "--format", "json", "--no-plot").out)
+    assert {(row["run"], row["target_run"]) for row in rows} == {("s1", "s2")}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"measurments": []}, "unknown key measurments; did you mean 'measurements'?"),
+        ({"measurements": [{"metrics": ["cka"], "componets": ["simple"]}]}, "did you mean 'components'?"),
+        ({"measurements": [{"metrics": [{"name": "cka", "param": {}}]}]}, "unknown key measurements.0.metrics.0.param"),
+        ({"measurements": [{"metrics": []}]}, "measurements.0.metrics="),
+        ({"measurements": [{"metrics": ["cka"], "data": ["weight"]}]}, "measurements.0.data"),
+        ({"measurements": [{"components": ["simple"]}]}, "the key measurements.0.metrics is missing"),
+        ({"measurements": [{"metrics": ["cka"], "bootstrap": "many"}]}, "measurements.0.bootstrap='many'"),
+        ({"steps": [-1]}, "steps"),
+    ],
+)
+def test_a_key_or_value_that_cannot_be_is_named(change, says):
+    with pytest.raises(UsageError, match="study.yaml: ") as error:
+        parse(STUDY | change, where="study.yaml")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("a: [", "not valid YAML"), ("- 1", "a study is a mapping"), ("name: x", "measurements is missing")],
+)
+def test_a_file_that_is_no_study_is_refused(runs, pico, content, says):
+    Path("study.yaml").write_text(content)
+    answer = pico("run", "study.yaml")
+    assert (answer.code, says in answer.error) == (2, True)
+
+
+def test_a_study_of_1_0_is_accepted_and_each_mapping_told(runs, pico):
+    make_run(runs)
+    Path("v1.yaml").write_text(V1)
+    answer = pico("run", "v1.yaml", "--format", "json", "--no-plot")
+    assert answer.code == 0, answer.err
+    for told in (
+        "a study of pico-analyze 1.0",
+        "analysis_name → name",
+        "steps {start: 0, end: 8, step: 4} → steps 0-8:4",
+        "monitoring.output_dir → out analysis_results",
+        "monitoring.save_to_wandb → nothing is sent by itself",
+        "data_split → splits",
+        "target_checkpoint 8 → target 8",
+        "layer_suffixes of ov_circuit → the circuit's own sites, attn.v and attn.o",
+        "layer_suffixes swiglu.w_2 → sites mlp.down",
+        "norm_type Frobenius → norm, params kind=frobenius",
+        "ov_circuit, weights → ov_circuit, params form=head",
+    ):
+        assert told in answer.err
+    rows = json.loads(answer.out)
+    assert {row["step"] for row in rows} == {0, 4, 8}
+    assert {(row["metric"], row["split"], row["site"]) for row in rows} == {
+        ("cka", "val", "attn.ov"),
+        ("per", "train", "mlp.down"),
+        ("norm", None, "attn.ov"),
+    }
+    assert Path("analysis_results/demo/rows.parquet").is_file()
+
+
+def test_a_list_of_steps_of_1_0_is_taken_as_it_is(tmp_path):
+    content = yaml.safe_load(V1) | {"steps": [0, 8]}
+    (tmp_path / "v1.yaml").write_text(yaml.safe_dump(content))
+    study, _ = load_study(tmp_path / "v1.yaml")
+    questions = [question for _, question in study.asked(["anywhere"])]
+    assert {question.steps for question in questions} == {Selection("0,8")}
+    assert questions[0].metrics == (Use("cka"),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("norm_type", "norm_tpye", "unknown key norm_tpye; did you mean 'norm_type'?"),
+        ("Frobenius", "L7", "norm_type 'L7' is not one of"),
+        ("swiglu.w_2", "swiglu.w_9", "layer_suffixes 'swiglu.w_9' is no site"),
+        ('value_layer: "attention.v_proj"', 'value_layer: "attention.k_proj"', "is not attn.v, as ov_circuit has it"),
+        ("analysis_name", "analysis_nam", "unknown key analysis_nam"),
+        ("  end: 8", "  ende: 8", "unknown key ende; did you mean 'end'?"),
+        ("monitoring:", "monitorings:", "unknown key monitorings"),
+    ],
+)
+def test_a_mistake_in_a_study_of_1_0_is_named(tmp_path, old, new, says):
+    (tmp_path / "v1.yaml").write_text(V1.replace(old, new, 1))
+    with pytest.raises(UsageError) as error:
+        load_study(tmp_path / "v1.yaml")
+    assert says in str(error.value)
