@@ -31,7 +31,7 @@ class Errors(StrEnum):
     """What to do with bytes that are not UTF-8."""
 
     refuse = "refuse"
-    replace = "replace"
+    replaced = "replace"
 
 
 class Compression(StrEnum):

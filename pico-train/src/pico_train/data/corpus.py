@@ -19,6 +19,7 @@ from pico_train.data.cache import cache_root
 
 if TYPE_CHECKING:
     from pico_train.config import DataConfig
+    from pico_train.data.shard_corpus import ShardCorpus
 
 
 class Corpus(Protocol):
@@ -71,7 +72,7 @@ def open_corpus(
     seed: int = 0,
     cache_dir: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
-) -> Corpus:
+) -> ShardCorpus:
     """The corpus that the configuration names, prepared in the cache if it is text.
 
     Args:

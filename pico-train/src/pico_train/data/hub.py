@@ -108,8 +108,8 @@ def list_repository(repo: str, revision: str | None, cache: Path) -> Listing:
         raise ConfigError(f"data.revision={revision}: the dataset repository {repo} has no such revision") from None
     except (RepositoryNotFoundError, HFValidationError):
         raise ConfigError(
-            f"data.repo={repo}: no such dataset repository on the Hub, or no access to it: check the name, and HF_TOKEN "
-            "if it is private"
+            f"data.repo={repo}: no such dataset repository on the Hub, or no access to it: check the name, and "
+            "HF_TOKEN if it is private"
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / f"{listing.commit}.json", json.dumps(asdict(listing)).encode())

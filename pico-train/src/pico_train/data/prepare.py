@@ -116,7 +116,7 @@ def _prepare(
         source=recipe.source,
         license=recipe.license,
         tokenizer=TokenizerEntry(
-            name=recipe.tokenizer,
+            name=_name_of(recipe.tokenizer),
             sha256=info.sha256,
             files=info.files,
             vocab_size=info.vocab_size,
@@ -135,6 +135,12 @@ def _prepare(
     manifests.write(out, manifest)
     shutil.rmtree(out / WORK, ignore_errors=True)
     return manifest
+
+
+def _name_of(tokenizer: str) -> str:
+    """What the manifest calls a tokenizer: a directory by its last name, so that no path of this machine is in it."""
+    given = Path(tokenizer).expanduser()
+    return given.resolve().name if given.is_dir() else tokenizer
 
 
 def _read_key(out: Path) -> str | None:

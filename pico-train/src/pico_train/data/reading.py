@@ -1,6 +1,6 @@
 """Reading documents: text files, JSON lines, Parquet; anything else, and the Hub, through `datasets`.
 
-Which files there are, and in which order, `inputs.py` decides. Here one file (or one Hub dataset) becomes its documents.
+Which files there are, and in which order, `inputs.py` decides; here one file, or one Hub dataset, becomes documents.
 """
 
 from __future__ import annotations
@@ -287,8 +287,9 @@ def _documents(
         text = record.get(layout.column)
         if not isinstance(text, str):
             found = "nothing" if text is None else type(text).__name__
+            fields = ", ".join(map(str, record)) or "none"
             raise DataError(
-                f"{where}: {layout.column!r} holds {found}, not text (fields: {', '.join(map(str, record)) or 'none'}): "
+                f"{where}: {layout.column!r} holds {found}, not text (fields: {fields}): "
                 "name the field with --text-column (data.text_column)"
             )
         stated = record.get(layout.source_column)

@@ -21,7 +21,6 @@ def with_retries(
     *,
     what: str,
     attempts: int = ATTEMPTS,
-    first_pause: float = FIRST_PAUSE,
     on_retry: Callable[[str], None] | None = None,
 ) -> T:
     """The result of `call`, tried up to `attempts` times, with pauses that double and vary a little.
@@ -31,11 +30,13 @@ def with_retries(
     Raises:
         StorageError: still failing after the last attempt.
     """
-    pause = first_pause
+    pause = FIRST_PAUSE
     for attempt in range(1, attempts + 1):
         try:
             return call()
         except Exception as error:
+            if _kinds(error) & _OFFLINE:
+                raise StorageError(f"{what}: is not in the cache, and HF_HUB_OFFLINE is set: unset it") from None
             if not is_transient(error):
                 raise
             reason = type(error).__name__ if status_of(error) is None else f"HTTP {status_of(error)}"
@@ -56,14 +57,27 @@ def is_transient(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in (408, 425, 429) or status >= 500
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"TransportError", "IncompleteTransfer", "IncompleteRead", "ProtocolError"}:
-        return True
-    return isinstance(error, ConnectionError | TimeoutError)
+    return isinstance(error, ConnectionError | TimeoutError) or bool(_kinds(error) & _CONNECTION)
+
+
+_CONNECTION = frozenset({"TransportError", "IncompleteTransfer", "IncompleteRead", "ProtocolError"})
+"""Errors of the HTTP clients below huggingface_hub, by name: which client that is depends on its version."""
+_NO_ANSWER = "LocalEntryNotFoundError"
+"""What huggingface_hub makes of any error while it asks for a file; its cause says which."""
+_OFFLINE = frozenset({"OfflineModeIsEnabled"})
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """Names of an error's classes; for a file that could not be asked for, those of the cause."""
+    if type(error).__name__ == _NO_ANSWER and error.__cause__ is not None:
+        return _kinds(error.__cause__)
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status of an error that has one."""
+    if type(error).__name__ == _NO_ANSWER and error.__cause__ is not None:
+        return status_of(error.__cause__)
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -137,11 +138,18 @@ class ShardCache:
 
     def _fetch(self, shard: RemoteShard, target: Path) -> None:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
         staging = self._home / ".coming" / hashlib.sha256(shard.name.encode()).hexdigest()[:16]
-        path = Path(
-            hf_hub_download(self._repo, shard.name, repo_type="dataset", revision=self._commit, local_dir=staging)
-        )
+        ask = partial(hf_hub_download, repo_type="dataset", revision=self._commit, local_dir=staging)
+        try:
+            path = Path(ask(self._repo, shard.name))
+        except LocalEntryNotFoundError:
+            raise
+        except (EntryNotFoundError, RepositoryNotFoundError):
+            raise DataError(f"{self._repo}: {shard.name}: is no longer there, or no longer readable") from None
+        except RuntimeError as error:  # what the Xet client raises for anything that goes wrong on the way
+            raise ConnectionError(str(error)) from error
         size = path.stat().st_size
         if size != shard.size or (shard.sha256 is not None and sha256_file(path) != shard.sha256):
             shutil.rmtree(staging, ignore_errors=True)
@@ -151,18 +159,28 @@ class ShardCache:
 
     def _make_room(self, size: int, keep: set[Path]) -> None:
         """Clear away the shards that were used longest ago, of whatever repository, until `size` bytes fit."""
-        there = []
-        for path in self._root.rglob("*.parquet"):
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                there.append((stat.st_mtime_ns, stat.st_size, path))
+        there = _held(self._root)
         total = sum(taken for _, taken, _ in there) + size
         for _, taken, path in sorted(there):
             if total <= self._limit:
                 break
-            if path not in keep and ".coming" not in path.parts:
+            if path not in keep:
                 path.unlink(missing_ok=True)
                 total -= taken
+
+
+def _held(root: Path) -> list[tuple[int, int, Path]]:
+    """When each shard in the cache was last used, its bytes, its path; other processes add and delete meanwhile."""
+    found = []
+    for directory, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name != ".coming"]
+        for name in files:
+            if name.endswith(".parquet"):
+                with contextlib.suppress(FileNotFoundError):
+                    path = Path(directory, name)
+                    stat = path.stat()
+                    found.append((stat.st_mtime_ns, stat.st_size, path))
+    return found
 
 
 @contextlib.contextmanager

@@ -158,7 +158,12 @@ def _copy(given: Path, directory: Path) -> None:
 
 def _fetch(name: str, directory: Path) -> None:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     from pico_train.data.retry import with_retries
 
@@ -170,6 +175,8 @@ def _fetch(name: str, directory: Path) -> None:
                 path = with_retries(
                     partial(hf_hub_download, repo, file, revision=revision or None), what=f"tokenizer {name}"
                 )
+            except LocalEntryNotFoundError:
+                raise StorageError(f"tokenizer {name}: cannot be fetched: check the connection") from None
             except EntryNotFoundError:
                 if file == "tokenizer.json":
                     raise DataError(

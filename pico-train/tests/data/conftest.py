@@ -1,0 +1,70 @@
+"""Small corpora, made once per test process: a few hundred rows of 16 tokens of generated English-like text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from corpora import SEQ_LEN, make_text, tokens_config
+
+from pico_train.data.corpus import open_corpus
+from pico_train.data.inputs import text_inputs
+from pico_train.data.manifest import CorpusManifest
+from pico_train.data.prepare import prepare
+from pico_train.data.reading import Format
+from pico_train.data.recipe import Recipe
+from pico_train.data.shard_corpus import ShardCorpus
+
+@pytest.fixture(scope="session")
+def text_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty text files in two folders."""
+    root = tmp_path_factory.mktemp("text")
+    for number in range(40):
+        folder = root / ("web" if number % 2 else "books")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number:02}.txt").write_text(make_text(number, 300), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def prepare_text() -> Callable[..., CorpusManifest]:
+    """`prepare_text(paths, out, workers=1, val=(), layout=Format(), **recipe)`."""
+
+    def make(
+        paths: list[Path | str],
+        out: Path,
+        *,
+        workers: int = 1,
+        val: tuple[Path, ...] = (),
+        layout: Format | None = None,
+        **recipe: object,
+    ) -> CorpusManifest:
+        settings = {"tokenizer": "train:300", "seq_len": SEQ_LEN, "rows_per_shard": 100, **recipe}
+        inputs = text_inputs([str(path) for path in paths], [str(path) for path in val], layout or Format())
+        return prepare(inputs, Recipe(**settings), out, workers=workers)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def corpus_dir(
+    text_dir: Path, tmp_path_factory: pytest.TempPathFactory, prepare_text: Callable[..., CorpusManifest]
+) -> Path:
+    """The text, prepared: several shards of 100 rows, a tenth of the documents held out."""
+    out = tmp_path_factory.mktemp("prepared") / "corpus"
+    prepare_text([text_dir], out, val_fraction=0.1)
+    return out
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache directory of the test's own."""
+    monkeypatch.setenv("PICO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def corpus(corpus_dir: Path, cache: Path) -> ShardCorpus:
+    """The prepared corpus, open."""
+    return open_corpus(tokens_config(corpus_dir), cache_dir=cache)

@@ -1,0 +1,286 @@
+"""The hub source against the loopback Hub: same batches as on disk, whatever the connection does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from corpora import SEQ_LEN, tokens_config
+
+from pico_train.config import DataConfig
+from pico_train.data import manifest as manifests
+from pico_train.data import retry, shard_cache
+from pico_train.data.corpus import open_corpus
+from pico_train.data.loader import Loader
+from pico_train.data.shard_corpus import ShardCorpus
+from pico_train.errors import ConfigError, DataError, StorageError
+
+pytest.importorskip("pico_conformance", reason="the loopback Hub is installed with the development environment")
+
+REPO = "tester/corpus"
+
+
+@pytest.fixture
+def hub_mode() -> str:
+    """Classic downloads, but where a test asks for Xet, whose client pauses for seconds on its own account."""
+    return "lfs"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries wait milliseconds, not minutes."""
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.05)
+
+
+def upload(files: dict[str, Path | bytes], repo: str = REPO) -> str:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    api.create_repo(repo, repo_type="dataset", exist_ok=True)
+    operations = [CommitOperationAdd(name, str(f) if isinstance(f, Path) else f) for name, f in files.items()]
+    return api.create_commit(repo, operations, commit_message="shards", repo_type="dataset").oid
+
+
+def tree(directory: Path) -> dict[str, Path | bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def hub_config(**settings: object) -> DataConfig:
+    return DataConfig.model_validate({"source": "hub", "repo": REPO, "seq_len": SEQ_LEN, "val_rows": 8, **settings})
+
+
+def digests(corpus: ShardCorpus, start: int = 0, stop: int | None = None, **settings: object) -> list[str]:
+    values: dict[str, Any] = {"batch_size": 16, "order": "sequential", "seed": 0, **settings}
+    last = stop or 2 * corpus.n_rows // 16
+    return [batch.digest for batch in Loader(corpus, **values).from_step(start, last)]
+
+
+def requests(hub: Any, since: int = 0) -> list[str]:
+    """Shards asked for, by name; each is asked for several times (its metadata, then its content)."""
+    lines = [request.path.split("?")[0] for request in hub.log.matching(r"/resolve/.*\.parquet", since)]
+    return sorted({line.rsplit("/", 1)[-1] for line in lines})
+
+
+@pytest.mark.parametrize("hub_mode", ["lfs", "xet"])
+def test_the_hub_gives_the_batches_of_the_local_corpus(hub: Any, hub_mode: str, corpus_dir: Path, cache: Path) -> None:
+    commit = upload(tree(corpus_dir))
+    local = open_corpus(tokens_config(corpus_dir), cache_dir=cache)
+    remote = open_corpus(hub_config(), cache_dir=cache)
+    assert remote.fingerprint.sha256 == local.fingerprint.sha256
+    assert remote.fingerprint.details["revision"] == commit
+    assert digests(remote) == digests(local)
+    assert np.array_equal(remote.validation(8), local.validation(8))
+    assert remote.sources(np.array([0, 5])) == local.sources(np.array([0, 5]))
+
+
+CONTENT = r"GET .*(_cdn|/v1/|/v2/)"
+"""Where the bytes of shards come from: the CDN, or Xet's store."""
+
+
+@pytest.mark.parametrize(
+    ("hub_mode", "fault"),
+    [
+        ("lfs", {"kind": "status", "status": 503, "times": 3}),
+        ("lfs", {"kind": "status", "status": 429, "times": 2, "headers": {"Retry-After": "0"}}),
+        ("lfs", {"kind": "drop", "times": 2}),
+        ("lfs", {"kind": "truncate", "times": 3}),
+        ("xet", {"kind": "status", "status": 503, "times": 1}),
+        ("xet", {"kind": "drop", "times": 1}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value['kind']}{value.get('status', '')}",
+)
+def test_a_bad_connection_changes_no_batch(
+    hub: Any, hub_mode: str, fault: dict[str, Any], corpus_dir: Path, cache: Path
+) -> None:
+    from pico_conformance.faults import Fault
+
+    upload(tree(corpus_dir))
+    expected = digests(open_corpus(tokens_config(corpus_dir), cache_dir=cache))
+    hub.faults.add(Fault(CONTENT, **fault))
+    remote = open_corpus(hub_config(shards_ahead=3), cache_dir=cache / "other")
+    assert digests(remote) == expected
+    assert any(request.fault for request in hub.log), "no fault was met"
+
+
+def test_damaged_content_is_fetched_again(hub: Any, corpus_dir: Path, cache: Path) -> None:
+    """One bit flipped on the way: the client accepts it, the sha256 does not."""
+    from pico_conformance.faults import Fault
+
+    upload(tree(corpus_dir))
+    expected = digests(open_corpus(tokens_config(corpus_dir), cache_dir=cache))
+    remote = open_corpus(hub_config(shards_ahead=0), cache_dir=cache)
+    hub.faults.add(Fault(r"GET /_cdn", kind="flip", times=2, at=0.5))
+    assert digests(remote) == expected
+    assert sum(request.fault == "flip" for request in hub.log) == 2
+
+
+def test_content_that_stays_damaged_is_refused(
+    hub: Any, corpus_dir: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pico_conformance.faults import Fault
+
+    monkeypatch.setattr(shard_cache, "ATTEMPTS", 3)
+    upload(tree(corpus_dir))
+    remote = open_corpus(hub_config(shards_ahead=0), cache_dir=cache)
+    hub.faults.add(Fault(r"GET /_cdn", kind="flip", times=10**6, at=0.5))
+    with pytest.raises(DataError, match=r"tester/corpus: data/train-00000-of-\d+.parquet: arrived damaged"):
+        remote.rows(np.array([0]))
+
+
+def test_a_hub_that_stays_away_is_a_storage_error(
+    hub: Any, corpus_dir: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pico_conformance.faults import Fault
+
+    monkeypatch.setattr(shard_cache, "ATTEMPTS", 3)
+    upload(tree(corpus_dir))
+    remote = open_corpus(hub_config(), cache_dir=cache)
+    hub.faults.add(Fault(r"/_cdn", status=503, times=10**6))
+    with pytest.raises(StorageError, match="still failing after 3 attempts"):
+        remote.rows(np.array([0]))
+    hub.faults.clear()
+    assert remote.rows(np.array([0])).shape == (1, SEQ_LEN + 1), "a later try must not be refused for an earlier one"
+
+
+def test_a_late_step_fetches_nothing_that_earlier_steps_needed(hub: Any, corpus_dir: Path, cache: Path) -> None:
+    upload(tree(corpus_dir))
+    remote = open_corpus(hub_config(shards_ahead=1), cache_dir=cache)
+    names = [shard.file.rsplit("/", 1)[-1] for shard in manifests.read(corpus_dir).splits["train"].shards]  # type: ignore[union-attr]
+    assert len(names) > 6
+    mark = hub.log.mark()
+    step = 4 * 100 // 10  # rows 400 … 409: the first of the fifth shard
+    digests(remote, step, step + 2, batch_size=10, prefetch=0)
+    wait_for_fetches()
+    assert requests(hub, mark) == names[4:6]
+
+
+def wait_for_fetches() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("pico-fetch"):
+            thread.join(10)
+
+
+def test_the_cache_stays_within_its_bound(hub: Any, corpus_dir: Path, cache: Path) -> None:
+    upload(tree(corpus_dir))
+    manifest = manifests.read(corpus_dir)
+    assert manifest is not None
+    shard = max(entry.size for entry in manifest.splits["train"].shards)
+    bound = 3.5 * shard
+    remote = open_corpus(hub_config(cache_gb=bound / 2**30, shards_ahead=1), cache_dir=cache)
+    expected = digests(open_corpus(tokens_config(corpus_dir), cache_dir=cache))
+    loader = Loader(remote, batch_size=16, order="sequential", seed=0, prefetch=2)
+    seen, largest = [], 0
+    for batch in loader.from_step(0, len(expected)):
+        seen.append(batch.digest)
+        largest = max(largest, sum(sizes(cache / "hub")))
+    assert seen == expected
+    assert 0 < largest <= bound + shard, "the bound, and one shard on its way"
+
+
+def sizes(root: Path) -> list[int]:
+    found = []
+    for directory, _, files in os.walk(root):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(Path(directory, name).stat().st_size)
+    return found
+
+
+def test_two_corpora_share_one_cache(hub: Any, corpus_dir: Path, cache: Path) -> None:
+    """As two ranks of one machine do: every shard is fetched once."""
+    upload(tree(corpus_dir))
+    one, two = (open_corpus(hub_config(), cache_dir=cache) for _ in range(2))
+    mark = hub.log.mark()
+    results: dict[int, list[str]] = {}
+    threads = [
+        threading.Thread(target=lambda number=number, corpus=corpus: results.update({number: digests(corpus)}))
+        for number, corpus in enumerate((one, two))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1]
+    gets = [r.line for r in hub.log.matching(r"GET /datasets/.*resolve/.*train-00003", mark)]
+    assert len(gets) <= 1, gets
+
+
+def test_reopening_a_pinned_commit_asks_the_hub_for_nothing(hub: Any, corpus_dir: Path, cache: Path) -> None:
+    commit = upload(tree(corpus_dir))
+    before = open_corpus(hub_config(), cache_dir=cache)
+    mark = hub.log.mark()
+    again = open_corpus(hub_config(revision=commit), cache_dir=cache)
+    assert again.fingerprint == before.fingerprint
+    assert hub.log.count(since=mark) == 0
+
+
+def test_a_moved_branch_is_noticed_and_a_commit_is_not_moved(hub: Any, corpus_dir: Path, cache: Path) -> None:
+    from pico_train.data.fingerprint import check_unchanged, pinned
+
+    commit = upload({**tree(corpus_dir), "README.md": b"# one\n"})
+    begun = open_corpus(hub_config(), cache_dir=cache).fingerprint
+    upload({"README.md": b"# two\n"})
+    config = pinned(hub_config(), begun)
+    assert config.revision == commit
+    assert check_unchanged(begun, open_corpus(config, cache_dir=cache).fingerprint) == []
+
+
+@pytest.fixture
+def bare_files(tmp_path: Path) -> dict[str, Path | bytes]:
+    """Shards as others make them: zstd, 64-bit ids, several row groups, no manifest; a held-out split."""
+    draw = np.random.default_rng(0)
+    files: dict[str, Path | bytes] = {}
+    for name, count in (("train-0", 70), ("train-1", 50), ("train-2", 61), ("train-10", 40), ("val-0", 20)):
+        ids = draw.integers(0, 300, (count, SEQ_LEN + 1))
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"input_ids": list(ids)}), path, compression="zstd", row_group_size=16)
+        files[f"shards/{path.name}"] = path
+    return files
+
+
+def test_shards_without_a_manifest_are_counted_from_their_footers(
+    hub: Any, bare_files: dict[str, Path | bytes], corpus_dir: Path, cache: Path, tmp_path: Path
+) -> None:
+    upload(bare_files)
+    tokenizer = str(corpus_dir / "tokenizer")
+    config = hub_config(subset="shards", tokenizer=tokenizer, shards_ahead=0)
+    mark = hub.log.mark()
+    remote = open_corpus(config, cache_dir=cache)
+    content = sum(Path(str(path)).stat().st_size for path in bare_files.values())
+    assert remote.n_rows == 221
+    assert remote.n_validation_rows == 20
+    assert hub.log.sent(r"GET", since=mark) < content + 200_000
+    local = open_corpus(tokens_config(tmp_path, tokenizer=tokenizer), cache_dir=cache / "local")
+    assert digests(remote) == digests(local)
+    assert np.array_equal(remote.validation(20), local.validation(20))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"repo": "tester/nothing"}, r"data.repo=tester/nothing: no such dataset repository"),
+        ({"revision": "v9"}, r"data.revision=v9: the dataset repository tester/corpus has no such revision"),
+        ({"revision": "0" * 40}, r"data.revision=0{40}: the dataset repository tester/corpus has no such revision"),
+        ({"subset": "elsewhere"}, r"corpus@[0-9a-f]{8}/elsewhere: holds no Parquet shards"),
+        ({"seq_len": 99}, r"its rows hold 16 \+ 1 tokens, data.seq_len is 99: set data.seq_len=16"),
+        ({"tokenizer": "gpt2"}, r"data.tokenizer=gpt2, but tester/corpus@.* was made with train:300"),
+    ],
+)
+def test_what_does_not_exist_is_named(
+    hub: Any, corpus_dir: Path, cache: Path, settings: dict[str, Any], message: str
+) -> None:
+    upload(tree(corpus_dir))
+    with pytest.raises(ConfigError, match=message):
+        open_corpus(hub_config(**settings), cache_dir=cache)
