@@ -73,7 +73,7 @@ def payload(step: int, *, training_state: bool = True, run_name: str = "small") 
         hf_files={layout.MODEL_CONFIG: b"{}\n", layout.TOKENIZER: b'{"version": "1.0"}\n'},
         training_state=state if training_state else None,
         captures=captures,
-        batch=BatchPayload(rows, np.array([4, 9]) + step, ["ä", ""], ["one.txt", "two.txt"]),
+        batch=BatchPayload(rows, np.array([4, 9]) + step, lambda: ["ä", ""], ["one.txt", "two.txt"]),
     )  # fmt: skip
 
 

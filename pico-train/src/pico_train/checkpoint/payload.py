@@ -43,8 +43,8 @@ class BatchPayload:
     """(n_rows, seq_len + 1), integers."""
     row_ids: np.ndarray
     """(n_rows,), each row's number in the corpus."""
-    texts: Sequence[str]
-    """Each row, decoded."""
+    texts: Callable[[], Sequence[str]]
+    """Decodes the rows; called in the background, since it takes a while."""
     sources: Sequence[str]
     """Where each row comes from."""
 
@@ -59,7 +59,7 @@ class BatchPayload:
             {
                 "row_id": pa.array(np.asarray(self.row_ids, dtype=np.int64)),
                 "source": pa.array(list(self.sources), pa.string()),
-                "text": pa.array(list(self.texts), pa.string()),
+                "text": pa.array(list(self.texts()), pa.string()),
                 "input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids.reshape(-1))),
             }
         )

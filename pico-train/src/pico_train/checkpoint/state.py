@@ -96,7 +96,7 @@ def seed_rng(seed: int, rank: int) -> None:
 def rng_state() -> dict[str, Any]:
     """The state of this process's random number generators: Python's, numpy's, torch's, and CUDA's current device's."""
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         "python": [version, list(internal), gauss],
         "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss),

@@ -9,13 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from pico_schema import Capture, DataCursor, Producer, RunManifest, layout
 from pico_schema.sites import Site, expand, llama_parameter
-
 from pico_train.checkpoint import state
 from pico_train.checkpoint.payload import BatchPayload, CapturePayload, Payload
 from pico_train.config import RunConfig
@@ -95,7 +96,7 @@ def assemble(
         hf_files=hf_files(corpus, engine.decoder.spec, manifest["weights_dtype"]),
         training_state=training_state,
         captures=captures,
-        batch=BatchPayload(rows, ids, decode(corpus, rows), snapshot.batch.sources()),
+        batch=BatchPayload(rows, ids, partial(decode, corpus, rows), snapshot.batch.sources()),
     )
 
 
