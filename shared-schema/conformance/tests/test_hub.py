@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
 from pico_conformance import Fault, Hub
 
 REPO = "tester/model"

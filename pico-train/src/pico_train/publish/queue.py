@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -117,28 +117,37 @@ def halted(run_dir: Path) -> Halt | None:
 
 
 class PublishLock(RunLock):
-    """One publisher per run directory.
+    """One publisher per run directory. A publisher whose trainer was killed ends within a second, so it is waited for.
 
-    Raises:
-        PublishError: another process publishes this run.
+    Args:
+        run_dir: The run.
+        patience: Seconds to wait for another publisher to end.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, patience: float = 3.0) -> None:
         (run_dir / FOLDER).mkdir(parents=True, exist_ok=True)
         super().__init__(run_dir / FOLDER)
-        self.run_dir = run_dir
+        self.run_dir, self.patience = run_dir, patience
 
-    def acquire(self) -> PublishLock:
-        """Take the lock or raise at once."""
-        try:
-            super().acquire()
-        except CheckpointError as error:
-            holder = str(error).partition(" is in use by ")[2].partition(":")[0]
-            raise PublishError(
-                f"{self.run_dir} is being published by {holder or 'another process'} already: it takes up every sealed "
-                "checkpoint, so wait for it"
-            ) from None
-        return self
+    def acquire(self) -> Self:
+        """Take the lock.
+
+        Raises:
+            PublishError: another process publishes this run.
+        """
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return super().acquire()
+            except CheckpointError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                holder = str(error).partition(" is in use by ")[2].partition(":")[0]
+                raise PublishError(
+                    f"{self.run_dir} is being published by {holder or 'another process'} already: it takes up every "
+                    "sealed checkpoint, so wait for it"
+                ) from None
 
 
 def git_blob_id(content: bytes) -> str:

@@ -12,6 +12,7 @@ import json
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -73,8 +74,7 @@ class Hub:
         self.stopping = threading.Event()
         self._key = secrets.token_bytes(16)
         self._repositories: dict[Path, Repository] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
         port = self._server.server_address[1]
         self.url, self.cdn = f"http://127.0.0.1:{port}", f"http://{cdn_host}:{port}"
 
@@ -145,6 +145,16 @@ class Hub:
         with self.lock:
             head = repository.resolve(branch)
             return repository.write(branch, head, f"{path} by somebody else", [(path, content)], "somebody")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that are killed drop their connections; anything else is a defect of the Hub and is shown."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 @dataclasses.dataclass
