@@ -26,9 +26,8 @@ def test_the_public_surface_is_what_it_says():
 
 def test_the_three_lines_of_the_readme_give_a_dataframe(runs):
     make_run(runs)
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "compute(" in block][
-        :1
-    ]
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    code = next(block for block in blocks if "compute(" in block)
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
     assert len(lines) == 3
     names: dict = {}

@@ -1,10 +1,10 @@
 import csv
 import io
 import json
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -255,13 +255,12 @@ def test_an_interruption_keeps_the_rows_and_says_so(runs, pico, monkeypatch):
 
 def test_the_installed_command_starts_fast_and_imports_nothing_heavy(tmp_path):
     program = Path(sys.executable).with_name("pico-analyze")
-    times = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        done = subprocess.run([program, "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
-        times.append(time.perf_counter() - begun)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "compute" in done.stdout
-    assert min(times) < 0.5
+    # Time of the processor: that of the clock depends on what else the machine does.
+    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 0.5
     code = (
         "import sys, pico_analyze.cli, pico_analyze; "
         "print([m for m in ('numpy', 'pandas', 'matplotlib', 'scipy', 'pyarrow', 'torch', 'huggingface_hub') "
@@ -275,10 +274,11 @@ def test_the_first_rows_come_within_three_seconds_without_torch(run_dir, tmp_pat
     program = Path(sys.executable).with_name("pico-analyze")
     code = "import sys; sys.argv = sys.argv[1:]; from pico_analyze.cli import main\ntry:\n main()\n"
     code += "except SystemExit:\n print('torch' in sys.modules, file=sys.stderr)"
-    begun = time.perf_counter()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-c", code, program, "compute", "cka", run_dir, "--format", "json", "--no-plot"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert time.perf_counter() - begun < 6  # 3 s alone on the machine; tests share it
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 3
     assert len(json.loads(done.stdout)) == 30
     assert done.stderr.strip().endswith("False")
 

@@ -53,4 +53,4 @@ def test_a_parameter_says_what_it_takes():
 def test_the_list_of_metrics_names_ranges_and_data():
     text = metrics(None, "table")
     assert "cka" in text and "comparison" in text and "activations" in text
-    assert max(map(len, text.splitlines())) < 180
+    assert max(map(len, text.splitlines())) < 150

@@ -134,7 +134,7 @@ def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: 
     if form is o.Form.table:
         typer.echo("\n\n".join(dict.fromkeys(table_text(rows) for _, rows in outcome.frames())))
     else:
-        typer.echo(frame_as(outcome.frame, form.value))
+        typer.echo(frame_as(outcome.frame, "json" if form is o.Form.json else "csv"))
     written = _draw(outcome) if plot else []
     conclude(outcome, [path.name for path in written], time.monotonic() - begun)
     outcome.figures = written

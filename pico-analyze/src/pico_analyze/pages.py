@@ -48,18 +48,17 @@ def _listing(records: list[dict[str, Any]], columns: tuple[str, ...], specs: Ite
     if form == "csv":
         return as_csv(records)
     header = [*columns, "what it is"]
-    rows = [
-        [textwrap.shorten(_cell(record[name]), 32, placeholder=" …") for name in columns]
-        + [_first_sentence(record["definition"])]
-        for record in records
-    ]
+    rows = []
+    for record in records:
+        cells = [textwrap.shorten(_cell(record[name]), 32, placeholder=" …") for name in columns]
+        rows.append([*cells, _first_sentence(record["definition"])])
     lines = [aligned(header, rows, left=range(len(header)))]
     lines += [f"  (left out: {spec})" for spec in specs if isinstance(spec, PluginError)]
     return "\n".join(lines)
 
 
 def _first_sentence(text: str) -> str:
-    return textwrap.shorten(text.partition(". ")[0].rstrip("."), 84, placeholder=" …")
+    return textwrap.shorten(text.partition(". ")[0].rstrip("."), 60, placeholder=" …")
 
 
 def _cell(value: object) -> str:
