@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 
 class Reporter:
@@ -27,6 +27,7 @@ class Reporter:
         self.every = every
         self._bar: Progress | None = None
         self._task: Any = None
+        self._latest: dict[str, Any] = {}
 
     def say(self, text: str) -> None:
         """Print one line; it stays above the bar."""
@@ -54,13 +55,11 @@ class Reporter:
             return
         columns: tuple[ProgressColumn, ...] = (
             TextColumn("step {task.completed}/{task.total}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
         )
-        with Progress(*columns, console=self.console, expand=True) as bar:
+        with Progress(*columns, console=self.console) as bar:
             self._bar, self._task = bar, bar.add_task("train", total=end, completed=start, numbers="")
             try:
                 yield
@@ -70,7 +69,9 @@ class Reporter:
     def step(self, row: dict[str, Any], *, shown: bool) -> None:
         """One step is done; `shown` says whether it is one whose line is printed where there is no bar."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=row["step"], numbers=numbers(row))
+            # Between logged steps only the loss is known: what else was last known stays in sight.
+            self._latest |= {name: value for name, value in row.items() if name != "val_loss"}
+            self._bar.update(self._task, completed=row["step"], numbers=numbers(self._latest))
         elif shown:
             self.say(f"step {row['step']:>6}  {numbers(row)}")
 
