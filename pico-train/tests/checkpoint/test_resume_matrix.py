@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import time
+import warnings
 
 import numpy as np
 import pytest
 from small_run import clone
 from tiny import config
-from training_runs import as_text, logged, sealed, train_again, train_until, weights, what_a_step_holds
+from training_runs import (
+    as_text,
+    command_line,
+    logged,
+    sealed,
+    train_again,
+    train_until,
+    train_until_and_pester,
+    weights,
+    what_a_step_holds,
+)
 from worlds import launch, start
 
 from pico_schema import documents, layout
 from pico_train.checkpoint import metrics_log, resume
+from pico_train.checkpoint.retention import has_training_state
 from pico_train.checkpoint.verify import verify_run
 
 STEPS = 14
@@ -145,6 +158,44 @@ def close(run_dir, other):
         assert row["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
 
 
+def test_each_part_has_its_own_schedule_and_what_is_sealed_stays(text, tmp_path):
+    """Weights at 2, 4 …; training state at 5, 10; captures at 0, 7: a crash goes back to 10, and 12 is not written anew."""
+    settings = config(
+        tmp_path,
+        text,
+        checkpoint__weights={"early": None, "every": 2, "last": False},
+        checkpoint__training_state={"early": None, "every": 5, "last": False},
+        checkpoint__captures={"early": 0, "every": 7, "last": False},
+    )
+    launch(train_until, settings)
+    run_dir = tmp_path / "tiny"
+    holds = {step: documents.read_checkpoint(run_dir / layout.checkpoint_dir(step)) for step in sealed(run_dir)}
+    assert sorted(holds) == [0, 2, 4, 5, 6, 7, 8, 10, 12, 14]
+    assert [step for step in holds if has_training_state(holds[step])] == [5, 10]
+    assert [step for step in holds if holds[step].captures] == [0, 7, 14]
+    shutil.rmtree(run_dir / layout.checkpoint_dir(14))
+    before = {path: path.stat().st_mtime_ns for path in (run_dir / layout.CHECKPOINTS).rglob("*")}
+    first = logged(run_dir)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        launch(train_until, settings)
+    assert {path: path.stat().st_mtime_ns for path in before if path != run_dir / layout.CHECKPOINTS} == {
+        path: moment for path, moment in before.items() if path != run_dir / layout.CHECKPOINTS
+    }
+    assert logged(run_dir) == first and sealed(run_dir)[-1] == 14
+
+
+def test_old_training_states_go_as_the_policy_says_and_the_run_still_resumes(text, tmp_path, undisturbed):
+    settings = config(tmp_path, text, checkpoint__keep={"last": 1, "every": 6})
+    assert launch(train_until, settings, 11) == [143]
+    assert launch(train_until, settings) == [0]
+    run_dir = tmp_path / "tiny"
+    report = verify_run(run_dir)
+    assert report.sound and report.pruned == [3, 9, 11]
+    for step in (0, 6, 12, 14):
+        assert as_text(what_a_step_holds(run_dir, step)) == as_text(what_a_step_holds(undisturbed(), step)), step
+
+
 def test_a_changed_configuration_is_refused_naming_the_fields(text, tmp_path, undisturbed):
     run_dir = clone(undisturbed(), tmp_path / "tiny")
     shutil.rmtree(run_dir / layout.checkpoint_dir(14))
@@ -178,6 +229,32 @@ def test_a_signal_finishes_the_step_and_saves(text, tmp_path, name, code):
     newest = resume.newest_complete(tmp_path / "tiny")
     assert newest is not None and newest.step == 4
     assert [row["step"] for row in metrics_log.read(tmp_path / "tiny" / layout.METRICS_LOG)] == [0, 1, 2, 3]
+
+
+def test_further_signals_during_the_save_change_nothing(text, tmp_path, undisturbed):
+    """Each sync of the save is met by another Ctrl-C."""
+    settings = config(tmp_path, text)
+    assert launch(train_until_and_pester, settings, 4) == [143]
+    newest = resume.newest_complete(tmp_path / "tiny")
+    assert newest is not None and newest.step == 4
+    assert verify_run(tmp_path / "tiny").sound
+    assert launch(train_until, settings) == [0]
+    same_to_the_last_bit(tmp_path / "tiny", undisturbed())
+
+
+@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_command_ends_with_the_signals_exit_code(text, tmp_path, name, code):
+    process, _ = start(command_line, config(tmp_path, text, training__max_steps=5000))
+    log = tmp_path / "tiny" / layout.METRICS_LOG
+    deadline = time.monotonic() + 60
+    while _lines(log) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, getattr(signal, name))
+    process.join(60)
+    assert process.exitcode == code
+    newest = resume.newest_complete(tmp_path / "tiny")
+    steps = [row["step"] for row in metrics_log.read(log)]
+    assert newest is not None and newest.step == steps[-1] + 1 and steps == list(range(newest.step))
 
 
 @pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGUSR1", 138)])

@@ -18,11 +18,16 @@ from pico_train.config import RunConfig
 
 
 def train_until(
-    config: RunConfig, stop_at: int | None = None, number: int = signal.SIGTERM, rank: int | None = None
+    config: RunConfig,
+    stop_at: int | None = None,
+    number: int = signal.SIGTERM,
+    rank: int | None = None,
+    *,
+    stopping: list[int] | None = None,
 ) -> int:
     """Train; with `stop_at`, a signal comes while the step before it is being finished. Returns the exit code.
 
-    With `rank`, the signal comes to that process only.
+    With `rank`, the signal comes to that process only. `stopping` gets the step when it has come.
     """
     from pico_train.errors import InterruptedRun
     from pico_train.progress import Reporter
@@ -38,12 +43,43 @@ def train_until(
             mine = rank is None or os.environ.get("RANK") == str(rank)
             if stop_at is not None and row["step"] == stop_at - 1 and mine:
                 os.kill(os.getpid(), number)
+                if stopping is not None:
+                    stopping.append(stop_at)
 
     try:
         train(config, reporter=Stopper(active=False))
     except InterruptedRun as stopped:
         return stopped.exit_code
     return 0
+
+
+def train_until_and_pester(config: RunConfig, stop_at: int) -> int:
+    """`train_until`, and from the first signal on, another one at each sync of the disk."""
+    from pico_train.checkpoint.storage import Disk
+
+    sync = Disk.fsync
+
+    def pestered(self: Disk, handle: int) -> None:
+        if stopping:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+        sync(self, handle)
+
+    stopping: list[int] = []
+    Disk.fsync = pestered  # type: ignore[method-assign]
+    return train_until(config, stop_at, stopping=stopping)
+
+
+def command_line(config: RunConfig) -> None:
+    """`pico-train run` with this configuration, to the exit of the process."""
+    import sys
+
+    from pico_train import cli, settings
+
+    path = Path(config.out) / "config.yaml"
+    path.write_text(settings.to_yaml(config), encoding="utf-8")
+    sys.argv = ["pico-train", "run", str(path)]
+    cli.main()
 
 
 def train_again(config: RunConfig, override: bool = False) -> str:

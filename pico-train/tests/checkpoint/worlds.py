@@ -94,6 +94,6 @@ def _enter(pipe: Connection, variables: dict[str, str], target: Callable[..., An
         code = 0
     except BaseException as error:
         pipe.send((False, traceback.format_exc()))
-        code = getattr(error, "exit_code", 1)
+        code = error.code if isinstance(error, SystemExit) else getattr(error, "exit_code", 1)
     pipe.close()
     os._exit(code)  # process groups and threads that are still there would only delay the end
