@@ -50,7 +50,8 @@ def _listing(records: list[dict[str, Any]], columns: tuple[str, ...], specs: Ite
     header = [*columns, "what it is"]
     rows = []
     for record in records:
-        cells = [textwrap.shorten(_cell(record[name]), 32, placeholder=" …") for name in columns]
+        short = record | {"data": "all" if len(record["data"]) == len(DATA) else record["data"]}
+        cells = [textwrap.shorten(_cell(short[name]), 28, placeholder=" …") for name in columns]
         rows.append([*cells, _first_sentence(record["definition"])])
     lines = [aligned(header, rows, left=range(len(header)))]
     lines += [f"  (left out: {spec})" for spec in specs if isinstance(spec, PluginError)]

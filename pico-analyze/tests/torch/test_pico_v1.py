@@ -1,0 +1,238 @@
+"""Runs of Pico 1.0: laid out as that program does, and hostile ones."""
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from pico_analyze.errors import DataError, SamplesError
+from pico_analyze.pipeline import Settings, analyze
+from pico_analyze.question import Question, Use
+from pico_analyze.stores import pickles
+from pico_analyze.stores.opening import open_store
+from pico_analyze.stores.pickles import Pickles
+
+D, H, KV, FF, V, LAYERS = 16, 4, 2, 32, 50, 2
+SUFFIXES = {"attention.v_proj": (D // 2, D), "attention.o_proj": (D, D), "swiglu.w_2": (D, FF)}
+PREFIX = "_forward_module."
+
+
+def captured(step: int, split: str, data: str, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for layer in range(LAYERS):
+        for number, (suffix, shape) in enumerate(SUFFIXES.items()):
+            seed = hash((step if data != "weights" else -1, split == "val", data, layer, number)) % 2**31
+            generator = torch.Generator().manual_seed(seed)
+            size = (48 if split == "val" else 16, shape[0]) if data == "activations" else shape
+            value = torch.randn(size, generator=generator)
+            tensors[f"{PREFIX}layers.{layer}.{suffix}"] = value.to(dtype if data == "activations" else torch.float32)
+    return tensors
+
+
+@pytest.fixture
+def v1(tmp_path) -> Path:
+    root = tmp_path / "runs" / "old"
+    config = {
+        "checkpointing": {
+            "run_name": "old-run",
+            "learning_dynamics": {"layer_suffixes": list(SUFFIXES), "sequence_idx": -1, "batch_size": 8},
+        },
+        "data": {"dataloader": {"batch_size": 4}},
+        "model": {"d_model": D},
+    }
+    root.mkdir(parents=True)
+    (root / "training_config.yaml").write_text(yaml.safe_dump(config))
+    for step in (0, 10, 20):
+        directory = root / "checkpoints" / f"step_{step}"
+        dynamics = directory / "learning_dynamics"
+        dynamics.mkdir(parents=True)
+        model = {"d_model": D, "attention_n_heads": H, "attention_n_kv_heads": KV, "n_layers": LAYERS}
+        model |= {"activation_hidden_dim": FF, "vocab_size": V, "max_seq_len": 8, "model_type": "pico_decoder"}
+        (directory / "config.json").write_text(json.dumps(model))
+        weights = captured(step, "val", "weights")
+        renamed = {name.replace(PREFIX, "pico_decoder.") + ".weight": value for name, value in weights.items()}
+        save_file(renamed, directory / "model.safetensors")
+        for split in ("train", "val"):
+            if (step, split) == (20, "train"):
+                continue  # Pico 1.0 left its last step without a train split
+            for data in ("activations", "gradients", "weights"):
+                torch.save(captured(step, split, data, torch.bfloat16), dynamics / f"{split}_{data}.pt")
+        batch = pa.table({"input_ids": [[step, 1, 2], [3, 4, 5]], "text": ["a", "b"]})
+        (dynamics / "train_data").mkdir()
+        shard = str(dynamics / "train_data" / "data-00000-of-00001.arrow")
+        with pa.OSFile(shard, "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_table(batch)
+    return root
+
+
+def test_a_run_of_1_0_tells_what_it_holds(v1):
+    store = open_store(v1)
+    assert (store.kind, store.run) == ("pico-v1", "old-run")
+    steps = store.steps()
+    assert [(info.step, info.tokens_seen) for info in steps] == [(0, 0), (10, 320), (20, 640)]
+    assert sorted(steps[0].splits) == ["train", "val"] and sorted(steps[2].splits) == ["val"]
+    assert steps[0].sites("activations", "val") == tuple(
+        f"layers.{layer}.{kind}" for layer in range(LAYERS) for kind in ("attn.v", "attn.o", "mlp.down")
+    )
+    assert store.spec(0).n_kv_heads == KV
+    assert store._pickles._process is None  # nothing was unpickled for that
+
+
+def test_tensors_are_those_that_were_pickled_and_bfloat16_is_widened(v1):
+    store = open_store(v1)
+    exact = captured(10, "val", "activations", torch.bfloat16)[f"{PREFIX}layers.1.attention.v_proj"].float().numpy()
+    read = store.read(10, "val", "activations", "layers.1.attn.v")
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, exact)
+    gradient = captured(10, "train", "gradients")[f"{PREFIX}layers.0.swiglu.w_2"].numpy()
+    np.testing.assert_array_equal(store.read(10, "train", "gradients", "layers.0.mlp.down"), gradient)
+    weight = captured(10, "val", "weights")[f"{PREFIX}layers.0.attention.o_proj"].numpy()
+    np.testing.assert_array_equal(store.read(10, None, "weights", "layers.0.attn.o"), weight)
+
+
+def test_weights_come_from_the_pickles_where_safetensors_are_missing(v1):
+    for file in v1.rglob("model.safetensors"):
+        file.unlink()
+    weight = captured(10, "val", "weights")[f"{PREFIX}layers.0.attention.o_proj"].numpy()
+    np.testing.assert_array_equal(open_store(v1).read(10, None, "weights", "layers.0.attn.o"), weight)
+
+
+def test_circuits_and_metrics_of_a_run_of_1_0(v1, pico, tmp_path):
+    answer = pico(
+        *("compute", "cka", "per", v1, "-c", "ov_circuit", "--format", "json", "--out", tmp_path / "o", "--no-plot")
+    )
+    rows = json.loads(answer.out)
+    assert "old-run: a run of Pico 1.0" in answer.err
+    assert len(rows) == 2 * 3 * LAYERS * (1 + H)
+    assert all(row["value"] == pytest.approx(1) for row in rows if row["metric"] == "cka" and row["step"] == 20)
+    listed = pico("list", v1).out
+    assert "old-run (pico-v1" in listed and "train, val: attn.v attn.o mlp.down" in listed
+
+
+def test_a_split_that_the_last_step_lacks_is_skipped_and_counted(v1, tmp_path):
+    question = Question((Use("cosine"),), data="gradients", split="train")
+    outcome = analyze([(v1, question)], Settings(out=tmp_path / "o"))
+    assert set(outcome.frame["step"]) == {0, 10} and set(outcome.frame["target_step"]) == {10}
+    assert outcome.skipped == {"step 20 of run 'old-run' has no train gradients": 6}
+
+
+def test_batches_of_different_steps_are_told_apart_by_their_tokens(v1, tmp_path):
+    with pytest.raises(SamplesError, match="are of different samples"):
+        analyze([(v1, Question((Use("cka"),), split="train"))], Settings(out=tmp_path / "o"))
+
+
+def test_a_run_name_from_the_configuration_cannot_lead_elsewhere(v1):
+    config = yaml.safe_load((v1 / "training_config.yaml").read_text())
+    config["checkpointing"]["run_name"] = "../../../etc"
+    (v1 / "training_config.yaml").write_text(yaml.safe_dump(config))
+    assert open_store(v1).run == "old"
+
+
+def test_a_directory_without_a_model_is_named(v1):
+    (v1 / "checkpoints" / "step_10" / "config.json").unlink()
+    store = open_store(v1)
+    assert [(lost.name, lost.reason) for lost in store.unusable()] == [("step_10", "incomplete: it has no config.json")]
+
+
+def test_evaluation_results_are_found_by_their_step(v1):
+    (v1 / "eval_results").mkdir()
+    (v1 / "eval_results" / "step_10.json").write_text('{"paloma": 123.5, "more": {"x": 1, "text": "y"}}')
+    assert open_store(v1).evaluations() == {10: {"paloma": 123.5, "more.x": 1.0}}
+
+
+class _Canary:
+    """Code that would leave a trace if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("form", ["zip", "plain"])
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, form):
+    trace, path = tmp_path / "trace", tmp_path / "evil.pt"
+    evil = {"layers.0.attention.v_proj": _Canary(trace)}
+    if form == "zip":
+        torch.save({"x": torch.ones(2)}, path)
+        with zipfile.ZipFile(path) as archive:
+            names = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in names.items():
+                archive.writestr(name, pickle.dumps(evil) if name.endswith("data.pkl") else content)
+    else:
+        path.write_bytes(pickle.dumps(evil))
+    with pytest.raises(DataError, match=r"evil\.pt: refused: it holds more than tensors"):
+        Pickles().open(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([torch.ones(2)], "it holds a list, not named tensors"),
+        ({"x": "text"}, "entry 'x' is a str, not a tensor"),
+        ({3: torch.ones(2)}, "entry '3' is a Tensor"),
+        ({"x": torch.arange(3)}, "tensor 'x' is of type torch.int64"),
+        ({"x": torch.eye(3).to_sparse()}, "layout torch.sparse_coo"),
+    ],
+)
+def test_what_is_no_dict_of_tensors_is_refused(tmp_path, value, says):
+    torch.save(value, tmp_path / "x.pt")
+    with pytest.raises(DataError, match="refused") as error:
+        Pickles().open(tmp_path / "x.pt")
+    assert says in str(error.value)
+
+
+def test_a_damaged_pickle_is_one_sentence_and_the_next_one_is_still_read(tmp_path):
+    opened = Pickles()
+    (tmp_path / "bad.pt").write_bytes(b"not a pickle at all")
+    torch.save({"x": torch.ones(2)}, tmp_path / "good.pt")
+    with pytest.raises(DataError, match=r"bad\.pt: refused"):
+        opened.open(tmp_path / "bad.pt")
+    np.testing.assert_array_equal(opened.open(tmp_path / "good.pt").read("x"), [1, 1])
+    with pytest.raises(DataError, match=r"gone\.pt: it is missing"):
+        opened.open(tmp_path / "gone.pt")
+
+
+def test_memory_is_limited(tmp_path):
+    torch.save({"x": torch.ones(64 * 2**20)}, tmp_path / "big.pt")  # 256 MiB
+    with pytest.raises(DataError, match=r"memory|limits"):
+        Pickles(memory=64 * 2**20).open(tmp_path / "big.pt")
+
+
+def test_time_is_limited(tmp_path):
+    torch.save({"x": torch.ones(2)}, tmp_path / "slow.pt")
+    opened = Pickles(seconds=0.01)  # less than torch takes to be imported
+    with pytest.raises(DataError, match=r"it took more than 0\.01 s"):
+        opened.open(tmp_path / "slow.pt")
+    assert opened._process is None
+
+
+def test_without_torch_the_extra_is_named(tmp_path, monkeypatch):
+    torch.save({"x": torch.ones(2)}, tmp_path / "x.pt")
+    monkeypatch.setattr(pickles.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"pip install 'pico-analyze\[torch\]'"):
+        Pickles().open(tmp_path / "x.pt")
+
+
+def test_what_came_out_of_the_pickles_goes_with_the_analysis(v1):
+    store = open_store(v1)
+    store.read(10, "val", "activations", "layers.1.attn.v")
+    directory = store._pickles._directory
+    process = store._pickles._process
+    assert directory.is_dir() and process.poll() is None
+    del store
+    import gc
+
+    gc.collect()
+    assert not directory.exists() and process.poll() is not None
