@@ -174,6 +174,10 @@ def _run_loop(
                 losses[snapshot.batch.step] = snapshot.measured.val_loss
             writer.submit(assemble(engine, config, corpus, run, snapshot, group=group))
 
+        def last_good() -> int | None:
+            writer.wait()  # what is being written is good as well
+            return _last_sealed(run_dir)
+
         digests: dict[int, str] = {}
 
         def watched(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -215,7 +219,7 @@ def _run_loop(
                 record=record,
                 save=save,
                 stop_signal=lambda: stop.signal or 0,
-                last_good=lambda: _last_sealed(run_dir),
+                last_good=last_good,
             )
         writer.wait()
         if publisher is not None and outcome.stopped_by:

@@ -2,24 +2,24 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from pico_schema import ModelSpec
+from pico_train import settings
 from pico_train.model.decoder import Decoder, KVCache, rotary_tables, rotate
 from pico_train.model.huggingface import config_json, expected_shapes
-from transformers import LlamaConfig, LlamaForCausalLM
 
 TOLERANCE = 1e-5
 
 # Heads and their width decide the attention kernel's path: these are the presets', with fewer layers, a smaller
 # vocabulary and a narrower feed-forward.
 GEOMETRIES = {
-    "demo": {"d_model": 128, "n_heads": 4, "n_kv_heads": 2},
-    "tiny": {"d_model": 96, "n_heads": 12, "n_kv_heads": 4},
-    "small": {"d_model": 384, "n_heads": 12, "n_kv_heads": 4},
-    "medium": {"d_model": 768, "n_heads": 12, "n_kv_heads": 4},
-    "large": {"d_model": 1536, "n_heads": 12, "n_kv_heads": 4},
-    "xl": {"d_model": 2048, "n_heads": 16, "n_kv_heads": 4},
+    name: settings.load(preset_name=name).spec.model_dump(include={"d_model", "n_heads", "n_kv_heads"})
+    for name in settings.preset_names()
+} | {
     "every head its own": {"d_model": 32, "n_heads": 4, "n_kv_heads": 4},
     "one key head": {"d_model": 32, "n_heads": 4, "n_kv_heads": 1},
 }
@@ -84,7 +84,7 @@ def test_decoding_through_the_cache_equals_the_whole_pass(name):
     assert cache.length == 20
 
 
-@settings(deadline=None, max_examples=25)
+@hypothesis_settings(deadline=None, max_examples=25)
 @given(data=st.data(), length=st.integers(2, 16))
 def test_every_split_of_a_sequence_gives_the_same_logits(data, length):
     model = build(spec_of("every head its own"))
@@ -102,7 +102,7 @@ def test_a_cache_that_is_too_small_is_refused():
         model(tokens(model.spec, 1, 5), cache)
 
 
-@settings(deadline=None, max_examples=25)
+@hypothesis_settings(deadline=None, max_examples=25)
 @given(position=st.integers(1, 15), token=st.integers(0, 100))
 def test_no_position_sees_a_later_token(position, token):
     model = build(spec_of("tiny"))

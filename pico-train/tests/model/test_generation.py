@@ -4,12 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
+
 from pico_schema import ModelSpec
 from pico_train.model.decoder import Decoder
 from pico_train.model.generation import generate, restrict, sample
 from pico_train.model.huggingface import config_json
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 SPEC = ModelSpec(vocab_size=61, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, max_seq_len=48)
 

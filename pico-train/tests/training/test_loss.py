@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
 from pico_schema import ModelSpec
 from pico_train.model.decoder import Decoder
 from pico_train.training.loss import head_loss, next_token_loss
-from torch.nn.functional import cross_entropy
 
 SPEC = ModelSpec(vocab_size=301, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, max_seq_len=64)
 

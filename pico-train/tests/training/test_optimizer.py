@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+
 from pico_schema import ModelSpec
 from pico_train.model.decoder import Decoder
 from pico_train.training.loss import next_token_loss

@@ -7,6 +7,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pico_train.config import ScheduleConfig
 from pico_train.training.schedule import learning_rate
 

@@ -119,7 +119,7 @@ def fit(
         record: Called with each step's measurements.
         save: Called on every process where a checkpoint is due; may hold collectives.
         stop_signal: Returns the number of a signal received, 0 for none.
-        last_good: Step of the newest sealed checkpoint, for messages.
+        last_good: Step of the newest sealed checkpoint, for the message that ends a run.
 
     Raises:
         NonFiniteError: loss or gradient is NaN or infinite; nothing of that step was saved.
@@ -176,7 +176,7 @@ def fit(
 
         finite = _is_finite(measured.loss) and _is_finite(measured.grad_norm)
         if not finite:
-            bad_in_a_row = _bear_nonfinite(measured, bad_in_a_row, config, batch, last_good())
+            bad_in_a_row = _bear_nonfinite(measured, bad_in_a_row, config, batch, last_good)
         else:
             bad_in_a_row = 0
 
@@ -212,22 +212,25 @@ def _update(engine: Engine, config: RunConfig, step: int, norm: Tensor, *, skip:
     return lr
 
 
-def _bear_nonfinite(measured: Measured, before: int, config: RunConfig, batch: Batch, good: int | None) -> int:
+def _bear_nonfinite(
+    measured: Measured, before: int, config: RunConfig, batch: Batch, last_good: Callable[[], int | None]
+) -> int:
     """Count a step whose loss or gradient is not finite; raise where the configuration says to stop."""
     what = "loss" if not _is_finite(measured.loss) else "gradient norm"
     value = measured.loss if what == "loss" else measured.grad_norm
     row_ids = ", ".join(str(row) for row in batch.row_ids[:4])
     where = f"{what} is {value} at step {measured.step} (batch {batch.step}, rows {row_ids}, …)"
+    count, stop = before + 1, config.training.on_nonfinite == "stop"
+    if not stop and count < config.training.max_nonfinite:
+        return count
+    good = last_good()
     saved = f"the last good checkpoint is step {good}" if good is not None else "there is no checkpoint yet"
-    count = before + 1
-    if config.training.on_nonfinite == "stop":
+    if stop:
         raise NonFiniteError(
             f"{where}; {saved}, nothing was saved over it: lower training.optimizer.lr, or set "
             "training.on_nonfinite=skip to leave out such updates"
         )
-    if count >= config.training.max_nonfinite:
-        raise NonFiniteError(f"{where}, the {count}th in a row; {saved}, nothing was saved over it")
-    return count
+    raise NonFiniteError(f"{where}, {count} in a row; {saved}, nothing was saved over it")
 
 
 def _is_finite(value: float | None) -> bool:

@@ -6,10 +6,12 @@ for float32 matrices on tensor cores as TF32.
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 PEAKS: dict[str, tuple[float, float | None]] = {
-    # substring of the device's name: (bfloat16, TF32), the more specific first
+    # words in the device's name: (bfloat16, TF32), the more specific first
     "H200": (989.4, 494.7),
     "H100 NVL": (835.5, 417.8),
     "H100 PCIe": (756.0, 378.0),
@@ -27,10 +29,14 @@ PEAKS: dict[str, tuple[float, float | None]] = {
     "L4": (121.0, 60.0),
     "RTX 4090": (165.2, 82.6),
     "RTX 3090": (71.0, 35.6),
+    "V100-PCIE": (112.0, None),
     "V100": (125.0, None),
     "T4": (65.0, None),
 }
 """NVIDIA's data sheets; for V100 and T4 the first figure is float16's, they have no bfloat16."""
+
+_OTHER = re.compile(r"\b(Laptop|Max-Q|Ti|SUPER|D|MIG)\b", re.IGNORECASE)
+"""Words that make another device, or a part of one, of a name that is known without them."""
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
@@ -45,8 +51,10 @@ def peak_of(name: str, precision: str) -> float | None:
 
     32-true counts against TF32 where the device has it, which is what matrix products use there by default.
     """
-    for part, (half, single) in PEAKS.items():
-        if part in name:
+    if _OTHER.search(name):
+        return None
+    for words, (half, single) in PEAKS.items():
+        if re.search(rf"\b{re.escape(words)}\b", name):
             chosen = single if precision == "32-true" else half
             return chosen * 1e12 if chosen is not None else None
     return None

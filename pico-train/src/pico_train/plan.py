@@ -1,0 +1,316 @@
+"""What a run will take, from its configuration alone: arithmetic, memory, time, disk, commits.
+
+Nothing is allocated and torch is not imported. Counts of parameters, operations, tokens and of the bytes of weights,
+optimizer state and captures are exact; memory for activations is what the uncompiled decoder keeps for the backward
+pass (compiled it keeps less), and the allocator's own losses are not in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pico_schema import ModelSpec, sites
+from pico_train.checkpoint.cadence import checkpoint_steps, is_due, steps_due
+from pico_train.checkpoint.retention import kept
+from pico_train.config import CaptureSplit, RunConfig
+from pico_train.errors import ConfigError
+
+HUB_COMMITS_PER_HOUR = 128
+"""About the number of commits to one repository that the Hugging Face Hub accepts in an hour."""
+
+_FLOAT = 4
+
+
+class PlanReport(BaseModel):
+    """What a run will take. Bytes, seconds and plain counts; None where it cannot be known from what was given."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    """Name of the run."""
+    parameters: int
+    """Parameters in all."""
+    parameters_in_blocks: int
+    """Those of the blocks: without embedding, head and final norm."""
+    flops_per_token: float
+    """Floating-point operations of forward and backward pass, per token."""
+    tokens: int
+    """Tokens trained on in the whole run."""
+    tokens_per_step: int
+    """Tokens of one update."""
+    steps: int
+    """Updates."""
+    flops: float
+    """Operations of the whole run."""
+    devices: int
+    """Devices in all."""
+    micro_batch_size: int
+    """Rows of one forward pass on one device."""
+    accumulation: int
+    """Forward passes of one update on one device."""
+    memory_weights: int
+    """Weights on one device, with the low-precision copies that mixed precision makes."""
+    memory_gradients: int
+    """Gradients on one device."""
+    memory_optimizer: int
+    """AdamW's two moments on one device."""
+    memory_activations: int
+    """What one micro-batch keeps for its backward pass, the loss's buffers included."""
+    memory_per_device: int
+    """Sum of the four."""
+    peak_tflops: float | None
+    """Assumed dense peak of one device, in 10¹² operations per second."""
+    mfu: float
+    """Assumed part of that peak that training reaches."""
+    seconds_per_step: float | None
+    """Time of one update."""
+    seconds: float | None
+    """Time of the whole run, checkpoints and evaluations left out."""
+    checkpoints: int
+    """Checkpoints of the whole schedule."""
+    checkpoint_bytes_weights: int
+    """Bytes of the weights of one checkpoint."""
+    checkpoint_bytes_state: int
+    """Bytes of one training state."""
+    checkpoint_bytes_captures: int
+    """Bytes of one step's activations and gradients, at their largest."""
+    checkpoint_bytes: int
+    """Bytes of a checkpoint that holds all of them."""
+    disk_bytes: int
+    """Bytes on disk at the end, after the training states that the keep policy drops are gone."""
+    published_bytes: int
+    """Bytes of all checkpoints together, which is what publishing sends."""
+    commits_per_hour: float | None
+    """Commits to the Hub in an average hour, at one per checkpoint."""
+    commits_busiest_hour: int | None
+    """Checkpoints that fall into the busiest hour; beyond the limit they wait in the queue."""
+    commits_limit: int
+    """Commits per hour that the publisher allows itself; the Hub's own limit is about 128."""
+
+
+def plan(
+    config: RunConfig, *, devices: int | None = None, peak_tflops: float | None = None, mfu: float = 0.4
+) -> PlanReport:
+    """Return what a run will take.
+
+    Args:
+        config: the run.
+        devices: devices in all; by default those of the configuration, and one where it says `auto`.
+        peak_tflops: dense peak of one device at the run's precision, in 10¹² operations per second.
+        mfu: part of the peak that is reached, above 0 and at most 1.
+
+    Raises:
+        ConfigError: the batch does not divide over the devices and micro-batches.
+    """
+    spec, training = config.spec, config.training
+    wanted = config.distributed
+    if devices is None:
+        devices = (1 if wanted.devices == "auto" else wanted.devices) * wanted.num_nodes
+    micro, accumulation = _micro_batches(config, devices)
+    memory = _memory(config, spec, devices, micro)
+    flops_per_token = spec.flops_per_token(config.data.seq_len)
+    tokens = training.max_steps * config.tokens_per_step
+    speed = devices * peak_tflops * 1e12 * mfu if peak_tflops else None
+    step_seconds = config.tokens_per_step * flops_per_token / speed if speed else None
+
+    steps = checkpoint_steps(config.checkpoint, training.max_steps)
+    weights, state, captures = _weights_bytes(config, spec), _state_bytes(config, spec), _captures_bytes(config, spec)
+    state_steps = steps_due(config.checkpoint.training_state, training.max_steps)
+    kept_states = len(kept(config.checkpoint.keep, state_steps))
+    capture_steps = [s for s in steps if is_due(config.checkpoint.captures, s, training.max_steps)]
+    without_state = len(steps) * weights + len(capture_steps) * captures
+    return PlanReport(
+        name=config.name,
+        parameters=spec.n_params,
+        parameters_in_blocks=spec.n_layers * spec.n_params_per_layer,
+        flops_per_token=flops_per_token,
+        tokens=tokens,
+        tokens_per_step=config.tokens_per_step,
+        steps=training.max_steps,
+        flops=flops_per_token * tokens,
+        devices=devices,
+        micro_batch_size=micro,
+        accumulation=accumulation,
+        **memory,
+        memory_per_device=sum(memory.values()),
+        peak_tflops=peak_tflops,
+        mfu=mfu,
+        seconds_per_step=step_seconds,
+        seconds=step_seconds * training.max_steps if step_seconds else None,
+        checkpoints=len(steps),
+        checkpoint_bytes_weights=weights,
+        checkpoint_bytes_state=state,
+        checkpoint_bytes_captures=captures,
+        checkpoint_bytes=weights + state + captures,
+        disk_bytes=without_state + kept_states * state,
+        published_bytes=without_state + len(state_steps) * state,
+        commits_per_hour=len(steps) / (step_seconds * training.max_steps / 3600) if step_seconds else None,
+        commits_busiest_hour=busiest_hour(steps, step_seconds) if step_seconds else None,
+        commits_limit=config.publish.commits_per_hour,
+    )
+
+
+def busiest_hour(steps: Sequence[int], step_seconds: float) -> int:
+    """Return how many of these ascending steps fall at most into one hour."""
+    return max((bisect_left(steps, s + 3600 / step_seconds) - i for i, s in enumerate(steps)), default=0)
+
+
+def activation_bytes_per_token(spec: ModelSpec, precision: str) -> int:
+    """Return the bytes that the blocks of the uncompiled decoder keep of each token for the backward pass.
+
+    Counted on the decoder as it is written; the coefficients are bytes per feature of the residual stream, of the
+    feed-forward, of the keys and values, and per head (the softmax's log-sum).
+    """
+    stream, ff, kv = {"32-true": (32, 16, 8), "bf16-true": (20, 8, 4)}.get(precision, (30, 8, 4))
+    return spec.n_layers * (stream * spec.d_model + ff * spec.d_ff + kv * spec.kv_dim + 4 * spec.n_heads)
+
+
+def _micro_batches(config: RunConfig, devices: int) -> tuple[int, int]:
+    """Rows of one forward pass, and passes of one update, on each device."""
+    batch = config.training.batch_size
+    if batch % devices:
+        fits = [n for n in range(1, batch + 1) if batch % n == 0]
+        near = min(fits, key=lambda n: abs(n - devices))
+        raise ConfigError(f"training.batch_size={batch} rows do not divide over {devices} devices: {near} would do")
+    share = batch // devices
+    micro = min(config.training.micro_batch_size or share, share)
+    if share % micro:
+        raise ConfigError(
+            f"training.micro_batch_size={micro} does not divide the {share} rows that each of {devices} devices takes "
+            f"of training.batch_size={batch}"
+        )
+    return micro, share // micro
+
+
+def _memory(config: RunConfig, spec: ModelSpec, devices: int, micro: int) -> dict[str, int]:
+    precision = config.training.precision
+    stored = _stored_bytes(precision)
+    shards = devices if config.distributed.strategy == "fsdp" else 1
+    held = -(-spec.n_params // shards)
+    low = 2 if precision != "32-true" else _FLOAT
+    weights = held * stored
+    if shards > 1:
+        # Whole on each device while in use: embedding, head and final norm, and two blocks (one computes, one arrives).
+        whole = spec.n_params - max(0, spec.n_layers - 2) * spec.n_params_per_layer
+        weights += whole * low
+    elif precision.endswith("mixed"):
+        weights += spec.n_params_matmul * low
+    tokens = micro * config.data.seq_len
+    chunk = min(config.training.loss_chunk or tokens, tokens)
+    loss = chunk * spec.vocab_size * (low + _FLOAT) + spec.vocab_size * spec.d_model * (low + _FLOAT)
+    return {
+        "memory_weights": weights,
+        "memory_gradients": held * stored,
+        "memory_optimizer": 2 * held * stored,
+        "memory_activations": tokens * activation_bytes_per_token(spec, precision) + loss,
+    }
+
+
+def _stored_bytes(precision: str) -> int:
+    return 2 if precision == "bf16-true" else _FLOAT
+
+
+def _weights_bytes(config: RunConfig, spec: ModelSpec) -> int:
+    # Beside the weights: the batch of this step, about two bytes for each token id and two for its text, compressed.
+    batch = config.training.batch_size * (config.data.seq_len + 1) * 4
+    return spec.n_params * _stored_bytes(config.training.precision) + batch
+
+
+def _state_bytes(config: RunConfig, spec: ModelSpec) -> int:
+    # The optimizer's two moments; a sharded state has the model's shards as well.
+    copies = 3 if config.distributed.strategy == "fsdp" else 2
+    return copies * spec.n_params * _stored_bytes(config.training.precision)
+
+
+def _captures_bytes(config: RunConfig, spec: ModelSpec) -> int:
+    wanted = config.captures
+    number = 2 if wanted.dtype == "bfloat16" else _FLOAT
+    chosen = sites.expand(wanted.sites, spec.n_layers)
+    widths, weights = zip(*(_size_of(site.kind, spec) for site in chosen), strict=True)
+    total = 0
+    for split, rows in ((wanted.train, config.training.batch_size), (wanted.val, config.data.val_rows)):
+        if split.enabled:
+            total += number * (_samples(split, rows, config.data.seq_len) * sum(widths) + sum(weights))
+    if wanted.moments and wanted.train.enabled:
+        total += 2 * _FLOAT * sum(weights)
+    return total
+
+
+def _samples(split: CaptureSplit, n_rows: int, seq_len: int) -> int:
+    positions = {"last": 1, "all": seq_len}.get(str(split.positions)) or min(int(split.positions), seq_len)
+    return min(split.rows or n_rows, n_rows) * positions
+
+
+def _size_of(kind: str, spec: ModelSpec) -> tuple[int, int]:
+    """Width of a site's activation, and parameters of its weight."""
+    d, ff, kv, v = spec.d_model, spec.d_ff, spec.kv_dim, spec.vocab_size
+    return {
+        "attn.q": (d, d * d),
+        "attn.k": (kv, kv * d),
+        "attn.v": (kv, kv * d),
+        "attn.o": (d, d * d),
+        "mlp.gate": (ff, ff * d),
+        "mlp.up": (ff, ff * d),
+        "mlp.down": (d, ff * d),
+        "resid": (d, 0),
+        "embed": (d, v * d),
+        "norm.final": (d, d),
+        "head": (v, v * d),
+    }[kind]
+
+
+def rows(report: PlanReport) -> list[dict[str, Any]]:
+    """Return the report as rows for people: what, how much, and on which grounds."""
+    unknown = "unknown: give --peak-tflops"
+    r = report
+    hours = f"{r.mfu:.0%} of {r.peak_tflops:g} TFLOP/s on {r.devices} device(s)" if r.peak_tflops else ""
+    lines = [
+        ("parameters", f"{r.parameters:,}", f"{r.parameters_in_blocks:,} of them in the blocks"),
+        ("FLOPs per token", f"{r.flops_per_token / 1e9:,.3g} G", "forward and backward"),
+        ("tokens", f"{r.tokens:,}", f"{r.steps:,} steps of {r.tokens_per_step:,}"),
+        ("FLOPs in all", f"{r.flops:.3g}", ""),
+        ("devices", f"{r.devices}", f"{r.accumulation} micro-batch(es) of {r.micro_batch_size} row(s) a step"),
+        ("memory per device", _bytes(r.memory_per_device), "estimated; compiled it is less"),
+        ("· weights", _bytes(r.memory_weights), ""),
+        ("· gradients", _bytes(r.memory_gradients), ""),
+        ("· optimizer", _bytes(r.memory_optimizer), ""),
+        ("· activations", _bytes(r.memory_activations), "of one micro-batch, with the loss"),
+        ("time per step", _duration(r.seconds_per_step) or unknown, hours),
+        ("wall time", _duration(r.seconds) or unknown, "checkpoints and evaluations left out"),
+        ("checkpoints", f"{r.checkpoints:,}", ""),
+        ("bytes per checkpoint", _bytes(r.checkpoint_bytes), "with training state and captures"),
+        ("· weights, batch", _bytes(r.checkpoint_bytes_weights), ""),
+        ("· training state", _bytes(r.checkpoint_bytes_state), ""),
+        ("· captures", _bytes(r.checkpoint_bytes_captures), ""),
+        ("bytes on disk", _bytes(r.disk_bytes), "at the end, under checkpoint.keep"),
+        ("bytes published", _bytes(r.published_bytes), "if publish.repo is set"),
+        (
+            "Hub commits per hour",
+            f"{r.commits_per_hour:,.1f}" if r.commits_per_hour is not None else unknown,
+            f"{r.commits_busiest_hour} in the busiest; limit {r.commits_limit}, the Hub's is {HUB_COMMITS_PER_HOUR}"
+            if r.commits_busiest_hour is not None
+            else "",
+        ),
+    ]
+    return [{"what": what, "how much": amount, "note": note} for what, amount, note in lines]
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.3g} {unit}" if unit != "B" else f"{count:,.0f} B"
+        count /= 1000
+    return f"{count:,.4g} TB"
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.3g} s"
