@@ -159,7 +159,7 @@ def close(run_dir, other):
 
 
 def test_each_part_has_its_own_schedule_and_what_is_sealed_stays(text, tmp_path):
-    """Weights at 2, 4 …; training state at 5, 10; captures at 0, 7: a crash goes back to 10, and 12 is not written anew."""
+    """Weights at 2, 4 …; state at 5, 10; captures at 0, 7: a crash goes back to 10, and 12 is not written anew."""
     settings = config(
         tmp_path,
         text,
