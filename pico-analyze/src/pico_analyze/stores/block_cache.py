@@ -1,8 +1,8 @@
 """A cache of pieces of remote files, by content: bounded in size, shared between processes, checked when read.
 
 A file is known by the sha256 of its whole content, so equal files of different revisions share their pieces. Each piece
-carries its own digest; when the pieces of a file cover it, the whole is compared with the file's digest. What was used
-longest ago goes first.
+carries its own digest; when the pieces of a file cover it (or nearly), the whole is compared with the file's digest.
+What was used longest ago goes first.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from pico_analyze.errors import DataError
 
+REMAINDER = 48 << 10
+"""A file of which no more than this many bytes are missing is completed, so that all of it is proven."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 _PIECE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 _DIGEST = 32
@@ -61,8 +63,14 @@ class BlockCache:
                 parts.append(content)
                 position += len(content)
             if fetched:
+                self._complete(folder, size, fetch)
                 self._check_whole(folder, key, size)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def forget(self, key: str) -> None:
+        """Throw away what is kept of a file."""
+        with self._locked(key) as folder:
+            _clear(folder)
 
     def document(self, name: str) -> bytes | None:
         """A small file stored under a name of the caller's, or None."""
@@ -72,8 +80,7 @@ class BlockCache:
     def keep_document(self, name: str, content: bytes) -> None:
         """Store a small file under a name, in place of what was there."""
         with self._locked(_name_key(name)) as folder:
-            for first, last in _pieces(folder):
-                (folder / f"{first}-{last}").unlink(missing_ok=True)
+            _clear(folder)
             self._write(folder, 0, content)
 
     def _folder(self, key: str) -> Path:
@@ -142,6 +149,17 @@ class BlockCache:
             if total <= self.limit * 9 // 10:
                 return
 
+    def _complete(self, folder: Path, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        """Fetch what little is missing of a file, so that its digest can be checked."""
+        gaps, end = [], 0
+        for first, last in [*_pieces(folder), (size, size)]:
+            if first > end:
+                gaps.append((end, first - end))
+            end = max(end, last)
+        if sum(length for _, length in gaps) <= REMAINDER:
+            for first, length in gaps:
+                self._write(folder, first, fetch(first, length))
+
     def _check_whole(self, folder: Path, key: str, size: int) -> None:
         """If the pieces cover the file, compare its digest; pieces of a wrong file are thrown away."""
         pieces = _pieces(folder)
@@ -160,8 +178,7 @@ class BlockCache:
             digest.update(piece[1][position - piece[0] :])
             position = piece[0] + len(piece[1])
         if digest.hexdigest() != key:
-            for first, last in pieces:
-                (folder / f"{first}-{last}").unlink(missing_ok=True)
+            _clear(folder)
             raise DataError(
                 f"what came from the Hub does not have the sha256 {key[:12]}… that its manifest says: "
                 "it was damaged on its way, or the revision is wrong; try again"
@@ -176,6 +193,11 @@ def _pieces(folder: Path) -> list[tuple[int, int]]:
         return []
     found = (_PIECE.fullmatch(name) for name in names)
     return sorted((int(match[1]), int(match[2])) for match in found if match)
+
+
+def _clear(folder: Path) -> None:
+    for first, last in _pieces(folder):
+        (folder / f"{first}-{last}").unlink(missing_ok=True)
 
 
 def _name_key(name: str) -> str:

@@ -110,8 +110,13 @@ class HubStore:
 
     @cached_property
     def _commits(self) -> dict[int, str]:
-        """Commit of each step."""
-        return {revision.step: revision.commit or self._commit for revision in self._index.revisions}
+        """Commit of each step. The index cannot name the commit it lies in: that one's tag does, or it is the head."""
+        tags = self._refs.tags if self._refs else {}
+        return {
+            revision.step: revision.commit
+            or tags.get(layout.tag_name(self._index.run_name, revision.step), self._commit)
+            for revision in self._index.revisions
+        }
 
     @lru_cache(maxsize=1024)  # noqa: B019 - one store per analysis; a manifest is some kilobytes
     def _found(self, step: int) -> tuple[CheckpointManifest, str, str]:
@@ -126,7 +131,7 @@ class HubStore:
             if revision is None:
                 known = ", ".join(str(r.step) for r in self._index.revisions[:20])
                 raise DataError(f"{self.repo} has no published checkpoint of step {step}: there are {known}")
-            commit, expected = revision.commit or commit, revision.manifest_sha256
+            commit, expected = self._commits[step], revision.manifest_sha256
         manifest, digest = self._manifest_at(commit)
         if manifest.step != step or expected not in (None, digest):
             raise DataError(
@@ -209,11 +214,24 @@ class HubStore:
         return self._manifest(step).model
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
-        """One tensor, by range."""
+        """One tensor, by range. What shows to be damaged is thrown away and asked for once more."""
         manifest = self._manifest(step)
         path, name = tensor_place(manifest, split, data, site)
-        file = self._file(step, path)
-        array = file.read(name)
+        try:
+            file = self._file(step, path)
+            array = file.read(name)
+        except DataError:
+            if self.offline:
+                raise
+            self._blocks.forget(manifest.files[path].sha256)
+            self._file.cache_clear()
+            try:
+                file = self._file(step, path)
+                array = file.read(name)
+            except DataError:
+                self._blocks.forget(manifest.files[path].sha256)
+                self._file.cache_clear()
+                raise
         check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
         return array
 

@@ -24,6 +24,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 MAX_REFS = 200_000
 MAX_LISTING = 64 << 20
 MAX_REDIRECTS = 5
+ATTEMPTS = 6
+FIRST_WAIT = 0.5
 LINK_LIFETIME = 300.0
 """Seconds for which the address of a large file is used again."""
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -52,18 +54,15 @@ class HubClient:
 
     Args:
         repo: `org/name`.
-        timeout: Seconds to wait for any piece of an answer.
-        attempts: How often a request is made before it counts as failed.
-        first_wait: Seconds before the second attempt; doubled each time.
+        timeout: Seconds to wait for any piece of an answer; by default $PICO_HUB_TIMEOUT, or 30.
     """
 
-    def __init__(self, repo: str, *, timeout: float | None = None, attempts: int = 6, first_wait: float = 0.5) -> None:
+    def __init__(self, repo: str, *, timeout: float | None = None) -> None:
         from huggingface_hub import constants
 
         self.repo = repo
         self.endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
         self.timeout = float(os.environ.get("PICO_HUB_TIMEOUT", "30")) if timeout is None else timeout
-        self.attempts, self.first_wait = attempts, first_wait
         self._links: dict[tuple[str, str], tuple[str, float]] = {}
 
     def refs(self) -> Refs:
@@ -125,20 +124,18 @@ class HubClient:
 
     def _repeat(self, attempt: Any, url: str) -> Any:
         reason = ""
-        for count in range(self.attempts):
+        for count in range(ATTEMPTS):
             try:
                 return attempt()
             except _TryAgain as error:
                 reason = str(error)
-                wait = self.first_wait * 2**count * random.uniform(0.5, 1.0)
+                wait = FIRST_WAIT * 2**count * random.uniform(0.5, 1.0)
                 if error.wait is not None:
                     wait = max(wait, min(error.wait, 120.0))
-                if count + 1 < self.attempts:
+                if count + 1 < ATTEMPTS:
                     time.sleep(wait)
         path = urlsplit(url).path
-        raise StorageError(
-            f"{self.endpoint}{path[:200]}: {reason}, {self.attempts} times: check the network, try later"
-        )
+        raise StorageError(f"{self.endpoint}{path[:200]}: {reason}, {ATTEMPTS} times: check the network, try later")
 
     def _once(self, url: str, span: tuple[int, int] | None, limit: int) -> tuple[bytes, str, str | None]:
         """Content, the address it came from, and the digest given on the way."""

@@ -53,8 +53,13 @@ class Change:
         return sum(file.size for file in self.add.values())
 
 
-def read_head(remote: Remote, commit: str) -> Head:
+def read_head(remote: Remote, commit: str, tags: Mapping[str, str] | None = None) -> Head:
     """Tree, index and manifest at the head of a branch, checked against each other.
+
+    Args:
+        remote: The repository.
+        commit: The head.
+        tags: All tags. The head's index cannot name the commit of the checkpoint it came with; its tag does.
 
     Raises:
         TransientError: they do not fit together: an answer was damaged on its way.
@@ -79,7 +84,10 @@ def read_head(remote: Remote, commit: str) -> Head:
     _check_listing(tree, manifest, where)
     here = index.find(manifest.step)
     if here is not None and here.manifest_sha256 == revision.in_memory(raw).sha256:
-        index = index.with_commits({manifest.step: commit})
+        tagged = (tags or {}).get(layout.tag_name(index.run_name, manifest.step), commit)
+        if tagged != commit and remote.tree(tagged).get(layout.MANIFEST) != tree[layout.MANIFEST]:
+            raise TransientError(f"{where}: the tag of step {manifest.step} names another checkpoint")
+        index = index.with_commits({manifest.step: tagged})
     return Head(commit, tree, index, manifest)
 
 
@@ -154,7 +162,7 @@ def publish_step(
     name = bundle.run.name
     tag = layout.tag_name(name, step)
     commit, tags = branch_head(remote, name)
-    head = read_head(remote, commit)
+    head = read_head(remote, commit, tags)
     check_owner(remote, head, bundle.run.id, name)
     if tag in tags:
         verify(remote, tags[tag], bundle)
@@ -206,8 +214,8 @@ def move_main(
         The commit of main that holds it.
     """
     bundle = revision.package(run_dir, step)
-    source, _ = branch_head(remote, bundle.run.name)
-    branch = read_head(remote, source)
+    source, tags = branch_head(remote, bundle.run.name)
+    branch = read_head(remote, source, tags)
     check_owner(remote, branch, bundle.run.id, bundle.run.name)
     published = branch.index.find(step) if branch.index else None
     if branch.index is None or published is None:
