@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from pico_analyze.components.matrix import Matrix
@@ -17,13 +18,13 @@ def dissimilarities(x: Matrix, kind: str) -> np.ndarray | None:
     correlation: 1 − Pearson correlation of two rows over features; cosine: 1 − cosine; euclidean: distance.
     """
     gram = x.sample_gram()
-    above = np.triu_indices(len(gram), 1)
     squares = np.diag(gram).copy()
     if kind == "euclidean":
-        between = squares[above[0]] + squares[above[1]] - 2.0 * gram[above]
+        sums = squares[:, None] + squares[None, :]
+        between = sums - 2.0 * gram
         # A squared distance is a difference: what is below rounding of its terms is zero.
-        between[between < 8 * np.finfo(np.float64).eps * (squares[above[0]] + squares[above[1]])] = 0.0
-        return np.sqrt(between)
+        between[between < 8 * np.finfo(np.float64).eps * sums] = 0.0
+        return np.sqrt(_above_diagonal(between))
     if kind == "correlation":
         means = x.row_means()
         gram -= x.shape[1] * np.outer(means, means)
@@ -34,7 +35,14 @@ def dissimilarities(x: Matrix, kind: str) -> np.ndarray | None:
     if not varying.all():
         return None
     norms = np.sqrt(squares)
-    return 1.0 - gram[above] / (norms[above[0]] * norms[above[1]])
+    gram /= norms
+    gram /= norms[:, None]
+    return 1.0 - _above_diagonal(gram)
+
+
+def _above_diagonal(symmetric: np.ndarray) -> np.ndarray:
+    """Upper triangle without the diagonal, row by row."""
+    return np.asarray(squareform(symmetric, force="tovector", checks=False))
 
 
 def rsa(x: Matrix, y: Matrix, dissimilarity: str = "correlation", compare: str = "spearman") -> Result:
