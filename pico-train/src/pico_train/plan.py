@@ -120,7 +120,8 @@ def plan(
     steps = checkpoint_steps(config.checkpoint, training.max_steps)
     weights, state, captures = _weights_bytes(config, spec), _state_bytes(config, spec), _captures_bytes(config, spec)
     state_steps = steps_due(config.checkpoint.training_state, training.max_steps)
-    kept_states = len(kept(config.checkpoint.keep, state_steps))
+    # At step 0 AdamW has no moments yet, so that state takes next to nothing.
+    kept_states = len(kept(config.checkpoint.keep, state_steps) - {0})
     capture_steps = [s for s in steps if is_due(config.checkpoint.captures, s, training.max_steps)]
     without_state = len(steps) * weights + len(capture_steps) * captures
     return PlanReport(
@@ -147,7 +148,7 @@ def plan(
         checkpoint_bytes_captures=captures,
         checkpoint_bytes=weights + state + captures,
         disk_bytes=without_state + kept_states * state,
-        published_bytes=without_state + len(state_steps) * state,
+        published_bytes=without_state + len(set(state_steps) - {0}) * state,
         commits_per_hour=len(steps) / (step_seconds * training.max_steps / 3600) if step_seconds else None,
         commits_busiest_hour=busiest_hour(steps, step_seconds) if step_seconds else None,
         commits_limit=config.publish.commits_per_hour,
@@ -163,10 +164,10 @@ def activation_bytes_per_token(spec: ModelSpec, precision: str) -> int:
     """Return the bytes that the blocks of the uncompiled decoder keep of each token for the backward pass.
 
     Counted on the decoder as it is written; the coefficients are bytes per feature of the residual stream, of the
-    feed-forward, of the keys and values, and per head (the softmax's log-sum).
+    feed-forward, of the keys and values, and 4 per head (the softmax's log-sum) and per norm (its scale).
     """
     stream, ff, kv = {"32-true": (32, 16, 8), "bf16-true": (20, 8, 4)}.get(precision, (30, 8, 4))
-    return spec.n_layers * (stream * spec.d_model + ff * spec.d_ff + kv * spec.kv_dim + 4 * spec.n_heads)
+    return spec.n_layers * (stream * spec.d_model + ff * spec.d_ff + kv * spec.kv_dim + 4 * spec.n_heads + 8)
 
 
 def _micro_batches(config: RunConfig, devices: int) -> tuple[int, int]:
