@@ -1,5 +1,7 @@
 """A circuit kept factored gives the number that the multiplied-out matrix gives."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,23 @@ def assert_equal_metrics(x, y, data, names=None):
             factored, dense = metric(x.matrix, y.matrix, **params), metric(dense_x, dense_y, **params)
         assert factored.value == pytest.approx(dense.value, rel=1e-10, abs=1e-12, nan_ok=True), name
         assert (factored.reason is None) == (dense.reason is None), name
+
+
+def test_captured_activations_through_their_output_projection():
+    """Two steps of a real run: 4 heads of 32 over 2 key/value heads, values in half precision."""
+    with np.load(Path(__file__).parents[1] / "data" / "captured.npz") as arrays:
+        captured = dict(arrays)
+    spec = ModelSpec(vocab_size=64, d_model=128, n_layers=4, n_heads=4, n_kv_heads=2, d_ff=64)
+    sides = []
+    for step in (8, 40):
+
+        def read(data, site, step=step):
+            return captured[f"{step}/{data}/{site}"].astype(np.float64)
+
+        component = get_component("ov_circuit")
+        sides.append(list(component.build(read, spec, "activations", Unit(3, "attn.ov"))))
+    for x, y in zip(*sides, strict=True):
+        assert_equal_metrics(x, y, "activations", ("cka", "procrustes", "rsa", "rankme", "participation_ratio", "gini"))
 
 
 @pytest.mark.parametrize("params", [{"debiased": True}, {"kernel": "rbf"}, {"batch": 40}])

@@ -1,6 +1,7 @@
 """The same numbers from independent implementations, on random data and on data with the shape of real captures."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import powerlaw
@@ -20,6 +21,10 @@ from statsmodels.multivariate.cancorr import CanCorr
 from pico_analyze.metrics.power_law import fit_tail
 from pico_analyze.registry import get_metric
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:powerlaw")
+
+CAPTURED = Path(__file__).parents[1] / "data" / "captured.npz"
+
 
 def gaussian(rng):
     x = rng.standard_normal((60, 7))
@@ -36,13 +41,22 @@ def heavy_tailed(rng):
     return x.astype(np.float32), y.astype(np.float32)
 
 
-@pytest.fixture(params=[gaussian, heavy_tailed])
+def captured(rng):
+    """The values of one head at steps 8 and 40 of a real run (2 M parameters), half precision."""
+    with np.load(CAPTURED) as arrays:
+        return tuple(arrays[f"{step}/activations/layers.3.attn.v"][:, :32].copy() for step in (8, 40))
+
+
+@pytest.fixture(params=[gaussian, heavy_tailed, captured])
 def pair(request):
     return request.param(np.random.default_rng(11))
 
 
-@pytest.fixture(params=[(9, 9), (20, 6), (6, 20)])
+@pytest.fixture(params=[(9, 9), (20, 6), (6, 20), "captured"], ids=str)
 def matrix(request):
+    if request.param == "captured":
+        with np.load(CAPTURED) as arrays:
+            return arrays["40/gradients/layers.3.attn.v"].astype(np.float64)
     return np.random.default_rng(5).standard_normal(request.param) ** 3
 
 
