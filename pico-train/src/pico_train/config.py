@@ -89,8 +89,6 @@ class DataConfig(Section):
     """Bound of the local cache of a hub source, in GiB; at least two shards are kept whatever it says."""
     shards_ahead: Annotated[int, Field(ge=0, le=64)] = 2
     """Shards of a hub source that are fetched ahead of the one being read."""
-    allow_change: bool = False
-    """Resume although the data are not those that the run was begun with."""
     log_digests: bool = False
     """Write the sha256 of every batch to metrics.jsonl."""
 

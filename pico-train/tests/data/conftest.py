@@ -16,6 +16,7 @@ from pico_train.data.reading import Format
 from pico_train.data.recipe import Recipe
 from pico_train.data.shard_corpus import ShardCorpus
 
+
 @pytest.fixture(scope="session")
 def text_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty text files in two folders."""

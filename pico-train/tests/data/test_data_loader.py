@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpora import tokens_config
 
 from pico_train import settings
 from pico_train.data.corpus import open_corpus
@@ -36,12 +35,11 @@ def expected(corpus: ShardCorpus) -> list[str]:
 
 @pytest.mark.parametrize("prefetch", [0, 1, 4])
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_ranks_and_prefetch_change_nothing(
-    corpus: ShardCorpus, expected: list[str], world: int, prefetch: int
-) -> None:
+def test_ranks_and_prefetch_change_nothing(corpus: ShardCorpus, expected: list[str], world: int, prefetch: int) -> None:
     steps = 25
     ranks = [
-        list(loader(corpus, rank=rank, world_size=world, prefetch=prefetch).from_step(0, steps)) for rank in range(world)
+        list(loader(corpus, rank=rank, world_size=world, prefetch=prefetch).from_step(0, steps))
+        for rank in range(world)
     ]
     for step in range(steps):
         shares = [batches[step] for batches in ranks]

@@ -29,7 +29,7 @@ def check_unchanged(begun_with: DataFingerprint, found: DataFingerprint, *, allo
     Args:
         begun_with: The run's.
         found: That of the corpus that is now configured.
-        allow: Whether a difference is wanted (`data.allow_change`).
+        allow: Whether a difference is wanted (--override).
 
     Returns:
         Names of the fields that differ; empty unless `allow`.
@@ -48,7 +48,7 @@ def check_unchanged(begun_with: DataFingerprint, found: DataFingerprint, *, allo
         hint = f"set data.revision={pinned[0]}, or "
     raise DataError(
         f"the data are not those that the run was begun with: data.{first} was {before} and is {now} "
-        f"({_MEANING[first]}): give the run its data back, {hint}train on with --set data.allow_change=true"
+        f"({_MEANING[first]}): give the run its data back, {hint}resume on these with --override"
     )
 
 

@@ -30,8 +30,7 @@ _LAYOUT_KEY = b"pico.layout"
 _PLAIN = b"plain-1"
 _IDS = pa.list_(pa.field("element", pa.int32(), nullable=False))
 _SCHEMA = pa.schema(
-    [pa.field(COLUMN, _IDS, nullable=False), pa.field(SOURCE, pa.dictionary(pa.int32(), pa.string()), nullable=False)],
-    metadata={_LAYOUT_KEY: _PLAIN},
+    [pa.field(COLUMN, _IDS, nullable=False), pa.field(SOURCE, pa.dictionary(pa.int32(), pa.string()), nullable=False)]
 )
 
 
@@ -53,10 +52,9 @@ def write_shard(
     Raises:
         OSError: the disk is full or fails.
     """
-    schema = _SCHEMA if compression == "none" else _SCHEMA.remove_metadata()
     with pq.ParquetWriter(
         path,
-        schema,
+        _SCHEMA,
         compression=compression,
         use_dictionary=[SOURCE],
         write_statistics=False,
@@ -66,17 +64,19 @@ def write_shard(
     ) as writer:
         for ids, sources in blocks:
             assert ids.shape[1] == row_len
-            writer.write_table(_table(ids, sources, schema), row_group_size=len(ids))
+            writer.write_table(_table(ids, sources), row_group_size=len(ids))
+        if compression == "none":
+            writer.add_key_value_metadata({_LAYOUT_KEY: _PLAIN})
 
 
-def _table(ids: np.ndarray, sources: Sequence[str], schema: pa.Schema) -> pa.Table:
+def _table(ids: np.ndarray, sources: Sequence[str]) -> pa.Table:
     k, row_len = ids.shape
     offsets = np.arange(0, (k + 1) * row_len, row_len, dtype=np.int32)
     flat = pa.array(np.ascontiguousarray(ids, dtype=np.int32).reshape(-1))
     lists = pa.ListArray.from_arrays(pa.array(offsets), flat, type=_IDS)
     names, codes = np.unique(np.asarray(sources, dtype=object), return_inverse=True)
     labels = pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(names), pa.string()))
-    return pa.Table.from_arrays([lists, labels], schema=schema)
+    return pa.Table.from_arrays([lists, labels], schema=_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -210,5 +210,5 @@ def read_exactly(handle: int, target: memoryview, offset: int, *, where: str) ->
     while done < len(target):
         got = os.preadv(handle, [target[done:]], offset + done)
         if got <= 0:
-            raise DataError(f"{where}: ends at byte {offset + done}: the file is cut short")
+            raise DataError(f"{where}: ends before byte {offset + len(target)}: the file is cut short")
         done += got
