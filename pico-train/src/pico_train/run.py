@@ -28,7 +28,8 @@ from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.checkpoint.writer import CheckpointWriter
-from pico_train.config import RunConfig
+from pico_train.config import DataConfig, RunConfig
+from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.data.loader import Batch, Loader
 from pico_train.errors import ConfigError, DataError, NonFiniteError, PicoTrainError, StorageError
@@ -110,10 +111,10 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
             stack.enter_context(RunLock(run_dir))
             _check_publishing(config, run_dir, reporter)
             with reporter.working("preparing the data"):
-                _check_fit(config, open_corpus(config.data, seed=config.sub_seed("data")))
+                _check_fit(config, open_corpus(_data_section(config, run_dir), seed=config.sub_seed("data")))
 
         _by_the_first(fabric, prepare)
-        corpus = open_corpus(config.data, seed=config.sub_seed("data"))
+        corpus = open_corpus(_data_section(config, run_dir), seed=config.sub_seed("data"))
         start = _by_the_first(fabric, lambda: _begin(config, run_dir, corpus, override))
         if start.finished:
             return _summary(run_dir, start, True, started, None) if first else None
@@ -296,7 +297,7 @@ def _begin(config: RunConfig, run_dir: Path, corpus: Corpus, override: bool) -> 
 
     resume.reconcile(run_dir)
     run = documents.read_run(run_dir)
-    _check_same_data(run, corpus, override)
+    fingerprint.check_unchanged(run.data, corpus.fingerprint, allow=override)
     changed = changes.config_changes(run.config, config.model_dump(mode="json"))
     newest = resume.newest_complete(run_dir)
     step = newest.step if newest else 0
@@ -316,15 +317,14 @@ def _begin(config: RunConfig, run_dir: Path, corpus: Corpus, override: bool) -> 
     return _Start(run, step, newest.directory if newest else None, finished)
 
 
-def _check_same_data(run: RunManifest, corpus: Corpus, override: bool) -> None:
-    before, now = run.data.model_dump(), corpus.fingerprint.model_dump()
-    differ = [name for name in before if before[name] != now[name] and name != "details"]
-    if differ and not override:
-        listing = ", ".join(f"data fingerprint's {name} was {before[name]}, is now {now[name]}" for name in differ)
-        raise DataError(
-            f"the run was begun on other data: {listing}; put the data back, give the run another --name, or resume "
-            "with --override"
-        )
+def _data_section(config: RunConfig, run_dir: Path) -> DataConfig:
+    """The data's settings; for a run that was begun on a Hub repository, at the commit that it was begun with."""
+    if not (run_dir / layout.RUN_MANIFEST).is_file():
+        return config.data
+    run = documents.read_run(run_dir)
+    if run.config.get("data", {}).get("revision") != config.data.revision:
+        return config.data  # another revision is asked for; whether that may be, `_begin` decides
+    return fingerprint.pinned(config.data, run.data)
 
 
 def _write_run(run_dir: Path, run: RunManifest, config: RunConfig) -> None:

@@ -18,6 +18,7 @@ FREE = (
     "monitoring",
     "data.prefetch",
     "data.cache_gb",
+    "data.shards_ahead",
     "data.log_digests",
 )
 """Fields and sections that may change on a resume: length, devices and how they are used, publishing, logging."""
