@@ -60,7 +60,7 @@ def _warning(facts: dict[str, float]) -> str | None:
     n, k, k_target = (int(facts[name]) for name in ("n", "k", "k_target"))
     if k + k_target <= n - 1:
         return None
-    return f"canonical correlations of {k} and {k_target} directions on n = {n} samples: some are 1 by chance alone"
+    return "canonical correlations of k and k_target directions on n < k + k_target samples: some are 1 by chance alone"
 
 
 def mean_cca(x: Matrix, y: Matrix, variance: float = 1.0) -> Result:

@@ -81,7 +81,8 @@ def gradient_noise(x: Matrix, y: Matrix, batch: float = 1.0, batch_target: float
     estimated without bias and without rows (McCandlish et al. 2018, appendix A.1, whose two batch sizes are
     two batches here). In examples when `batch` and `batch_target` count examples; by default in batches of
     the captured size: above 1, one batch's gradient is mostly noise. Meant for two gradients at (nearly) the
-    same weights: neighbouring steps, or two splits. Undefined when the inner product is not positive: the
+    same weights: neighbouring steps of the train split, whose batches differ; the validation rows are the same at
+    each step, so there the difference is only that of the weights. Undefined when the inner product is not positive: the
     batches do not agree on a direction. `extra`: noise tr(Σ), signal |G|².
     """
     signal = inner(x, y)
@@ -128,9 +129,9 @@ GRADIENT_NOISE = MetricSpec(
     fn=gradient_noise,
     definition=(
         "Simple gradient noise scale tr(Σ)/|G|² estimated from the gradients on two independent batches at "
-        "(nearly) the same weights (neighbouring steps): the batch size at which noise and signal are "
-        "equal, in captured batches, or in examples when batch and batch_target say how many each gradient "
-        "is a mean of."
+        "(nearly) the same weights: neighbouring steps of the train split (--split train --target prev; the "
+        "validation rows are the same at each step). The batch size at which noise and signal are equal, in "
+        "captured batches, or in examples when batch and batch_target say how many each gradient is a mean of."
     ),
     range="0 to infinity",
     best="0: no noise; above 1 (default unit): one batch's gradient is mostly noise",

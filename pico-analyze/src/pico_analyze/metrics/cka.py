@@ -17,6 +17,8 @@ from pico_analyze.errors import UsageError
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _FEWEST_DEBIASED = 4
+# The same text for every row, so that it is said once per study; n and d stand in the row.
+_TOO_FEW = "biased CKA is too high on few samples (n < 5d: n samples, d dimensions): read the debiased value beside it"
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,7 @@ def cka(
         return _finish(_linear_debiased(x, y, biased), True, facts)
     warning = None
     if n < 5 * max(d, d_target):
-        warning = (
-            f"biased CKA on n = {n} samples of up to {max(d, d_target)} dimensions is too high (n < 5d): "
-            "read the debiased value beside it"
-        )
+        warning = _TOO_FEW
         facts["debiased"] = _linear_debiased(x, y, biased).value() if n >= _FEWEST_DEBIASED else math.nan
     return Result(_bounded(biased.value()), extra=facts, warning=warning)
 
