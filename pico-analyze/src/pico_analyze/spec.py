@@ -48,6 +48,13 @@ class Result:
         return cls(math.nan, reason, extra)
 
 
+def _explained(result: Result) -> Result:
+    """A result that is NaN has a reason, also where a product of extreme entries overflowed on the way."""
+    if math.isnan(result.value) and result.reason is None:
+        return Result.undefined("the entries are too large or too small for their type", **result.extra)
+    return result
+
+
 @dataclass(frozen=True)
 class Param:
     """One parameter of a metric or a component."""
@@ -82,9 +89,7 @@ class Param:
 
     def _typed(self, owner: str, name: str, raw: object) -> ParamValue:
         kind = type(self.default)
-        wrong = UsageError(
-            f"{owner}: {name}={raw!r} is not {_KIND_NAMES[kind]}, for example {name}={self.default}"
-        )
+        wrong = UsageError(f"{owner}: {name}={raw!r} is not {_KIND_NAMES[kind]}, for example {name}={self.default}")
         if kind is bool:
             if isinstance(raw, bool):
                 return raw
@@ -114,9 +119,7 @@ class Param:
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
-def resolve_params(
-    owner: str, declared: Mapping[str, Param], given: Mapping[str, object]
-) -> dict[str, ParamValue]:
+def resolve_params(owner: str, declared: Mapping[str, Param], given: Mapping[str, object]) -> dict[str, ParamValue]:
     """`given` checked and completed with the defaults, in declaration order.
 
     Raises:
@@ -168,9 +171,7 @@ class MetricSpec:
             allowed = ", ".join(d for d in DATA if d in self.accepts)
             raise UsageError(f"metric {self.name!r} is not defined for {data}: it takes {allowed}")
 
-    def __call__(
-        self, x: Matrix | np.ndarray, y: Matrix | np.ndarray | None = None, /, **params: object
-    ) -> Result:
+    def __call__(self, x: Matrix | np.ndarray, y: Matrix | np.ndarray | None = None, /, **params: object) -> Result:
         """The metric's value.
 
         A matrix that is empty or has values that are not finite gives NaN with the reason.
@@ -184,7 +185,7 @@ class MetricSpec:
         if self.kind == "single":
             if y is not None:
                 raise UsageError(f"metric {self.name!r} describes one matrix, not a pair")
-            return Result.undefined(first.problem) if first.problem else self.fn(first, **resolved)
+            return Result.undefined(first.problem) if first.problem else _explained(self.fn(first, **resolved))
         if y is None:
             raise UsageError(f"metric {self.name!r} compares two matrices: give a second one")
         second = as_matrix(y)
@@ -192,7 +193,7 @@ class MetricSpec:
         for matrix, which in ((first, "first"), (second, "second")):
             if matrix.problem:
                 return Result.undefined(f"{which} matrix: {matrix.problem}")
-        return self.fn(first, second, **resolved)
+        return _explained(self.fn(first, second, **resolved))
 
     def check_shapes(self, x: Matrix, y: Matrix) -> None:
         """Raise UsageError when these two shapes cannot be compared by this metric."""
@@ -256,6 +257,5 @@ class ComponentSpec:
             raise UsageError(f"component {self.name!r} has no {data}: it has {allowed}")
         if params.get("form") == "head" and data == "activations":
             raise UsageError(
-                f"component {self.name!r}: form=head is a product of weights; use form=residual for "
-                "activations"
+                f"component {self.name!r}: form=head is a product of weights; use form=residual for activations"
             )

@@ -213,6 +213,14 @@ def test_data_that_a_metric_is_not_defined_for_is_refused(name, data):
         get_metric(name).check_data(data)
 
 
+def test_a_product_that_overflows_its_type_is_undefined():
+    from pico_analyze.components.factored import Factored
+
+    huge = np.full((6, 2), 1e25, dtype=np.float32) * np.array([1, -1], dtype=np.float32)
+    with np.errstate(all="ignore"):
+        assert undefined(get_metric("gini")(Factored(huge, huge[:, ::-1].copy())), "too large")
+
+
 def test_what_is_no_matrix_is_refused():
     for wrong in (np.zeros((2, 2, 2)), np.zeros((2, 2), dtype=complex), np.array([["a"]])):
         with pytest.raises(DataError):

@@ -182,12 +182,18 @@ class Matrix(ABC):
 
     def left_singular_vectors(self, k: int) -> np.ndarray:
         """The first k left singular vectors, (N, k)."""
-        u, _, _ = thin_svd(self.reduced())
-        return u[:, :k]
+        return self._left_vectors()[0][:, :k]
+
+    def _left_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        core = self.reduced()
+        if core.shape[1] > core.shape[0]:  # wider than the rows need: the right vectors would be for nothing
+            core = triangular_root(core.T).T
+        u, s, _ = thin_svd(core)
+        return u, s
 
     def right_singular_vectors(self, k: int) -> np.ndarray:
         """The first k right singular vectors, (P, k); k at most the rank."""
-        u, s, _ = thin_svd(self.reduced())
+        u, s = self._left_vectors()
         products = list(self.left_product(np.ascontiguousarray(u[:, :k].T)))
         return (np.concatenate(products, axis=1) / s[:k, None]).T
 

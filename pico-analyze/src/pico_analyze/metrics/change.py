@@ -82,7 +82,7 @@ def gradient_noise(x: Matrix, y: Matrix, batch: float = 1.0, batch_target: float
     two batches here). In examples when `batch` and `batch_target` count examples; by default in batches of
     the captured size: above 1, one batch's gradient is mostly noise. Meant for two gradients at (nearly) the
     same weights: neighbouring steps of the train split, whose batches differ; the validation rows are the same at
-    each step, so there the difference is only that of the weights. Undefined when the inner product is not positive: the
+    each step: there the difference is that of the weights only. Undefined when the inner product is not positive: the
     batches do not agree on a direction. `extra`: noise tr(Σ), signal |G|².
     """
     signal = inner(x, y)
