@@ -8,6 +8,7 @@ from synthetic import make_run
 from pico_analyze.errors import UsageError
 from pico_analyze.question import Selection, Use
 from pico_analyze.study import load_study, parse
+from pico_analyze.study_v1 import translate
 
 STUDY = {
     "name": "ov",
@@ -159,6 +160,18 @@ def test_a_study_of_1_0_is_accepted_and_each_mapping_told(runs, pico):
         ("norm", None, "attn.ov"),
     }
     assert Path("analysis_results/demo/rows.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("metric", "params"),
+    [("gini", {"corrected": False}), ("condition_number", {"over": "all"}), ("pwcca", {"variance": 1.0})],
+)
+def test_metrics_that_1_0_defined_otherwise_are_asked_for_as_it_had_them(metric, params):
+    raw = yaml.safe_load(V1)
+    raw["metrics"] = [raw["metrics"][1] | {"metric_name": metric}]
+    translated, notes = translate(raw, where="v1.yaml")
+    assert translated["measurements"][0]["metrics"] == [{"name": metric, "params": params}]
+    assert any(note.startswith(f"  {metric} → {metric}, params") for note in notes)
 
 
 def test_a_list_of_steps_of_1_0_is_taken_as_it_is(tmp_path):

@@ -51,7 +51,7 @@ def _listing(records: list[dict[str, Any]], columns: tuple[str, ...], specs: Ite
     rows = []
     for record in records:
         short = record | {"data": "all" if len(record["data"]) == len(DATA) else record["data"]}
-        cells = [textwrap.shorten(_cell(short[name]), 28, placeholder=" …") for name in columns]
+        cells = [textwrap.shorten(cell(short[name]), 28, placeholder=" …") for name in columns]
         rows.append([*cells, _first_sentence(record["definition"])])
     lines = [aligned(header, rows, left=range(len(header)))]
     lines += [f"  (left out: {spec})" for spec in specs if isinstance(spec, PluginError)]
@@ -62,7 +62,8 @@ def _first_sentence(text: str) -> str:
     return textwrap.shorten(text.partition(". ")[0].rstrip("."), 60, placeholder=" …")
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value of a record as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -110,7 +111,7 @@ def _params(params: Mapping[str, Param]) -> list[dict[str, Any]]:
     ]
 
 
-_TITLES = {
+TITLES = {
     "kind": "kind",
     "definition": "definition",
     "range": "range",
@@ -126,10 +127,10 @@ _TITLES = {
 def page(record: Mapping[str, Any]) -> str:
     """The page of one metric or component for people."""
     lines = [record["name"]]
-    for key, title in _TITLES.items():
+    for key, title in TITLES.items():
         value = record.get(key)
         if value not in (None, "", []) and not (key == "same_width" and not value):
-            text = "both matrices need the same number of columns" if key == "same_width" else _cell(value)
+            text = "both matrices need the same number of columns" if key == "same_width" else cell(value)
             lines.append(_entry(title, text))
     for param in record["params"]:
         lines.append(_entry(f"param {param['name']}", param_text(param)))
@@ -150,5 +151,4 @@ def param_text(param: Mapping[str, Any]) -> str:
 
 
 def _entry(title: str, text: str) -> str:
-    indent = " " * 16
-    return textwrap.fill(text, _WIDTH, initial_indent=f"  {title:<14}", subsequent_indent=indent)
+    return textwrap.fill(text, _WIDTH, initial_indent=f"  {title:<17} ", subsequent_indent=" " * 20)

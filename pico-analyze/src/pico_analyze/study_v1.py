@@ -16,7 +16,13 @@ _TOP = ("analysis_name", "metrics", "steps", "monitoring")
 _METRIC = ("metric_name", "components", "data_split", "target_checkpoint", "norm_type")
 _COMPONENT = ("component_name", "layer_suffixes", "layers", "data_type")
 _MONITORING = ("output_dir", "save_to_wandb", "wandb", "save_to_picolabs", "pico_report")
-_NORMS = {"frobenius": "frobenius", "nuclear": "nuclear", "spectral": "spectral", "max": "max_abs"}
+_NORMS = {"frobenius": "frobenius", "nuclear": "nuclear", "spectral": "spectral", "max": "max_abs", "inf": "max_abs"}
+_AS_IT_WAS: dict[str, dict[str, Any]] = {
+    "gini": {"corrected": False},
+    "condition_number": {"over": "all"},
+    "pwcca": {"variance": 1.0},
+}
+"""Parameters with which a metric of today is the one that 1.0 had."""
 
 
 def is_v1(raw: Mapping[str, Any]) -> bool:
@@ -98,6 +104,10 @@ def _measurements(metric: Mapping[str, Any], where: str, told: dict[str, None]) 
     if not isinstance(name, str):
         raise UsageError(f"{where}: the key metric_name is missing")
     use: dict[str, Any] = {"name": name}
+    if name in _AS_IT_WAS:
+        use["params"] = _AS_IT_WAS[name]
+        params = ", ".join(f"{key}={str(value).lower()}" for key, value in _AS_IT_WAS[name].items())
+        told[f"  {name} → {name}, params {params} (as 1.0 had it)"] = None
     if metric.get("norm_type") is not None:
         kind = _NORMS.get(str(metric["norm_type"]).lower())
         if kind is None:

@@ -1,0 +1,133 @@
+"""The reference pages, made from the code: commands, metrics, components, the table's columns, a study's keys.
+
+``python -m pico_analyze.reference DIR`` writes them; a test checks that those in `docs/` are current.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pico_analyze import pages, registry
+from pico_analyze.config import Measurement, Named, Section, StudyConfig
+from pico_analyze.errors import PluginError
+from pico_analyze.spec import ComponentSpec, MetricSpec
+from pico_analyze.table import COLUMNS, CORE, KEY
+
+_MADE = "Made from the code by `make docs`."
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    import typer.main
+
+    from pico_analyze.cli import app
+
+    lines = ["# Commands", "", _MADE]
+    root: Any = typer.main.get_command(app)
+    for name, command in root.commands.items():
+        lines += ["", f"## pico-analyze {name}", "", " ".join((command.help or "").split()), ""]
+        lines += ["| argument or option | meaning |", "|---|---|"]
+        for parameter in command.params:
+            shown = ", ".join([*parameter.opts, *parameter.secondary_opts])
+            if parameter.param_type_name == "argument":
+                shown = parameter.metavar or parameter.name.upper()
+            lines.append(f"| `{shown}` | {_cell(getattr(parameter, 'help', None) or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: object) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _own(specs: Any) -> list[Any]:
+    """The specs of this package; those of plug-ins have pages of their own."""
+    kept = []
+    for spec in specs:
+        if not isinstance(spec, PluginError):
+            function = spec.fn if isinstance(spec, MetricSpec) else spec.build
+            if function.__module__.startswith("pico_analyze."):
+                kept.append(spec)
+    return kept
+
+
+def metrics() -> str:
+    """The page of every metric."""
+    return _pages("Metrics", [pages.metric_record(spec) for spec in _own(registry.metrics())])
+
+
+def components() -> str:
+    """The page of every component."""
+    specs: list[ComponentSpec] = _own(registry.components())
+    return _pages("Components", [pages.component_record(spec) for spec in specs])
+
+
+def _pages(title: str, records: list[dict[str, Any]]) -> str:
+    lines = [f"# {title}", "", _MADE]
+    for record in records:
+        lines += ["", f"## {record['name']}", "", _cell(record["definition"]), ""]
+        for key in ("kind", "range", "best", "cost", "reference", "data", "heads"):
+            value = record.get(key)
+            if value not in (None, "", []):
+                lines.append(f"- {pages.TITLES[key]}: {_cell(pages.cell(value))}")
+        if record.get("same_width"):
+            lines.append("- both matrices need the same number of columns")
+        lines += [f"- parameter `{param['name']}`: {_cell(pages.param_text(param))}" for param in record["params"]]
+    return "\n".join(lines) + "\n"
+
+
+def table() -> str:
+    """The columns of the table."""
+    lines = ["# The table", "", _MADE, ""]
+    lines += [f"The first {len(CORE)} columns are in every tidy table of Pico. A row is identified by", ""]
+    lines += [", ".join(f"`{name}`" for name in KEY) + ".", "", "| column | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(text)} |" for name, text in COLUMNS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def study() -> str:
+    """The keys of a study file."""
+    lines = ["# A study file", "", _MADE]
+    parts: Mapping[str, type[Section]] = {
+        "the study": StudyConfig,
+        "each of `measurements`": Measurement,
+        "a metric or component with parameters": Named,
+    }
+    for title, model in parts.items():
+        lines += ["", f"## Keys of {title}", "", "| key | default | meaning |", "|---|---|---|"]
+        for name, field in model.model_fields.items():
+            default = "needed" if field.is_required() else f"`{_plain(field.default)}`"
+            lines.append(f"| `{name}` | {default} | {_cell(field.description or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_plain(item) for item in value)}]"
+    if isinstance(value, Named):
+        return value.name
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+PAGES = {
+    "commands.md": commands,
+    "metrics.md": metrics,
+    "components.md": components,
+    "table.md": table,
+    "study.md": study,
+}
+
+
+def write(directory: Path) -> None:
+    """Write all pages into a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (directory / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
