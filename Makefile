@@ -36,10 +36,10 @@ $(VENV)/.installed: $(PROJECTS) $(REQUIREMENTS)
 	@.envs/schema/bin/python $(PIP) --editable shared-schema --requirement shared-schema/tests/requirements.txt
 	@touch $@
 
-.envs/analyze/.installed: shared-schema/pyproject.toml pico-analyze/pyproject.toml pico-analyze/tests/requirements.txt $(REQUIREMENTS)
+.envs/analyze/.installed: shared-schema/pyproject.toml shared-schema/conformance/pyproject.toml pico-analyze/pyproject.toml pico-analyze/tests/requirements.txt $(REQUIREMENTS)
 	@echo "installing into .envs/analyze"
 	@test -x .envs/analyze/bin/python || $(PYTHON) -m venv .envs/analyze
-	@.envs/analyze/bin/python $(PIP) --editable shared-schema --editable pico-analyze --requirement pico-analyze/tests/requirements.txt
+	@.envs/analyze/bin/python $(PIP) --editable shared-schema --editable pico-analyze --editable shared-schema/conformance --requirement pico-analyze/tests/requirements.txt
 	@touch $@
 
 demo: install ## train a small model on Python's own library, then draw what changed inside it
