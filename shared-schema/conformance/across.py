@@ -60,7 +60,7 @@ def main() -> None:
         for name, packages in ENVIRONMENTS.items()
     }
     os.chdir(HERE)
-    call(sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", *options.pytest, **pythons)
+    call(sys.executable, "-m", "pytest", "-n", "4", "--dist", "loadgroup", *options.pytest, **pythons)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from pico_conformance import Fault, Hub
 from pico_conformance.runs import write_run
 from pico_schema import layout
@@ -86,7 +87,18 @@ def test_four_publishers_with_conflicts_lose_nothing(hub: Hub, tmp_path: Path) -
         Fault("POST .*/commit/demo", "race", skip=1, times=2),
         Fault("POST .*/commit/demo", status=412, skip=2, times=2),
     )
-    command = [sys.executable, "-m", "pico_train", "publish", "--max-attempts", "40", "--format", "json", "--repo", REPO]
+    command = [
+        sys.executable,
+        "-m",
+        "pico_train",
+        "publish",
+        "--max-attempts",
+        "40",
+        "--format",
+        "json",
+        "--repo",
+        REPO,
+    ]
     config = json.dumps(QUICK.model_dump(mode="json"))
     for machine in range(4):
         _set_publish(tmp_path / str(machine) / "demo", config)
@@ -120,15 +132,13 @@ CANARY = "hf_CanaryCanaryCanaryCanaryCanaryCa"
 
 
 @pytest.mark.parametrize("hub_mode", ["lfs", "xet"])
-def test_secrets_are_written_nowhere(
-    hub: Hub, hub_mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_are_written_nowhere(hub: Hub, hub_mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DEBUG everywhere, failures of every sort; then every file, log, answer and commit is searched."""
     hub.tokens = {CANARY: "write"}
-    for name, value in {
-        "HF_TOKEN": CANARY, "HF_DEBUG": "1", "PICO_LOG_LEVEL": "DEBUG", "RUST_LOG": "debug", "HF_HUB_VERBOSITY": "debug",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    monkeypatch.setenv("HF_DEBUG", "1")
+    for name in ("PICO_LOG_LEVEL", "RUST_LOG", "HF_HUB_VERBOSITY"):
+        monkeypatch.setenv(name, "debug")
     run = write_run(tmp_path / "runs", steps=(0, 1))
     config = QUICK.model_dump(mode="json")
     _set_publish(run, json.dumps(config))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+
 from pico_conformance import Fault, Hub
 from pico_conformance.runs import add_checkpoint, write_run
 from pico_schema import layout
