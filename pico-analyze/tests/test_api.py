@@ -2,10 +2,12 @@ import re
 from pathlib import Path
 
 import pytest
-from synthetic import make_run
+import yaml
+from synthetic import SPEC, make_run
 
 import pico_analyze
 from pico_analyze.errors import DataError, UsageError
+from pico_analyze.study import parse
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -35,6 +37,32 @@ def test_the_three_lines_of_the_readme_give_a_dataframe(runs):
     table = names["table"]
     assert list(table.index) == [0, 1, 2, 4, 8]
     assert table.loc[8].to_numpy() == pytest.approx(1)
+
+
+def test_every_command_of_the_readme_works(runs, pico):
+    for name in ("demo", "small", "a", "b", "c"):
+        make_run(runs, name, seed=len(name), steps=(0, 8, 100))
+    make_run(runs, "large", spec=SPEC.model_copy(update={"d_model": 24}), steps=(0, 8, 100))
+    commands = re.findall(r"`pico-analyze ([^`]+)`", README.read_text().partition("## What it reads")[0])
+    commands = [command for command in commands if "…" not in command and not command.startswith("run ")]
+    assert len(commands) > 14
+    for command in commands:
+        words = command.split()
+        words += [] if words[0] in ("list", "metrics", "components") else ["--format", "json"]
+        words += ["--no-plot"] if words[0] == "compute" else []
+        answer = pico(*(["compute", "cka", *words[words.index("--bootstrap") :]] if "200" in words else words))
+        assert answer.code == 0, (command, answer.err)
+    options = re.findall(r"`(--[a-z-]+ [^`]+)`", README.read_text())
+    allowed = [
+        option for option in options if option.split()[1][0].isdigit() or option.startswith(("--site", "--format"))
+    ]
+    for option in allowed:
+        assert pico("compute", "per", "small", "--data", "gradients", "--no-plot", *option.split()).code == 0, option
+
+
+def test_the_study_of_the_readme_is_one():
+    (study,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.S)
+    assert len(parse(yaml.safe_load(study), where="README").measurements) == 2
 
 
 def test_what_was_computed_can_be_read_again(runs):

@@ -1,6 +1,8 @@
+import contextlib
 import csv
 import io
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -251,6 +253,42 @@ def test_an_interruption_keeps_the_rows_and_says_so(runs, pico, monkeypatch):
     assert answer.code == 130
     assert "the rows computed so far are kept" in answer.error
     monkeypatch.undo()
+
+
+def test_progress_with_the_time_left_is_shown_on_a_terminal_only(runs, tmp_path):
+    run = make_run(runs)
+    program = Path(sys.executable).with_name("pico-analyze")
+    command = [program, "compute", "cka", run, "--no-plot", "--fresh"]
+    terminal, end = os.openpty()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # what Linux raises when the other end is closed
+            while block := os.read(terminal, 4096):
+                shown += block
+    os.close(terminal)
+    assert process.returncode == 0
+    assert b"measuring" in shown and b"/30" in shown and b"left" in shown
+    piped = subprocess.run(command, capture_output=True, check=True)
+    assert b"measuring" not in piped.stderr + piped.stdout
+
+
+def test_a_bug_is_one_sentence_too_and_a_full_disk_is_a_storage_error(runs, pico, monkeypatch):
+    from pico_analyze import pipeline
+
+    make_run(runs)
+    monkeypatch.delenv("PICO_DEBUG", raising=False)
+    for raised, code, says in (
+        (RuntimeError("boom"), 1, "error: RuntimeError: boom (set PICO_DEBUG=1 for the traceback)"),
+        (OSError(28, "No space left on device", "x.png"), 4, "error: x.png: No space left on device"),
+    ):
+
+        def fail(*_, raised=raised):
+            raise raised
+
+        monkeypatch.setattr(pipeline, "analyze", fail)
+        answer = pico("compute", "cka")
+        assert (answer.code, answer.error) == (code, says)
 
 
 def test_the_installed_command_starts_fast_and_imports_nothing_heavy(tmp_path):

@@ -127,6 +127,21 @@ def test_layers_that_the_other_model_does_not_have_are_counted(runs, settings):
     assert any("run 'small' has no layer 2" in reason for reason in outcome.skipped)
 
 
+def test_heads_that_the_other_model_does_not_have_are_counted(runs, settings):
+    few = make_run(runs, "few", steps=(0, 8))
+    many = make_run(runs, "many", spec=SPEC.model_copy(update={"n_heads": 8, "n_kv_heads": 4}), steps=(0, 8))
+    question = replace(CKA, component=Use("ov_circuit"), target=Target("same", str(few)))
+    outcome = analyze([(many, question)], settings)
+    assert len(outcome.frame) == 2 * 2 * (1 + 4)
+    assert outcome.skipped["run 'few' has no head 7 of attn.ov to compare with"] == 4
+
+
+def test_chance_can_be_random_matrices(run_dir, settings):
+    question = Question((Use("cosine"),), data="weights", null="random_init", draws=9)
+    frame = analyze([(run_dir, question)], settings).frame
+    assert (frame["null_mean"].abs() < 0.5).all() and (frame["null_p"] >= 0.1).all()
+
+
 def test_seeds_are_compared_at_the_same_steps(runs, settings):
     seeds = [make_run(runs, f"seed{seed}", seed=seed, steps=(0, 4, 8)) for seed in (1, 2, 3)]
     frame = analyze(between_runs(seeds, CKA), settings).frame

@@ -275,9 +275,13 @@ def main() -> None:
         if hasattr(error, "format_message"):  # what typer says of a command line it cannot parse
             _end(error.format_message().rstrip("."), 2)
         code = getattr(error, "exit_code", None)  # ours, and those of pico-schema
-        if not isinstance(code, int):
+        if isinstance(code, int):
+            _end(str(error), code)
+        if os.environ.get("PICO_DEBUG"):
             raise
-        _end(str(error), code)
+        if isinstance(error, OSError):
+            _end(f"{error.filename or 'a file'}: {error.strerror or error}", 4)
+        _end(f"{type(error).__name__}: {error} (set PICO_DEBUG=1 for the traceback)", 1)
 
 
 def _end(message: str, code: int) -> None:

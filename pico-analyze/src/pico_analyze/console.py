@@ -87,10 +87,10 @@ def conclude(outcome: Outcome, written: Sequence[object], seconds: float) -> Non
     undefined = outcome.frame["reason"].dropna().value_counts()
     for why, rows in undefined.items():
         say(f"undefined: {rows} row{'' if rows == 1 else 's'}: {why}")
-    reused = f", {outcome.reused} already there" if outcome.reused else ""
+    reused = f", {len(outcome.frame) - outcome.new_rows} already there" if outcome.reused else ""
     where = " and ".join(str(directory) for directory in outcome.directories.values())
     files = ", ".join(["rows.parquet", "rows.csv", *map(str, written)])
-    say(f"{len(outcome.frame)} rows ({outcome.computed} values computed{reused}, {seconds:.1f} s) in {where}: {files}")
+    say(f"{len(outcome.frame)} rows ({outcome.new_rows} new{reused}, {seconds:.1f} s) in {where}: {files}")
 
 
 def _merged(skipped: Mapping[str, int], at_most: int = 8) -> dict[str, int]:

@@ -40,6 +40,8 @@ class Tally:
     """Warning of a metric → times it was given."""
     undefined: Counter[str] = field(default_factory=Counter)
     """Reason → number of rows without a value."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """What could not be compared, found only while comparing → how often."""
 
     def add(self, other: Tally) -> None:
         """Add another process's tally."""
@@ -47,6 +49,7 @@ class Tally:
         self.bytes_read += other.bytes_read
         self.warnings.update(other.warnings)
         self.undefined.update(other.undefined)
+        self.skipped.update(other.skipped)
 
 
 class Bench:
@@ -158,6 +161,10 @@ def run_jobs(work: Work, jobs: Sequence[Job], tally: Tally) -> Iterator[list[Row
         question = work.questions[job.question]
         rows = []
         for x, y in _paired(bench.matrices(job, job.x), None if job.y is None else bench.matrices(job, job.y)):
+            if job.y is not None and y is None:
+                other = work.stores[job.y.store]
+                tally.skipped[f"run {other.run!r} has no head {x.head} of {x.site} to compare with"] += 1
+                continue
             for use, unit in zip(job.metrics, job.units, strict=True):
                 metric = registry.get_metric(use.name)
                 result = measure(metric, dict(use.params), x, y, question, job, work.stores)
@@ -171,12 +178,12 @@ def run_jobs(work: Work, jobs: Sequence[Job], tally: Tally) -> Iterator[list[Row
 
 
 def _paired(xs: list[Labelled], ys: list[Labelled] | None) -> Iterator[tuple[Labelled, Labelled | None]]:
-    """Whole with whole, head with the same head; heads that one side does not have are left out."""
+    """Whole with whole, head with the same head, or with None where the other side does not have it."""
     if ys is None:
         yield from ((x, None) for x in xs)
         return
     others = {y.head: y for y in ys}
-    yield from ((x, others[x.head]) for x in xs if x.head in others)
+    yield from ((x, others.get(x.head)) for x in xs)
 
 
 def measure(

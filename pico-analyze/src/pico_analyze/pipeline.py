@@ -84,9 +84,11 @@ class Outcome:
     tally: Tally
     """What was read, and what metrics warned of."""
     computed: int
-    """Values computed now."""
+    """Metrics of a unit (a matrix and its heads) computed now."""
     reused: int
-    """Values that were already there."""
+    """Those that were already there."""
+    new_rows: int
+    """Rows computed now."""
     parts: Sequence[tuple[str, frozenset[str]]]
     """Of each question, the run's location and the units of its rows."""
     figures: list[Path] = field(default_factory=list)
@@ -195,7 +197,11 @@ def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     listener.planned(len(jobs), wanted - computed)
     of_unit = {unit: index for index, some in units.items() for unit in some}
 
+    new_rows = 0
+
     def emit(rows: list[Row], count: int) -> None:
+        nonlocal new_rows
+        new_rows += len(rows)
         for index, table in tables.items():
             table.add([row for row in rows if of_unit[row["unit"]] == index] if len(tables) > 1 else rows)
         listener.advanced(count, rows)
@@ -217,10 +223,11 @@ def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     return Outcome(
         frame=frame,
         directories={locations[index]: table.directory for index, table in tables.items()},
-        skipped=dict(plan.skipped),
+        skipped=dict(plan.skipped + tally.skipped),
         tally=tally,
         computed=computed,
         reused=wanted - computed,
+        new_rows=new_rows,
         parts=[
             (locations[own], frozenset(unit for job in jobs_of for unit in job.units))
             for (own, _), jobs_of in by_question.items()

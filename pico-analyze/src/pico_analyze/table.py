@@ -173,8 +173,13 @@ class RowStore:
             table = _newest(table)
             _write(table, self.directory / ROWS)
             temporary = self.directory / f".{CSV}.{os.getpid()}.tmp"
-            pyarrow.csv.write_csv(table, temporary)
-            temporary.replace(self.directory / CSV)
+            try:
+                pyarrow.csv.write_csv(table, temporary)
+                temporary.replace(self.directory / CSV)
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                why = error.strerror or error
+                raise StorageError(f"{self.directory / CSV}: cannot be written ({why}): check the disk") from None
             for part in parts:
                 part.unlink(missing_ok=True)
 
