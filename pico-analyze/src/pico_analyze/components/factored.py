@@ -47,8 +47,13 @@ class Factor:
     def centred(self) -> Factor:
         """The same with the mean of each column subtracted, float64."""
         wide = self.array.astype(np.float64)
-        wide -= wide.mean(axis=0)
+        wide -= self.mean
         return Factor(wide)
+
+    @lazy
+    def mean(self) -> np.ndarray:
+        """Mean of each column, (R,) float64."""
+        return np.asarray(self.array.astype(np.float64, copy=False).mean(axis=0))
 
     @lazy
     def n_bad(self) -> int:
@@ -91,13 +96,13 @@ class Factored(Matrix):
         return float(np.vdot(self.left.gram, self.right.gram))
 
     def column_means(self) -> Iterator[np.ndarray]:  # noqa: D102
-        yield self.right.array.astype(np.float64, copy=False) @ self.left.array.mean(axis=0, dtype=np.float64)
+        yield self.right.array.astype(np.float64, copy=False) @ self.left.mean
 
     def sample_covariance(self) -> np.ndarray:  # noqa: D102
         return self.left.gram
 
     def row_means(self) -> np.ndarray:  # noqa: D102
-        return self.left.array.astype(np.float64, copy=False) @ self.right.array.mean(axis=0, dtype=np.float64)
+        return self.left.array.astype(np.float64, copy=False) @ self.right.mean
 
     @property
     def _n_bad(self) -> int:
@@ -198,8 +203,11 @@ class Concatenated(Matrix):
         return np.concatenate(columns, axis=1)
 
     def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
-        lefts = np.concatenate([left.array for left, _ in self._by_left], axis=1).astype(np.float64, copy=False)
-        return lefts, self.memo("gram", self._gram)
+        return self.memo("lefts", self._lefts), self.memo("gram", self._gram)
+
+    def _lefts(self) -> np.ndarray:
+        wide = [left.array.astype(np.float64, copy=False) for left, _ in self._by_left]
+        return np.concatenate(wide, axis=1)
 
     def _gram(self) -> np.ndarray:
         grams = [sum(right.gram for right in rights) for _, rights in self._by_left]
