@@ -105,7 +105,6 @@ def safetensors_metadata(run_dir, split, step=STEP):
         pytest.param(2, {}, id="ddp"),
         pytest.param(2, {"training__micro_batch_size": 1}, id="ddp-accumulation"),
         pytest.param(2, {"distributed__strategy": "fsdp", "training__micro_batch_size": 1}, id="fsdp2-accumulation"),
-        pytest.param(4, {"distributed__strategy": "fsdp"}, id="fsdp2-four"),
         pytest.param(1, {"training__compile": "on"}, id="compiled"),
     ],
 )
