@@ -92,9 +92,7 @@ def correlation_with_evaluation(values: Mapping[int, float], evaluation: Mapping
     from scipy.stats import rankdata
 
     shared = [
-        s
-        for s in sorted(values)
-        if s in evaluation and math.isfinite(values[s]) and math.isfinite(evaluation[s])
+        s for s in sorted(values) if s in evaluation and math.isfinite(values[s]) and math.isfinite(evaluation[s])
     ]
     n = len(shared)
 
@@ -145,9 +143,7 @@ def summarise(
 
     for column in ("step", "value"):
         if column not in table.columns:
-            raise UsageError(
-                f"a table without the column {column!r} has no series: give rows that pico-analyze wrote"
-            )
+            raise UsageError(f"a table without the column {column!r} has no series: give rows that pico-analyze wrote")
     keys = [name for name in SERIES if name in table.columns]
     # Comparing with the previous step is one series although its target moves along.
     moving = "target_step" in keys and _target_moves(table, keys)

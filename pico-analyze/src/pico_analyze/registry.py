@@ -83,9 +83,7 @@ def _load(group: str, name: str, expected: type[S]) -> S:
     points = _found(group).get(name, ())
     if not points:
         known = list(_found(group))
-        raise UsageError(
-            f"no {what} is called {name!r}{nearest(name, known)} (there are: {', '.join(known)})"
-        )
+        raise UsageError(f"no {what} is called {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
     if len(points) > 1:
         claims = " and ".join(_origin(point) for point in points)
         raise PluginError(f"{what} {name!r} is claimed by {claims}: uninstall one of them")
@@ -104,8 +102,7 @@ def _load(group: str, name: str, expected: type[S]) -> S:
         )
     if spec.name != name:
         raise PluginError(
-            f"{what} {name!r} from {_origin(point)} calls itself {spec.name!r}: entry point and name have "
-            "to agree"
+            f"{what} {name!r} from {_origin(point)} calls itself {spec.name!r}: entry point and name have to agree"
         )
     return spec
 

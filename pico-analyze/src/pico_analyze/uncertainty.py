@@ -54,9 +54,7 @@ def bootstrap(
             "a bootstrap resamples samples, which only activations have: leave --bootstrap out for other data"
         )
     if n_resamples < 2:
-        raise UsageError(
-            f"a bootstrap of {n_resamples} resamples has no spread: ask for at least 2, better 200"
-        )
+        raise UsageError(f"a bootstrap of {n_resamples} resamples has no spread: ask for at least 2, better 200")
     if not 0 < level < 1:
         raise UsageError(
             f"a bootstrap interval of level {level} does not exist: choose one between 0 and 1, such as 0.95"
@@ -106,9 +104,7 @@ def null(
         otherwise. NaN where there is no value.
     """
     if n_draws < 1:
-        raise UsageError(
-            f"a null distribution of {n_draws} draws says nothing: ask for at least 1, better 100"
-        )
+        raise UsageError(f"a null distribution of {n_draws} draws says nothing: ask for at least 1, better 100")
     chosen = dict(params or {})
     value = _value(metric, matrices, chosen)
     last = matrices[-1]
