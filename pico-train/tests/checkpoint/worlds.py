@@ -14,7 +14,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pico_train.run", "torch.distributed.fsdp", "torch.distributed.checkpoint"])
+CONTEXT.set_forkserver_preload(
+    ["pico_train.run", "pico_train.data.text", "pyarrow.parquet", "pandas", "torch.distributed.fsdp"]
+)  # pandas, since pyarrow imports it where it is installed
 
 PATIENCE = 120.0
 """Seconds after which a process is taken to hang."""
