@@ -97,9 +97,9 @@ def curves(frame: pd.DataFrame) -> list[tuple[int, dict[str, float]]]:
     columns = {column: position for position, column in enumerate(frame.columns)}
     for row in frame.itertuples(index=False, name=None):
         value = row[columns["value"]]
-        if value is None or value != value:
+        if _is_missing(value):
             continue
-        name = "/".join(_label(part, row[columns[part]]) for part in parts if _is_set(row[columns[part]]))
+        name = "/".join(_label(part, row[columns[part]]) for part in parts if not _is_missing(row[columns[part]]))
         if name not in names and len(names) >= MAX_CURVES:
             continue
         names.add(name)
@@ -107,8 +107,9 @@ def curves(frame: pd.DataFrame) -> list[tuple[int, dict[str, float]]]:
     return sorted(by_step.items())
 
 
-def _is_set(value: object) -> bool:
-    return value is not None and value == value and str(value) not in ("", "{}", "<NA>")
+def _is_missing(value: object) -> bool:
+    """None, NaN, pandas' NA, or a text that says nothing. (NA has no truth value, so it is told by its name.)"""
+    return value is None or str(value) in ("", "{}", "nan", "<NA>", "NaT")
 
 
 def _label(part: str, value: object) -> str:
@@ -125,7 +126,7 @@ def _cells(frame: pd.DataFrame) -> list[Iterable[Any]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, default=str)
-    if value is None or value != value or str(value) == "<NA>":
+    if value is None or str(value) in ("nan", "<NA>", "NaT"):
         return None
     return value.item() if hasattr(value, "item") else value
 
