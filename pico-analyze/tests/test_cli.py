@@ -205,6 +205,20 @@ def test_bad_input_is_one_sentence_and_the_right_exit_code(runs, pico, arguments
     assert len(answer.err.strip().splitlines()) == 1
 
 
+def test_no_command_at_all_shows_the_help(pico):
+    answer = pico()
+    assert answer.code == 2 and "Commands:" in answer.err and "error:" not in answer.err
+
+
+def test_wandb_offline_says_where_it_is(runs, pico):
+    pytest.importorskip("wandb")
+    make_run(runs)
+    answer = pico("compute", "cka", "--wandb", "offline", "--wandb-project", "team/project")
+    assert answer.code == 0
+    assert "logged to Weights & Biases, offline, in" in answer.err
+    assert list(Path("wandb").glob("offline-run-*"))
+
+
 def test_no_run_and_a_run_with_one_checkpoint(runs, pico):
     assert "no run under" in pico("compute", "cka").error
     assert pico("compute", "cka").code == 3

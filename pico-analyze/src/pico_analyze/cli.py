@@ -151,10 +151,14 @@ def _draw(outcome: Outcome) -> list[Path]:
 def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) -> None:
     if mode is None:
         return
+    from pico_analyze.console import say
     from pico_analyze.tracking import log_analysis
 
     entity, _, project = project.rpartition("/")
-    log_analysis(outcome.frame, outcome.figures, project=project, entity=entity or None, mode=mode.value, name=name)
+    where = log_analysis(
+        outcome.frame, outcome.figures, project=project, entity=entity or None, mode=mode.value, name=name
+    )
+    say(f"logged to Weights & Biases{f', offline, in {where}: `wandb sync` sends it' if where else ''}")
 
 
 @app.command("run")
@@ -272,6 +276,9 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error, err=True)
+            sys.exit(2)
         if hasattr(error, "format_message"):  # what typer says of a command line it cannot parse
             _end(error.format_message().rstrip("."), 2)
         code = getattr(error, "exit_code", None)  # ours, and those of pico-schema

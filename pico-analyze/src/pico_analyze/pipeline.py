@@ -179,7 +179,7 @@ def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     from pico_analyze.sharing import compute
     from pico_analyze.table import RowStore, directory_for
 
-    tally = Tally()
+    tally = Tally(warnings=plan.doubts)
     units: dict[int, set[str]] = {}
     by_question: dict[tuple[int, int], list[Job]] = {}
     for job in plan.jobs:

@@ -57,6 +57,8 @@ class Plan:
     jobs: list[Job] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     """What is missing → how many times something was skipped for it."""
+    doubts: Counter[str] = field(default_factory=Counter)
+    """What is computed although it cannot be checked → how often."""
 
 
 def _code_version(spec: MetricSpec | ComponentSpec) -> str:
@@ -118,6 +120,11 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
         uses = tuple(use for use, spec in zip(question.metrics, metrics, strict=True) if spec.kind == kind)
         if not uses:
             continue
+        if kind == "pair" and question.data == "activations" and there is not here and not _verifiable(here, there):
+            plan.doubts[
+                f"whether {here.name} and {there.name} captured the same samples cannot be verified: one has no "
+                "digests, so rows are taken to correspond"
+            ] += 1
         pairs = (
             ((step, unit, None, None) for step, unit in here.matrices(plan.skipped))
             if kind == "single"
@@ -242,6 +249,12 @@ def _check_samples(question: Question, here: RunView, a: StepInfo, there: RunVie
             f"{question.split} activations of step {a.step} of {here.name} and of {other} are of different samples, so "
             f"they cannot be compared row by row: {why}"
         )
+
+
+def _verifiable(here: RunView, there: RunView) -> bool:
+    """Whether both runs tell, by a digest, which samples they captured."""
+    held = (info.splits.get(view.question.split or "") for view in (here, there) for info in view.known)
+    return all(split is None or split.samples_sha256 is not None for split in held)
 
 
 def split_by_known(plan: Plan, known: set[str]) -> Sequence[Job]:

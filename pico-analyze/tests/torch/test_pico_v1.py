@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 
 from pico_analyze.errors import DataError, SamplesError
 from pico_analyze.pipeline import Settings, analyze
-from pico_analyze.question import Question, Use
+from pico_analyze.question import Question, Target, Use
 from pico_analyze.stores import pickles
 from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.pickles import Pickles
@@ -127,6 +128,16 @@ def test_a_split_that_the_last_step_lacks_is_skipped_and_counted(v1, tmp_path):
 def test_batches_of_different_steps_are_told_apart_by_their_tokens(v1, tmp_path):
     with pytest.raises(SamplesError, match="are of different samples"):
         analyze([(v1, Question((Use("cka"),), split="train"))], Settings(out=tmp_path / "o"))
+
+
+def test_runs_without_digests_are_compared_with_a_warning(v1, tmp_path):
+    shutil.copytree(v1, tmp_path / "twin")
+    question = Question((Use("cka"),), target=Target("same", str(tmp_path / "twin")))
+    outcome = analyze([(v1, question)], Settings(out=tmp_path / "o"))
+    assert outcome.frame["value"].to_numpy() == pytest.approx(1)
+    assert any("captured the same samples cannot be verified" in warning for warning in outcome.tally.warnings)
+    alone = analyze([(v1, Question((Use("cka"),)))], Settings(out=tmp_path / "p"))
+    assert not any("verified" in warning for warning in alone.tally.warnings)
 
 
 def test_a_run_name_from_the_configuration_cannot_lead_elsewhere(v1):

@@ -69,7 +69,7 @@ def _inside(path: Path) -> str:
     for parent in path.resolve().parents:
         if (parent / layout.RUN_MANIFEST).is_file():
             return f"; it lies inside the run {parent}: name that"
-    runs = [entry.name for entry in local_runs(path)]
+    runs = [entry.relative_to(path).as_posix() for entry in (*local_runs(path), *local_runs(path / RUNS))]
     return f"; it contains the runs {', '.join(runs[:5])}: name one" if runs else ""
 
 
