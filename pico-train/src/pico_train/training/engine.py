@@ -229,7 +229,7 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec) -> Engine:
     if config.distributed.strategy != "fsdp":
         decoder.init_weights(config.sub_seed("weights"))
     if config.training.compile == "on" or (config.training.compile == "auto" and fabric.device.type == "cuda"):
-        decoder.model.compile()
+        decoder.compile_blocks()
     model = fabric.setup_module(decoder, _reapply_compile=False)
     if config.distributed.strategy == "fsdp":
         decoder.to(fabric.device)
