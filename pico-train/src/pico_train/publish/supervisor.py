@@ -97,7 +97,7 @@ class Supervisor:
         events: queue.Queue[Event | None] = queue.Queue()
         with self._log() as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pico_train.publish.worker"],
+                [sys.executable, "-P", "-m", "pico_train.publish.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

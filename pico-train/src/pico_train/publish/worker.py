@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -275,6 +276,7 @@ def _events() -> Iterator[TextIO]:
 def main() -> int:
     """Do one job; returns the exit code: 0 done, 3 or 4 as the error says."""
     redact.install()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     level = os.environ.get("PICO_LOG_LEVEL", "WARNING").upper()
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     with contextlib.suppress(OSError):
