@@ -173,6 +173,7 @@ def _run_loop(
         def save(snapshot: Snapshot) -> None:
             if snapshot.measured.val_loss is not None:
                 losses[snapshot.batch.step] = snapshot.measured.val_loss
+            writer.wait()  # before anything is copied: at most one checkpoint is in memory
             writer.submit(assemble(engine, config, corpus, run, snapshot, group=group))
 
         def last_good() -> int | None:
@@ -338,19 +339,23 @@ def _write_run(run_dir: Path, run: RunManifest, config: RunConfig) -> None:
 def _write_evaluation(
     run_dir: Path, run: RunManifest, corpus: Corpus, config: RunConfig, step: int, checkpoint: Path, loss: float
 ) -> None:
-    """Validation loss of a sealed checkpoint, beside it. Perplexity is exp of the mean token loss."""
-    import hashlib
+    """Validation loss of a sealed checkpoint, beside it, unless it is there already (a resumed run evaluates again).
 
+    Perplexity is exp of the mean token loss.
+    """
+    path = run_dir / layout.evaluation_file(step)
+    digest = documents.sha256_file(checkpoint / layout.MANIFEST)
+    if path.is_file() and documents.read(path, Evaluation).manifest_sha256 == digest:
+        return
     n_tokens = config.data.val_rows * config.data.seq_len
     evaluation = Evaluation(
         run_id=run.id,
         step=step,
-        manifest_sha256=hashlib.sha256((checkpoint / layout.MANIFEST).read_bytes()).hexdigest(),
+        manifest_sha256=digest,
         created=datetime.now(UTC),
         producer=PRODUCER,
         tasks={"validation": {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "n_tokens": n_tokens}},
     )
-    path = run_dir / layout.evaluation_file(step)
     path.parent.mkdir(exist_ok=True)
     replace_file(Disk(), path, documents.dump(evaluation))
 

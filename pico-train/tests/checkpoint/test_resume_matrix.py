@@ -16,6 +16,7 @@ from tiny import config
 from training_runs import (
     as_text,
     command_line,
+    count_writers_at_each_copy,
     logged,
     sealed,
     train_again,
@@ -26,7 +27,7 @@ from training_runs import (
 )
 from worlds import launch, start
 
-from pico_schema import documents, layout
+from pico_schema import Evaluation, documents, layout
 from pico_train.checkpoint import metrics_log, resume
 from pico_train.checkpoint.retention import has_training_state
 from pico_train.checkpoint.verify import verify_run
@@ -98,6 +99,22 @@ def test_either_state_that_a_crash_may_leave_goes_on_to_the_uninterrupted_run(te
     assert launch(train_until, config(tmp_path, text)) == [0]
     same_to_the_last_bit(run_dir, undisturbed())
     assert not list((run_dir / layout.CHECKPOINTS).glob(".*"))
+
+
+def test_an_evaluation_that_a_crash_came_before_is_made_up_for(text, tmp_path, undisturbed):
+    run_dir = clone(undisturbed(), tmp_path / "tiny")
+    shutil.rmtree(run_dir / layout.checkpoint_dir(14))
+    kept, lost = (run_dir / layout.evaluation_file(step) for step in (6, 12))
+    expected, before = documents.read(lost, Evaluation), kept.stat().st_mtime_ns
+    lost.unlink()
+    assert launch(train_until, config(tmp_path, text)) == [0]
+    assert documents.read(lost, Evaluation).tasks == expected.tasks
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_nothing_is_copied_while_a_checkpoint_is_being_written(text, tmp_path):
+    """At most one checkpoint is in memory: training waits for the disk before it copies the next."""
+    assert launch(count_writers_at_each_copy, config(tmp_path, text, training__max_steps=6)) == [[0, 0, 0]]
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_sealed_anew(text, tmp_path, undisturbed):

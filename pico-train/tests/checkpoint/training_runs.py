@@ -160,3 +160,28 @@ def count_forward_passes(config: RunConfig) -> int:
     Decoder.forward = counted  # type: ignore[method-assign]
     assert train_until(config) == 0
     return count
+
+
+def count_writers_at_each_copy(config: RunConfig) -> list[int]:
+    """Train on a slow disk; returns how many checkpoints were being written whenever one was copied off the model."""
+    import threading
+    import time
+
+    from pico_train.checkpoint import state
+    from pico_train.checkpoint.storage import Disk
+
+    sync, copy = Disk.fsync, state.snapshot_weights
+    found = []
+
+    def slow(self: Disk, handle: int) -> None:
+        time.sleep(0.05)
+        sync(self, handle)
+
+    def watched(model: Any) -> Any:
+        found.append(sum(thread.name.startswith("checkpoint-") for thread in threading.enumerate()))
+        return copy(model)
+
+    Disk.fsync = slow  # type: ignore[method-assign]
+    state.snapshot_weights = watched
+    assert train_until(config) == 0
+    return found

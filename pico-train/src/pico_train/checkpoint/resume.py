@@ -135,7 +135,8 @@ def reconcile(run_dir: Path, *, disk: Disk | None = None) -> list[str]:
     removed = []
     root = run_dir / layout.CHECKPOINTS
     litter = [path for path in (root.iterdir() if root.is_dir() else []) if path.name.startswith(".tmp-")]
-    litter += [path for path in run_dir.glob(".*.tmp") if path.is_file()]
+    for folder in (run_dir, run_dir / layout.EVALUATIONS):
+        litter += [path for path in folder.glob(".*.tmp") if path.is_file()]
     for path in litter:
         disk.remove(path)
         removed.append(path.name)

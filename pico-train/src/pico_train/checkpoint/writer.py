@@ -43,7 +43,8 @@ class CheckpointWriter:
         run_dir: The run's directory; `run.json` must be there.
         keep: Which training states stay.
         metrics_log: Synced before each seal.
-        on_sealed: Called in the background with the step and the directory of each new checkpoint.
+        on_sealed: Called in the background with the step and the directory of each checkpoint once it is in the index;
+            also where the step was sealed before, since a crash may have come between the seal and the call.
         protected: Steps whose training state is not to be removed yet (they are being published).
         primary: False on the processes other than the first, which only take part in a sharded training state.
         disk: Where to write.
@@ -154,6 +155,7 @@ class CheckpointWriter:
             if self._is_whole(target, payload):
                 if callable(payload.training_state):
                     payload.training_state(None)
+                self._announce(payload.step, target)
                 return
             self._set_aside(target)
         self._disk.remove(temporary)
@@ -172,8 +174,11 @@ class CheckpointWriter:
         self._add_to_index(target, manifest)
         self.sealed.append(payload.step)
         prune(self.run_dir, self._keep, disk=self._disk, protected=self._protected() if self._protected else set())
+        self._announce(payload.step, target)
+
+    def _announce(self, step: int, directory: Path) -> None:
         if self._on_sealed is not None:
-            self._on_sealed(payload.step, target)
+            self._on_sealed(step, directory)
 
     def _write_shards(self, directory: Path, payload: Payload) -> dict[str, FileEntry]:
         """Create the temporary directory, and in it the training state where it is sharded.
