@@ -280,7 +280,22 @@ def test_runs_of_one_name_do_not_share_a_table(runs, tmp_path, settings):
     first, second = analyze([(a, CKA)], settings), analyze([(b, CKA)], settings)
     assert second.computed == 30
     assert set(first.directories.values()).isdisjoint(second.directories.values())
+    assert any("belongs to another run called 'demo'" in warning for warning in second.tally.warnings)
     assert analyze([(a, CKA)], settings).reused == 30
+
+
+def test_a_run_made_anew_in_the_same_place_takes_over_the_name(runs, settings):
+    run = make_run(runs, seed=1)
+    before = analyze([(run, CKA)], settings).frame
+    shutil.rmtree(run)
+    after = analyze([(make_run(runs, seed=2), CKA)], settings)
+    assert after.computed == 30 and next(iter(after.directories.values())) == settings.out / "demo"
+    aside = [path for path in settings.out.iterdir() if path.name.startswith("demo-")]
+    import pandas as pd
+
+    assert len(aside) == 1
+    old, new = (pd.read_parquet(path / "rows.parquet")["value"] for path in (aside[0], settings.out / "demo"))
+    assert len(new) == 30 and list(old) == list(before["value"]) and list(old) != list(new)
 
 
 def test_provenance_names_run_manifest_and_versions(run_dir, settings):

@@ -127,7 +127,11 @@ def identity(store: Store) -> str:
     """What tells two runs of the same name apart: the run's id, or where it lies."""
     steps = store.steps()
     facts = store.provenance(steps[-1].step) if steps else {}
-    return facts.get("run_id") or (store.location if "://" in store.location else str(Path(store.location).resolve()))
+    return facts.get("run_id") or _place(store)
+
+
+def _place(store: Store) -> str:
+    return store.location if "://" in store.location else str(Path(store.location).resolve())
 
 
 def analyze(
@@ -185,10 +189,15 @@ def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     for job in plan.jobs:
         units.setdefault(job.x.store, set()).update(job.units)
         by_question.setdefault((job.x.store, job.question), []).append(job)
-    tables = {
-        index: RowStore(directory_for(settings.out, plan.stores[index].run, identity(plan.stores[index])))
-        for index in units
-    }
+    tables: dict[int, RowStore] = {}
+    for index in units:
+        store = plan.stores[index]
+        directory = directory_for(settings.out, store.run, identity(store), _place(store))
+        if directory.name != store.run:
+            tally.warnings[
+                f"{settings.out / store.run} belongs to another run called {store.run!r}: see {directory}"
+            ] += 1
+        tables[index] = RowStore(directory)
     known: set[str] = set()
     if not settings.fresh:
         known = set().union(*(table.known(units[index]) for index, table in tables.items()))

@@ -256,22 +256,33 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def directory_for(out: Path, run: str, identity: str) -> Path:
-    """``out/<run>``, or ``out/<run>-<digest>`` where that belongs to another run of the same name."""
-    for candidate in (out / run, out / f"{run}-{digest(identity)[:8]}"):
-        source = candidate / SOURCE
-        try:
-            owner = json.loads(source.read_text())["identity"] if source.is_file() else None
-        except (OSError, ValueError, KeyError, TypeError):
+def directory_for(out: Path, run: str, identity: str, location: str) -> Path:
+    """``out/<run>``, or ``out/<run>-<digest>`` where that belongs to another run of the same name.
+
+    A run that was made anew in the same place takes over its name; what was computed of the one before is moved aside.
+    """
+    plain_name, own_name = out / run, out / f"{run}-{digest(identity)[:8]}"
+    owner = _owner(plain_name)
+    try:
+        if owner is not None and owner != identity and _owner(plain_name, "location") == location:
+            plain_name.rename(out / f"{run}-{digest(owner)[:8]}")
             owner = None
-        if owner in (None, identity):
-            try:
-                candidate.mkdir(parents=True, exist_ok=True)
-                source.write_text(as_json({"run": run, "identity": identity}) + "\n")
-            except OSError as error:
-                raise StorageError(f"{candidate}: cannot be written ({error.strerror}): choose another --out") from None
-            return candidate
-    raise StorageError(f"{out / run}: it belongs to another run of the same name: choose another --out")
+        chosen = plain_name if owner in (None, identity) else own_name
+        chosen.mkdir(parents=True, exist_ok=True)
+        source = as_json({"run": run, "identity": identity, "location": location})
+        (chosen / SOURCE).write_text(source + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{plain_name}: cannot be written ({error.strerror}): choose another --out") from None
+    return chosen
+
+
+def _owner(directory: Path, key: str = "identity") -> str | None:
+    """Whose table lies in a directory, or None where there is none."""
+    try:
+        value = json.loads((directory / SOURCE).read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def plain(value: object) -> Any:
