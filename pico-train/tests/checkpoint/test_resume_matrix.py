@@ -57,7 +57,7 @@ def same_to_the_last_bit(run_dir, other, *, steps=(0, 3, 6, 9, 12, 14)):
     for step in steps:
         assert as_text(what_a_step_holds(run_dir, step)) == as_text(what_a_step_holds(other, step)), step
     assert logged(run_dir) == logged(other)
-    assert [row["step"] for row in logged(run_dir)] == list(range(STEPS + 1))
+    assert [row["step"] for row in logged(run_dir)] == list(range(steps[-1] + 1))
 
 
 @pytest.mark.parametrize(
@@ -251,6 +251,22 @@ def test_a_signal_finishes_the_step_and_saves(text, tmp_path, name, code):
     assert [row["step"] for row in metrics_log.read(tmp_path / "tiny" / layout.METRICS_LOG)] == [0, 1, 2, 3]
 
 
+def test_slurms_signal_puts_the_job_back_into_the_queue_after_the_save(text, tmp_path):
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" $(ls {tmp_path}/tiny/checkpoints) > {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    job = {"SLURM_JOB_ID": "123", "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+    assert launch(train_until, config(tmp_path, text), 4, signal.SIGUSR1, environment=job) == [138]
+    assert (tmp_path / "asked").read_text().split() == [
+        "requeue",
+        "123",
+        "step-00000000",
+        "step-00000003",
+        "step-00000004",
+    ]
+
+
 def test_further_signals_during_the_save_change_nothing(text, tmp_path, undisturbed):
     """Each sync of the save is met by another Ctrl-C."""
     settings = config(tmp_path, text)
@@ -287,7 +303,8 @@ def test_all_processes_stop_where_one_gets_the_signal(text, tmp_path, name, code
 def test_killed_five_times_at_random_the_run_ends_with_the_same_weights(text, tmp_path, undisturbed):
     """SIGKILL at random moments of the run, whatever it is doing; each time the same command goes on."""
     chance = random.Random(7)
-    settings = config(tmp_path, text)
+    longer = {"training__max_steps": 36}
+    settings = config(tmp_path, text, **longer)
     log = tmp_path / "tiny" / layout.METRICS_LOG
     kills = 0
     while kills < 5:
@@ -304,7 +321,7 @@ def test_killed_five_times_at_random_the_run_ends_with_the_same_weights(text, tm
         assert process.exitcode == -signal.SIGKILL
         kills += 1
     assert launch(train_until, settings) == [0]
-    same_to_the_last_bit(tmp_path / "tiny", undisturbed())
+    same_to_the_last_bit(tmp_path / "tiny", undisturbed(**longer), steps=range(0, 37, 3))
     assert verify_run(tmp_path / "tiny").sound
 
 
