@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -139,12 +141,11 @@ class TestTraffic:
         run = write_run(tmp_path / "fifty", steps=range(50), n_samples=200)
         put_run(hub, run, REPO)
         mark = hub.log.mark()
-        store = open_run()
-        target = store.steps()[-1]
-        for info in store.steps():
-            for site in info.sites("activations", "val"):
-                store.read(info.step, "val", "activations", site)
-                store.read(target.step, "val", "activations", site)
+        cache = tmp_path / "cache"
+        code = "from pico_analyze.cli import main; main()"
+        words = ["compute", "cka", f"hf://{REPO}@demo", "--no-plot", "--format", "json", "--cache-dir", str(cache)]
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0 and len(json.loads(done.stdout)) == 50 * 6, done.stderr
         seen = Counter((request.path, request.range) for request in hub.log.matching("/_cdn/|/resolve/", since=mark))
         assert [key for key, count in seen.items() if count > 1] == []
         per_file: dict[str, list[tuple[int, int]]] = {}

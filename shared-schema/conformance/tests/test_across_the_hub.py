@@ -56,6 +56,10 @@ def rows(*words: str | Path, cwd: Path, **environment: str) -> list[dict[str, An
 MODES = [pytest.param(mode, marks=pytest.mark.xdist_group(f"across-{mode}")) for mode in ("lfs", "xet")]
 
 
+ONE_MODE = pytest.mark.parametrize("published", MODES[:1], indirect=True)
+"""For what does not depend on how files are stored."""
+
+
 @pytest.fixture(scope="module", params=MODES)
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run trained and published at once: (hub, environment, run directory)."""
@@ -119,6 +123,7 @@ def _known(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@ONE_MODE
 def test_offline_gives_the_same_rows_without_a_request(
     published: tuple[Hub, dict[str, str], Path], tmp_path: Path
 ) -> None:
@@ -131,6 +136,7 @@ def test_offline_gives_the_same_rows_without_a_request(
     assert hub.log.count(since=mark) == 0
 
 
+@ONE_MODE
 def test_the_list_and_one_step_by_name(published: tuple[Hub, dict[str, str], Path], tmp_path: Path) -> None:
     _, environment, run = published
     cache = ["--cache-dir", tmp_path / "cache"]
@@ -144,6 +150,7 @@ def test_the_list_and_one_step_by_name(published: tuple[Hub, dict[str, str], Pat
     assert {row["step"] for row in one} == {4}
 
 
+@ONE_MODE
 def test_the_commit_is_in_every_row(published: tuple[Hub, dict[str, str], Path], tmp_path: Path) -> None:
     hub, environment, _ = published
     found = rows(
@@ -155,6 +162,7 @@ def test_the_commit_is_in_every_row(published: tuple[Hub, dict[str, str], Path],
         assert repository.resolve(f"tiny-step-{row['step']}") in json.dumps(row)
 
 
+@ONE_MODE
 def test_the_tag_loads_as_a_plain_llama_model(published: tuple[Hub, dict[str, str], Path], tmp_path: Path) -> None:
     """As the card says, in the environment that has transformers."""
     _, environment, run = published
