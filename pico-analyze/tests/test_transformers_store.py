@@ -132,6 +132,21 @@ def test_a_model_in_several_files_is_read_through_its_index(tmp_path):
         np.testing.assert_array_equal(store.read(0, None, "weights", site), array)
 
 
+def test_a_snapshot_in_the_cache_of_huggingface_hub_is_a_model(tmp_path):
+    made, expected = llama(tmp_path / "made")
+    root = tmp_path / "models--org--tiny-llama"
+    (root / "blobs").mkdir(parents=True)
+    snapshot = root / "snapshots" / "0123456789abcdef"
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(sorted(made.iterdir())):
+        blob = root / "blobs" / f"blob{number}"
+        blob.write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(blob)
+    store = open_store(snapshot)
+    assert store.run == "tiny-llama-01234567"
+    np.testing.assert_array_equal(store.read(0, None, "weights", "layers.0.attn.v"), expected["layers.0.attn.v"])
+
+
 def test_an_index_that_points_outside_is_refused(tmp_path):
     path, _ = llama(tmp_path / "model")
     (tmp_path / "outside.safetensors").write_bytes((path / "model.safetensors").read_bytes())

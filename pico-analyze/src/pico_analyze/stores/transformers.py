@@ -59,6 +59,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
+def model_name(path: Path) -> str:
+    """The directory's name; in a cache of huggingface_hub, where that is a commit, the model's name and the commit."""
+    folder = path.parent.parent.name
+    if path.parent.name == "snapshots" and folder.startswith("models--"):
+        return f"{folder.rpartition('--')[2]}-{path.name[:8]}"
+    return path.resolve().name or "model"
+
+
 class TransformersStore:
     """A model directory: one checkpoint, step 0."""
 
@@ -67,7 +75,7 @@ class TransformersStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
-        self.run = path.resolve().name
+        self.run = model_name(path.absolute())
         self._config = read_json(path / layout.MODEL_CONFIG)
         self._spec = model_spec(self._config, where=str(path / layout.MODEL_CONFIG))
         if not self._sources:
@@ -92,7 +100,8 @@ class TransformersStore:
     @lru_cache(maxsize=256)  # noqa: B019 - headers only
     def _file(self, name: str) -> TensorFile:
         try:
-            return TensorFile.open(layout.inside(self.path, name))
+            # Links are followed: the cache of huggingface_hub is made of them. Names may not lead out by themselves.
+            return TensorFile.open(self.path.joinpath(*layout.safe_relative_path(name).parts))
         except SchemaError as error:
             raise DataError(str(error)) from None
 
