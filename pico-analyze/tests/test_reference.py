@@ -10,7 +10,3 @@ DOCS = Path(__file__).parents[1] / "docs"
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_the_reference_in_the_repository_is_that_of_the_code(name):
     assert (DOCS / name).read_text(encoding="utf-8") == reference.PAGES[name](), "run `make docs`"
-
-
-def test_there_are_no_other_pages():
-    assert {path.name for path in DOCS.glob("*.md")} == set(reference.PAGES)
