@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from address import REPO
 
 from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_conformance import Hub
 from pico_conformance.published import put_run
 from pico_conformance.runs import write_run
-
-REPO = "tester/model"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPO
+from address import REPO
 from test_reading import read_all
 
 from pico_analyze.errors import DataError, NotARunError, PicoAnalyzeError, StorageError

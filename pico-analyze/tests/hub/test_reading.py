@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPO
+from address import REPO
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError
 from pico_analyze.stores.base import DATA, Store

@@ -4,16 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from quick import REPO
 
 from pico_conformance import Hub
 from pico_conformance.gitstore import Repository
 from pico_conformance.runs import write_run
-from pico_train.config import PublishConfig
-
-REPO = "tester/model"
-QUICK = PublishConfig(
-    repo=REPO, timeout=2.0, retry_wait=0.05, retry_wait_max=0.2, slowest_upload=1.0, commits_per_hour=100_000
-)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import QUICK, REPO
 from hypothesis import given
 from hypothesis import strategies as st
+from quick import QUICK, REPO
 from safetensors.numpy import save_file
 
 from pico_conformance.runs import write_run

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, REPO
+from quick import QUICK, REPO
 
 from pico_conformance import Fault, Hub
 from pico_conformance.gitstore import Repository

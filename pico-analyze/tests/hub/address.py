@@ -1,0 +1,3 @@
+"""The repository of these tests."""
+
+REPO = "tester/model"
