@@ -1,4 +1,4 @@
-"""Every metric on one circuit of each kind: milliseconds for a head and for the whole, nothing computed before.
+"""Every metric on one circuit of each kind: milliseconds of CPU for a head and for the whole, nothing computed before.
 
 python benchmarks/bench_metrics.py 384
 """
@@ -28,7 +28,7 @@ def main() -> None:
         built = component.build(tensors.read, spec, data, unit)
         return next(labelled.matrix for labelled in built if labelled.head == head)
 
-    print(f"d_model {spec.d_model}, one layer, milliseconds (head, whole)")
+    print(f"d_model {spec.d_model}, one layer, milliseconds of CPU (head, whole)")
     for metric in registry.metrics():
         if not isinstance(metric, MetricSpec):
             raise SystemExit(str(metric))
@@ -41,7 +41,7 @@ def main() -> None:
                 metric(*((x,) if metric.kind == "single" else (x, fresh(second, data, head))))
 
             work()  # draws the tensors
-            spent.append(1000 * timed(work, repeats=2))
+            spent.append(1000 * timed(work, repeats=2)[1])
         print(f"  {metric.name:20s} {data:12s} {spent[0]:9.1f} {spent[1]:9.1f}", flush=True)
 
 
