@@ -82,11 +82,20 @@ class Engine:
             with self.fabric.no_backward_sync(self.model, enabled=more):  # type: ignore[arg-type]
                 yield
 
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss under 16-mixed; None elsewhere."""
+        return getattr(self.fabric.strategy.precision, "scaler", None)
+
     def unscale_gradients(self) -> None:
         """Turn scaled gradients (16-mixed) into true ones, in place; elsewhere nothing."""
-        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        if scaler is not None:
-            scaler.unscale_(self.optimizer)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+
+    @property
+    def can_lower_scale(self) -> bool:
+        """Whether gradients that are not finite may be float16's overflow, which a smaller scale mends."""
+        return self.scaler is not None and self.scaler.get_scale() > 1.0
 
     def gradient_norm(self) -> Tensor:
         """Global Euclidean norm of all gradients, a scalar on the device; a collective where parameters are sharded."""

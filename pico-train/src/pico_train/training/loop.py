@@ -175,9 +175,10 @@ def fit(
         clock.lap(measured, "compute")
 
         finite = _is_finite(measured.loss) and _is_finite(measured.grad_norm)
-        if not finite:
+        overflow = _is_finite(measured.loss) and not finite and engine.can_lower_scale
+        if not finite and not overflow:
             bad_in_a_row = _bear_nonfinite(measured, bad_in_a_row, config, batch, last_good)
-        else:
+        elif finite:
             bad_in_a_row = 0
 
         if tap is not None and finite:
@@ -193,6 +194,8 @@ def fit(
             return Outcome(step, stopped_by)
         if not last:
             measured.lr = _update(engine, config, step, norm, skip=not finite)
+            if overflow:
+                engine.stepper.step()  # leaves the weights alone and halves the scale
             measured.skipped = not finite
         engine.optimizer.zero_grad(set_to_none=True)
         clock.lap(measured, "update")
