@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,8 @@ def _kind(rows: pandas.DataFrame) -> str:
 def _figure(rows: pandas.DataFrame) -> Figure:
     kind = _kind(rows)
     figure = _lines(rows) if kind == "lines" else _heatmaps(rows, kind)
-    figure.suptitle(_headline(rows), fontsize=11, x=0.01, ha="left", fontweight="bold")
+    headline = textwrap.fill(_headline(rows), int(10.5 * figure.get_figwidth()))
+    figure.suptitle(headline, fontsize=11, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
@@ -149,7 +151,7 @@ def _lines(rows: pandas.DataFrame) -> Figure:
         _value_axis(ax, str(rows["metric"].iloc[0]), part)
     axes[0].set_ylabel(str(rows["metric"].iloc[0]))
     if layers:
-        _legend(figure, layers, colour)
+        _legend(figure, layers, colour, rows)
     return figure
 
 
@@ -199,13 +201,21 @@ def _value_axis(ax: Axes, metric: str, rows: pandas.DataFrame) -> None:
         ax.set_yscale("log")
 
 
-def _legend(figure: Figure, layers: list[int], colour: dict[int, Any]) -> None:
-    """Names for up to twelve layers, a colour bar beyond."""
+def _legend(figure: Figure, layers: list[int], colour: dict[int, Any], rows: pandas.DataFrame) -> None:
+    """Names for up to twelve layers, a colour bar beyond; what bands and dotted lines are."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
+    handles: list[Any] = []
     if len(layers) <= 12:
         handles = [Line2D([], [], color=colour[layer], lw=2, label=f"layer {layer}") for layer in layers]
+    if rows["ci_low"].notna().any():
+        handles.append(Patch(facecolor="#bbbbbb", label="95 % interval"))
+    if rows["null_mean"].notna().any():
+        handles.append(Line2D([], [], color="#666666", lw=1, linestyle=":", label="by chance"))
+    if handles:
         figure.legend(handles=handles, loc="outside right center")
+    if len(layers) <= 12:
         return
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
