@@ -3,10 +3,12 @@ import csv
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -303,6 +305,21 @@ def test_a_bug_is_one_sentence_too_and_a_full_disk_is_a_storage_error(runs, pico
         monkeypatch.setattr(pipeline, "analyze", fail)
         answer = pico("compute", "cka")
         assert (answer.code, answer.error) == (code, says)
+
+
+def test_an_analysis_that_was_killed_goes_on_where_it_stopped(runs, pico):
+    run = make_run(runs)
+    arguments = ["compute", "cka", str(run), "--bootstrap", "1000", "--threads", "1", "--no-plot"]
+    program = Path(sys.executable).with_name("pico-analyze")
+    parts = Path("analysis/demo/parts")
+    with subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (parts.is_dir() and list(parts.glob("*.parquet"))):
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -9
+    answer = pico(*arguments)
+    told = re.search(r"30 rows \((\d+) new, (\d+) already there", answer.err)
+    assert told and int(told[1]) > 0 and int(told[2]) > 0
 
 
 def test_the_installed_command_starts_fast_and_imports_nothing_heavy(tmp_path):

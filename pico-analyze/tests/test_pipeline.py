@@ -1,5 +1,6 @@
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,6 +274,18 @@ def test_parts_that_a_killed_analysis_left_behind_are_taken_in(run_dir, settings
     monkeypatch.undo()
     assert analyze([(run_dir, CKA)], settings).computed == 0
     assert (directory / ROWS).exists() and not list((directory / PARTS).iterdir())
+
+
+def test_analyses_that_run_at_once_share_a_table(run_dir, settings):
+    names = ("cka", "rsa", "svcca", "procrustes", "mutual_knn", "mean_cca")
+    with ThreadPoolExecutor(len(names)) as pool:
+        asked = [[(run_dir, Question((Use(name),)))] for name in names]
+        outcomes = list(pool.map(lambda one: analyze(one, settings), asked))
+    assert [len(outcome.frame) for outcome in outcomes] == [30] * len(names)
+    import pandas as pd
+
+    rows = pd.read_parquet(settings.out / "demo" / "rows.parquet")
+    assert rows.groupby("metric").size().to_dict() == dict.fromkeys(names, 30)
 
 
 def test_runs_of_one_name_do_not_share_a_table(runs, tmp_path, settings):

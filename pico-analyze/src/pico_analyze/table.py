@@ -73,7 +73,7 @@ _ORDER = (
 )
 
 ROWS, CSV, PARTS, SOURCE = "rows.parquet", "rows.csv", "parts", "source.json"
-_FLUSH_ROWS, _FLUSH_SECONDS = 20_000, 5.0
+_FLUSH_ROWS, _FLUSH_SECONDS = 20_000, 1.0
 
 
 @cache
@@ -124,13 +124,14 @@ class RowStore:
         """Those of `units` whose rows are in the table."""
         import pyarrow.compute as pc
 
-        table = self._load()
+        with _locked(self.directory):
+            table = self._load()
         if table is None:
             return set()
         return set(pc.unique(table["unit"]).to_pylist()) & set(units)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Add the rows of one or more complete units; they reach the disk within seconds."""
+        """Add the rows of one or more complete units; they reach the disk within a second or so."""
         self._buffer.extend(rows)
         if len(self._buffer) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
@@ -188,7 +189,8 @@ class RowStore:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        table = self._load()
+        with _locked(self.directory):
+            table = self._load()
         if table is None:
             return to_pandas(schema().empty_table())
         if units is not None:
@@ -250,7 +252,7 @@ def _write(table: pyarrow.Table, path: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Only one analysis at a time merges into a table."""
+    """Only one analysis at a time reads or merges a table: merging moves rows from one file to another."""
     with (directory / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
