@@ -311,7 +311,7 @@ def test_an_analysis_that_was_killed_goes_on_where_it_stopped(runs, pico):
     run = make_run(runs)
     arguments = ["compute", "cka", str(run), "--bootstrap", "1000", "--threads", "1", "--no-plot"]
     program = Path(sys.executable).with_name("pico-analyze")
-    parts = Path("analysis/demo/parts")
+    parts = Path("analysis/demo/.parts")
     with subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not (parts.is_dir() and list(parts.glob("*.parquet"))):
             time.sleep(0.02)

@@ -72,7 +72,7 @@ _ORDER = (
     *("site", "layer", "head", "step", "target_step", "target_layer", "params"),
 )
 
-ROWS, CSV, PARTS, SOURCE = "rows.parquet", "rows.csv", "parts", "source.json"
+ROWS, CSV, PARTS, SOURCE = "rows.parquet", "rows.csv", ".parts", "source.json"
 _FLUSH_ROWS, _FLUSH_SECONDS = 20_000, 1.0
 
 
