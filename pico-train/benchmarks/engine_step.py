@@ -54,7 +54,7 @@ def measure(case: Case, arm: str) -> dict[str, float]:
     rows = torch.randint(0, 50_280, (case.batch, case.seq_len + 1))
     library, mode = arm.split()
     loss_of, parameters = (_pico if library == "pico" else _llama)(case, mode == "compiled")
-    optimizer = torch.optim.AdamW(parameters, lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     seconds = []
     for _ in range(case.warmup + case.steps):
         begin = time.perf_counter()
@@ -72,11 +72,13 @@ def measure(case: Case, arm: str) -> dict[str, float]:
 def _pico(case: Case, compiled: bool) -> tuple[Callable, list]:
     from pico_schema import ModelSpec
     from pico_train.model.decoder import Decoder
+    from pico_train.training.allocator import keep_freed_memory
     from pico_train.training.loss import next_token_loss
 
     spec = ModelSpec(
         vocab_size=50_304, d_model=case.d_model, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=4 * case.d_model
     )
+    keep_freed_memory()  # as `training.engine.set_up` does on a CPU
     model = Decoder(spec)
     model.init_weights(0)
     if compiled:

@@ -24,6 +24,7 @@ from pico_schema import ModelSpec
 from pico_train.config import RunConfig
 from pico_train.errors import ConfigError
 from pico_train.model.decoder import Decoder
+from pico_train.training.allocator import keep_freed_memory
 from pico_train.training.optimizer import build_optimizer
 
 
@@ -232,6 +233,8 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec) -> Engine:
     if config.training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(config.training.deterministic)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     if fabric.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = not config.training.deterministic
     decoder = Decoder(spec)
