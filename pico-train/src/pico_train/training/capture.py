@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pico_schema.layout import activation_tensor, gradient_tensor
-from pico_schema.sites import Site, expand, llama_module, llama_parameter
 from torch import Tensor, nn
 
+from pico_schema.layout import activation_tensor, gradient_tensor
+from pico_schema.sites import Site, expand, llama_module, llama_parameter
 from pico_train.config import CapturesConfig, CaptureSplit
 from pico_train.training.engine import Engine, whole
-
 
 ROW_LOSS = "row_loss"
 """Name of the tensor with the mean token loss of every row of the batch, (B,) float32, in nats."""

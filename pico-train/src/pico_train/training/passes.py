@@ -10,9 +10,9 @@ import contextlib
 from dataclasses import dataclass
 
 import torch
-from pico_schema.sites import Site
 from torch import Tensor
 
+from pico_schema.sites import Site
 from pico_train.config import CapturesConfig
 from pico_train.training import capture
 from pico_train.training.engine import Engine
