@@ -111,7 +111,9 @@ class Loader:
                     waiting.append(pool.submit(self._read, following))
                 yield self._to_device(batch)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in waiting:
+                future.cancel()
+            pool.shutdown(wait=True)
 
     def _read(self, step: int) -> Batch:
         """Rows of one step in host memory; pinned where they will be copied to a CUDA device."""

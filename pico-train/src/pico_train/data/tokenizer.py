@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pico_schema.documents import replace_file
 from pico_train.errors import ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
@@ -94,12 +95,32 @@ def save_trained(tokenizer: Tokenizer, directory: Path, *, max_length: int) -> N
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def describe(directory: Path) -> TokenizerInfo:
+def describe(directory: Path, *, cache: Path | None = None) -> TokenizerInfo:
     """What the tokenizer in `directory` is.
+
+    Args:
+        directory: Its files.
+        cache: Where descriptions are kept by the files' digest, so that a known tokenizer need not be loaded again.
 
     Raises:
         DataError: files are missing or damaged, or it names no end-of-text token.
     """
+    digests = {name: _sha256(directory / name) for name in FILES if (directory / name).is_file()}
+    if "tokenizer.json" not in digests:
+        raise DataError(f"{directory}: not a tokenizer: it has no tokenizer.json")
+    whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    known = cache / "tokenizers" / f"{whole[:32]}.json" if cache else None
+    if known is not None and known.is_file():
+        facts = _read_json(known)
+    else:
+        facts = _facts(directory)
+        if known is not None:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(known, json.dumps(facts).encode())
+    return TokenizerInfo(directory, whole, digests, facts["vocab_size"], facts["eos_token"], facts["eos_id"])
+
+
+def _facts(directory: Path) -> dict[str, Any]:
     tokenizer = load(directory)
     config = _read_json(directory / "tokenizer_config.json")
     eos = _content(config.get("eos_token")) or _content(_read_json(directory / FILES[2]).get("eos_token"))
@@ -108,10 +129,8 @@ def describe(directory: Path) -> TokenizerInfo:
         raise DataError(
             f"{directory}: names no end-of-text token of its vocabulary: set eos_token in tokenizer_config.json"
         )
-    digests = {name: _sha256(directory / name) for name in FILES if (directory / name).is_file()}
-    whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
-    return TokenizerInfo(directory, whole, digests, size, eos, eos_id)
+    return {"vocab_size": size, "eos_token": eos, "eos_id": eos_id}
 
 
 def load(directory: Path) -> Tokenizer:

@@ -230,11 +230,11 @@ def cached_tokenizer(name: str, cache: Path) -> tokenizers.TokenizerInfo:
     """
     given = Path(name).expanduser()
     if (given / "tokenizer.json").is_file():
-        return tokenizers.describe(given)
+        return tokenizers.describe(given, cache=cache)
     directory = cache / "tokenizers" / hashlib.sha256(name.encode()).hexdigest()[:16]
     if not (directory / "tokenizer.json").is_file():
         tokenizers.obtain(name, directory)
-    return tokenizers.describe(directory)
+    return tokenizers.describe(directory, cache=cache)
 
 
 def _held_out(config: DataConfig) -> tuple[Path, list[str]]:
