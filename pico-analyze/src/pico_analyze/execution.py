@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from pico_analyze import registry
 from pico_analyze.errors import SamplesError
 from pico_analyze.plan import Job, Side
 from pico_analyze.question import Question
-from pico_analyze.rows import make_row
+from pico_analyze.rows import RowMaker
 from pico_analyze.spec import Labelled, MetricSpec, Result
 from pico_analyze.stores.base import Data, Store
 from pico_analyze.stores.opening import ReadOptions, open_store
@@ -156,7 +156,8 @@ class Work:
 
 def run_jobs(work: Work, jobs: Sequence[Job], tally: Tally) -> Iterator[list[Row]]:
     """Rows of one job after the other."""
-    bench = Bench(work.stores, work.questions, jobs, work.memory, tally)
+    bench, maker = Bench(work.stores, work.questions, jobs, work.memory, tally), RowMaker(work.stores)
+    metric_of = cache(registry.get_metric)
     for position, job in enumerate(jobs):
         question = work.questions[job.question]
         rows = []
@@ -166,13 +167,13 @@ def run_jobs(work: Work, jobs: Sequence[Job], tally: Tally) -> Iterator[list[Row
                 tally.skipped[f"run {other.run!r} has no head {x.head} of {x.site} to compare with"] += 1
                 continue
             for use, unit in zip(job.metrics, job.units, strict=True):
-                metric = registry.get_metric(use.name)
+                metric = metric_of(use.name)
                 result = measure(metric, dict(use.params), x, y, question, job, work.stores)
                 if result.reason is not None:
                     tally.undefined[result.reason] += 1
                 if result.warning is not None:
                     tally.warnings[result.warning] += 1
-                rows.append(make_row(work.stores, question, job, use, unit, x, y, result))
+                rows.append(maker.row(question, job, use, unit, x, y, result))
         bench.done(position)
         yield rows
 

@@ -9,7 +9,7 @@ import numpy as np
 from pico_analyze.plan import Job
 from pico_analyze.question import Question, Use
 from pico_analyze.spec import Labelled, Result
-from pico_analyze.stores.base import StepInfo, Store
+from pico_analyze.stores.base import Store
 from pico_analyze.table import Row, as_json
 from pico_analyze.version import __version__
 from pico_schema import __version__ as schema_version
@@ -17,45 +17,67 @@ from pico_schema import __version__ as schema_version
 _OWN_COLUMNS = ("ci_low", "ci_high", "null_mean", "null_p")
 
 
-def make_row(
-    stores: Sequence[Store],
-    question: Question,
-    job: Job,
-    use: Use,
-    unit: str,
-    x: Labelled,
-    y: Labelled | None,
-    result: Result,
-) -> Row:
-    """The row of one value."""
-    store, info = stores[job.x.store], _info(stores[job.x.store], job.x.step)
-    target = None if job.y is None else stores[job.y.store]
-    between_layers = y is not None and question.pairs == "layers"
-    extra = {name: value for name, value in result.extra.items() if name not in _OWN_COLUMNS}
-    return {
-        "run": store.run,
-        "step": job.x.step,
-        "tokens_seen": info.tokens_seen,
-        "split": question.split,
-        "data": question.data,
-        "component": question.component.name,
-        "site": x.site,
-        "layer": x.layer,
-        "head": x.head,
-        "metric": use.name,
-        "params": as_json(parameters(question, use) | ({"target_layer": y.layer} if between_layers and y else {})),
-        "target_run": target.run if target is not None else None,
-        "target_step": job.y.step if job.y is not None else None,
-        "value": float(result.value),
-        "reason": result.reason,
-        "n_samples": x.matrix.shape[0] if x.matrix.samples else None,
-        "target_layer": y.layer if between_layers and y else None,
-        "n_features": x.matrix.shape[1],
-        **{name: result.extra.get(name) for name in _OWN_COLUMNS},
-        "extra": as_json({name: _number(value) for name, value in extra.items()}) if extra else None,
-        "provenance": _provenance(store, job.x.step, target, job.y.step if job.y is not None else None),
-        "unit": unit,
-    }
+class RowMaker:
+    """Makes rows of values of some runs; what many rows share is written once."""
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._stores = stores
+        self._infos = [{info.step: info for info in store.steps()} for store in stores]
+        self._params: dict[tuple[int, Use, int | None], str] = {}
+        self._provenances: dict[tuple[int, int, int | None, int | None], str] = {}
+
+    def row(
+        self, question: Question, job: Job, use: Use, unit: str, x: Labelled, y: Labelled | None, result: Result
+    ) -> Row:
+        """The row of one value."""
+        store, info = self._stores[job.x.store], self._infos[job.x.store][job.x.step]
+        target = None if job.y is None else self._stores[job.y.store]
+        target_layer = y.layer if y is not None and question.pairs == "layers" else None
+        extra = {name: _number(value) for name, value in result.extra.items() if name not in _OWN_COLUMNS}
+        return {
+            "run": store.run,
+            "step": job.x.step,
+            "tokens_seen": info.tokens_seen,
+            "split": question.split,
+            "data": question.data,
+            "component": question.component.name,
+            "site": x.site,
+            "layer": x.layer,
+            "head": x.head,
+            "metric": use.name,
+            "params": self._parameters(question, job, use, target_layer),
+            "target_run": target.run if target is not None else None,
+            "target_step": job.y.step if job.y is not None else None,
+            "value": float(result.value),
+            "reason": result.reason,
+            "n_samples": x.matrix.shape[0] if x.matrix.samples else None,
+            "target_layer": target_layer,
+            "n_features": x.matrix.shape[1],
+            **{name: result.extra.get(name) for name in _OWN_COLUMNS},
+            "extra": as_json(extra) if extra else None,
+            "provenance": self._provenance(job),
+            "unit": unit,
+        }
+
+    def _parameters(self, question: Question, job: Job, use: Use, target_layer: int | None) -> str:
+        key = job.question, use, target_layer
+        if key not in self._params:
+            between = {} if target_layer is None else {"target_layer": target_layer}
+            self._params[key] = as_json(parameters(question, use) | between)
+        return self._params[key]
+
+    def _provenance(self, job: Job) -> str:
+        y = (None, None) if job.y is None else (job.y.store, job.y.step)
+        key = (job.x.store, job.x.step, *y)
+        if key not in self._provenances:
+            store = self._stores[job.x.store]
+            facts: dict[str, object] = {"pico_analyze": __version__, "pico_schema": schema_version, "kind": store.kind}
+            facts |= store.provenance(job.x.step)
+            if job.y is not None:
+                target = self._stores[job.y.store]
+                facts["target"] = {"kind": target.kind} | dict(target.provenance(job.y.step))
+            self._provenances[key] = as_json(facts)
+        return self._provenances[key]
 
 
 def parameters(question: Question, use: Use) -> dict[str, object]:
@@ -73,15 +95,3 @@ def _number(value: float) -> float | str:
     """A number that JSON can hold; others as text."""
     number = float(value)
     return number if np.isfinite(number) else str(number)
-
-
-def _info(store: Store, step: int) -> StepInfo:
-    return next(info for info in store.steps() if info.step == step)
-
-
-def _provenance(store: Store, step: int, target: Store | None, target_step: int | None) -> str:
-    facts: dict[str, object] = {"pico_analyze": __version__, "pico_schema": schema_version, "kind": store.kind}
-    facts |= store.provenance(step)
-    if target is not None and target_step is not None:
-        facts["target"] = {"kind": target.kind} | dict(target.provenance(target_step))
-    return as_json(facts)
