@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 import uuid
@@ -162,6 +163,8 @@ def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
     snapshots: list[Snapshot] = []
     seconds = run_steps(engine, config, corpus, range(captures_at[-1] + 1), snapshots.append)
     plain, captured = seconds[2::2], [seconds[step] for step in captures_at]
+    _tell("plain steps", plain)
+    _tell("captured steps", captured)
 
     blocked, synchronous = [], []
     with CheckpointWriter(run_dir) as writer:
@@ -177,6 +180,7 @@ def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
             writer.save(assemble(engine, config, corpus, run, snapshot))  # type: ignore[arg-type]
             synchronous.append(time.perf_counter() - begin)
 
+        print(f"blocked {blocked}, synchronous {synchronous}", file=sys.stderr)
         manifest = documents.read_checkpoint(run_dir / layout.checkpoint_dir(snapshots[-1].batch.step))
         content = sum(t.numel() * t.element_size() for t in snapshots[-1].captured["train"].tensors.values())
         content += sum(p.numel() * p.element_size() for p in engine.parameters)
@@ -195,6 +199,8 @@ def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
         with_save = run_steps(engine, saving, corpus, range(first, first + PERIOD), save)
         writer.wait()
         never += run_steps(engine, config, corpus, range(200, 200 + half), snapshots.append)
+        _tell("never saving", never)
+        _tell("saving once", with_save)
     return {
         "captured step / plain step": _median_wall(captured) / _median_wall(plain),
         "blocked by a save / synchronous save": statistics.median(blocked) / statistics.median(synchronous),
@@ -214,6 +220,10 @@ def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
         "synchronous save, s": statistics.median(synchronous),
         "checkpoint, MB": size / 1e6,
     }
+
+
+def _tell(what: str, steps: list[Taken]) -> None:
+    print(f"{what}: " + ", ".join(f"{step.wall:.2f} s ({step.cpu:.2f})" for step in steps), file=sys.stderr)
 
 
 def _median_wall(steps: list[Taken]) -> float:
