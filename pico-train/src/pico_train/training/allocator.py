@@ -1,7 +1,7 @@
 """Memory of a training process on a CPU: what was freed is kept for the next step, in huge pages.
 
 A step allocates and frees the same gigabytes again and again. By default the C library gives large blocks back to the
-kernel at once, which hands them out again page by page, zeroed: a sixth of a step's time goes into that. Here freed
+kernel at once, which hands them out again page by page, zeroed: an eighth of a step's time goes into that. Here freed
 memory stays with the process, and the kernel is asked for pages of 2 MiB. The peak stays what it was.
 """
 
