@@ -8,7 +8,25 @@ from pathlib import Path
 from pico_train.config import DataConfig
 
 SEQ_LEN = 16
-WORDS = ["the", "model", "learns", "a", "step", "then", "another", "gradient", "flows", "through", "layers", "while", "loss", "falls", "slowly", "and", "rises"]
+WORDS = [
+    "the",
+    "model",
+    "learns",
+    "a",
+    "step",
+    "then",
+    "another",
+    "gradient",
+    "flows",
+    "through",
+    "layers",
+    "while",
+    "loss",
+    "falls",
+    "slowly",
+    "and",
+    "rises",
+]
 
 
 def make_text(seed: int, n_words: int) -> str:

@@ -113,7 +113,7 @@ def test_what_cannot_be_shown(run_dir: Path, tmp_path: Path) -> None:
     raw = json.loads((changed / "run.json").read_text())
     raw["data"]["sha256"] = "0" * 64
     (changed / "run.json").write_text(json.dumps(raw))
-    with pytest.raises(DataError, match="the data are not those that the run was begun with: data.sha256 was 0"):
+    with pytest.raises(DataError, match=r"the data are not those that the run was begun with: data\.sha256 was 0"):
         batch_of_run(changed, 0)
 
 
@@ -238,7 +238,10 @@ def test_wrong_calls_are_explained(tmp_path: Path, text_dir: Path) -> None:
 def test_help_is_there_at_once() -> None:
     """Nothing heavy is imported for it. 0.5 s is the bound on a quiet machine; three times that here."""
     started = time.perf_counter()
-    code = "import sys; from pico_train.cli_data import app; app(['--help'], standalone_mode=False); print(sys.modules.keys())"
+    code = (
+        "import sys; from pico_train.cli_data import app\n"
+        "app(['--help'], standalone_mode=False); print(sys.modules.keys())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 1.5
     assert "prepare" in done.stdout

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_pieces_of_a_large_document_make_no_difference(
 )
 def test_how_a_text_is_parted_makes_no_difference_to_its_pieces(text: str, cuts: list[int]) -> None:
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    parts = [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [text[a:b] for a, b in pairwise(bounds)]
     pieces = list(tokenizer.pieces(parts, limit=8))
     assert "".join(pieces) == text
     assert pieces == list(tokenizer.pieces([text], limit=8))
@@ -107,7 +108,7 @@ def test_packing_in_chunks_is_packing_at_once(lengths: list[int], chunks: int, r
     sources = np.arange(len(lengths), dtype=np.int32)
     packer, got, got_sources = Packer(row_len), [], []
     bounds = np.linspace(0, len(tokens), chunks + 1).astype(int)
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         here = (begins >= first) & (begins < last)
         found, owners = packer.add(tokens[first:last], begins[here] - first, sources[here])
         got.append(found)
@@ -125,7 +126,7 @@ def test_the_shuffle_moves_every_row_once(text_dir: Path, tmp_path: Path, prepar
     assert Counter(plain) == Counter(one) == Counter(two)
     assert plain != one
     assert one != two
-    neighbours = sum(one.index(a) + 1 == one.index(b) for a, b in zip(plain[:200], plain[1:201], strict=True))
+    neighbours = sum(one.index(a) + 1 == one.index(b) for a, b in pairwise(plain[:201]))
     assert neighbours < 10, "the shuffle is global, not within blocks"
 
 

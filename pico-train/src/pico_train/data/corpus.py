@@ -95,10 +95,12 @@ def open_corpus(
         from pico_train.data.text import open_text
 
         return open_text(config, cache, progress)
+    from pico_train.data.held_out import settle
+
     if config.source == "tokens":
         from pico_train.data.tokens import open_tokens
 
-        return open_tokens(config, cache, progress)
+        return settle(open_tokens(config, cache, progress), config, cache, progress)
     from pico_train.data.hub import open_hub
 
-    return open_hub(config, cache, progress)
+    return settle(open_hub(config, cache, progress), config, cache, progress)

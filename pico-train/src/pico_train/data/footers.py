@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pico_schema.documents import replace_file
 from pico_train.data.shards import check_schema
+from pico_train.data.split_names import in_order
 from pico_train.errors import DataError
 
 TAIL = 2**16
@@ -108,6 +110,50 @@ def index(
                 "corpus must agree; choose a folder with data.subset"
             )
     return footers
+
+
+def list_shards(directory: Path) -> dict[str, os.stat_result]:
+    """The Parquet files under a directory, by relative path with forward slashes, in the order of their numbers."""
+    found: dict[str, os.stat_result] = {}
+    folders = [("", str(directory))]
+    while folders:
+        prefix, folder = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append((f"{prefix}{entry.name}/", entry.path))
+                elif entry.name.endswith(".parquet"):
+                    found[prefix + entry.name] = entry.stat()
+    return {name: found[name] for name in in_order(list(found))}
+
+
+def local_index(
+    directory: Path, shards: Mapping[str, os.stat_result], cache: Path, progress: Callable[[str], None]
+) -> list[Footer]:
+    """The footers of shards in a directory, from the cache unless a file's size or time has changed.
+
+    Raises:
+        DataError: a shard is damaged, or has other columns than the first.
+    """
+    names = list(shards)
+    if not names:
+        return []
+
+    def read(number: int) -> Footer:
+        path = directory / names[number]
+        with path.open("rb") as file:
+
+            def part(begin: int, end: int) -> bytes:
+                file.seek(begin)
+                return file.read(end - begin)
+
+            return read_footer(shards[names[number]].st_size, part, where=str(path))
+
+    facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in shards.items()]
+    key = json.dumps([str(directory.absolute()), *facts])
+    return index(names, key, read, cache=cache / "indexes", threads=8, progress=progress)
 
 
 def _remembered(path: Path, count: int) -> list[Footer] | None:

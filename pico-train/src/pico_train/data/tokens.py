@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,10 @@ from pico_train.data import footers
 from pico_train.data import manifest as manifests
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.cache import cache_root
-from pico_train.data.footers import Footer
 from pico_train.data.shard_corpus import ShardCorpus, in_directory, prepared_corpus
 from pico_train.data.sharded import FEW_SHARDS, OPEN_SHARDS, ShardedRows
 from pico_train.data.shards import COLUMN, check_schema
-from pico_train.data.split_names import in_order, split_of
+from pico_train.data.split_names import split_of
 from pico_train.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -43,32 +43,23 @@ def open_tokens(config: DataConfig, cache: Path, progress: Progress) -> ShardCor
     manifest = manifests.read(directory)
     if manifest is not None:
         return open_prepared(directory, manifest, config, source="tokens")
-    names = in_order(
-        [path.relative_to(directory).as_posix() for path in directory.rglob("*.parquet") if path.is_file()]
-    )
-    splits = {split: [name for name in names if split_of(name) == split] for split in ("train", "val")}
+    shards = footers.list_shards(directory)
+    splits: dict[str, dict[str, os.stat_result]] = {"train": {}, "val": {}, "test": {}}
+    for name, stat in shards.items():
+        splits[split_of(name)][name] = stat
+    del splits["test"]
     if not splits["train"]:
         raise DataError(f"{directory}: holds no Parquet shards to train on: is it the right folder (data.subset)?")
-    if config.val_paths:
-        held_out_dir, splits["val"] = _held_out(config)
-    else:
-        held_out_dir = directory
-    found = {
-        "train": _index(directory, splits["train"], cache, progress),
-        "val": _index(held_out_dir, splits["val"], cache, progress),
-    }
+    found = {split: footers.local_index(directory, members, cache, progress) for split, members in splits.items()}
     identity: list[list[str | int]] = [
-        [name, (directory / name).stat().st_size, footer.n_rows, footer.sha256]
-        for name, footer in zip(splits["train"], found["train"], strict=True)
+        [name, stat.st_size, footer.n_rows, footer.sha256]
+        for (name, stat), footer in zip(splits["train"].items(), found["train"], strict=True)
     ]
     return bare_corpus(
         config,
         cache,
         counts={split: [footer.n_rows for footer in each] for split, each in found.items()},
-        path_of={
-            "train": in_directory(directory, splits["train"]),
-            "val": in_directory(held_out_dir, splits["val"]),
-        },
+        path_of={split: in_directory(directory, list(members)) for split, members in splits.items()},
         identity=identity,
         where=str(directory),
         directory=directory,
@@ -187,17 +178,7 @@ def bare_corpus(
     n_rows = train.index.n_rows
     if not n_rows:
         raise DataError(f"{where}: the corpus is empty: its shards hold no rows")
-    held_out, held_out_from = train, 0
-    if counts["val"]:
-        held_out = ShardedRows(counts["val"], path_of["val"], **shape)
-    elif n_rows > config.val_rows:
-        n_rows = held_out_from = n_rows - config.val_rows
-        details = {**details, "held_out": f"the last {config.val_rows} rows"}
-    else:
-        raise DataError(
-            f"{where}: {n_rows} rows, of which {config.val_rows} would be held out: set data.val_rows lower, or name "
-            "held-out shards with data.val_paths"
-        )
+    held_out = ShardedRows(counts["val"], path_of["val"], **shape) if counts["val"] else None
     fingerprint = DataFingerprint(
         source=config.source,
         sha256=hashlib.sha256(json.dumps([config.seq_len, identity]).encode()).hexdigest(),
@@ -215,7 +196,6 @@ def bare_corpus(
         info.eos_id,
         train=train,
         held_out=held_out,
-        held_out_from=held_out_from,
         where=where,
         directory=directory,
     )
@@ -235,45 +215,3 @@ def cached_tokenizer(name: str, cache: Path) -> tokenizers.TokenizerInfo:
     if not (directory / "tokenizer.json").is_file():
         tokenizers.obtain(name, directory)
     return tokenizers.describe(directory, cache=cache)
-
-
-def _held_out(config: DataConfig) -> tuple[Path, list[str]]:
-    """The directory of held-out shards, and their names."""
-    directory = Path(config.val_paths[0]).expanduser()
-    if len(config.val_paths) > 1 or not directory.is_dir():
-        raise ConfigError(
-            f"data.val_paths: {', '.join(config.val_paths)}: one directory of held-out shards is expected"
-        )
-    manifest = manifests.read(directory)
-    if manifest is not None and "val" in manifest.splits:
-        return directory, [shard.file for shard in manifest.splits["val"].shards]
-    names = in_order(
-        [path.relative_to(directory).as_posix() for path in directory.rglob("*.parquet") if path.is_file()]
-    )
-    if not names:
-        raise ConfigError(f"data.val_paths: {directory}: holds no Parquet shards")
-    return directory, names
-
-
-def _index(directory: Path, names: Sequence[str], cache: Path, progress: Progress) -> list[Footer]:
-    if not names:
-        return []
-    stats = [(directory / name).stat() for name in names]
-
-    def read(number: int) -> Footer:
-        path = directory / names[number]
-        with path.open("rb") as file:
-
-            def part(begin: int, end: int) -> bytes:
-                file.seek(begin)
-                return file.read(end - begin)
-
-            return footers.read_footer(stats[number].st_size, part, where=str(path))
-
-    key = json.dumps(
-        [
-            str(directory.absolute()),
-            *([name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)),
-        ]
-    )
-    return footers.index(names, key, read, cache=cache / "indexes", threads=8, progress=progress)
