@@ -41,8 +41,8 @@ def test_freed_memory_is_kept_and_reused():
         pytest.skip("another C library than glibc")
     assert 60 <= held <= 130  # MiB: what was freed, and not more than it
     assert faults < 1000
-    _, held, faults = run(False)
-    assert held < 30 and faults > 1000  # five times 64 MiB, handed out anew each time
+    _, held, plain_faults = run(False)
+    assert held < 30 and plain_faults > faults  # handed out anew each time
 
 
 def test_elsewhere_nothing_changes(monkeypatch):
