@@ -100,6 +100,26 @@ def test_debiased_cka_is_the_formula_of_song_et_al(pair):
     assert get_metric("cka")(*pair, debiased=True).value == pytest.approx(expected, rel=1e-8)
 
 
+def test_debiased_rbf_cka_is_the_formula_of_song_et_al(pair):
+    kernels = []
+    for side in pair:
+        wide = side.astype(np.float64)
+        kernels.append(rbf_kernel(wide, gamma=1 / (2 * np.median(scipy.spatial.distance.pdist(wide)) ** 2)))
+    k, h = kernels
+    expected = unbiased_hsic(k, h) / math.sqrt(unbiased_hsic(k, k) * unbiased_hsic(h, h))
+    assert get_metric("cka")(*pair, kernel="rbf", debiased=True).value == pytest.approx(expected, rel=1e-7)
+
+
+def test_minibatch_cka_is_the_formula_of_song_et_al_averaged_over_batches(pair):
+    terms = np.zeros(3)
+    n = len(pair[0])
+    for start in range(0, n, 25):  # the last batch is shorter, and counts for its rows
+        x, y = (linear_kernel(side[start : start + 25].astype(np.float64)) for side in pair)
+        terms += len(x) * np.array([unbiased_hsic(x, y), unbiased_hsic(x, x), unbiased_hsic(y, y)])
+    expected = terms[0] / math.sqrt(terms[1] * terms[2])
+    assert get_metric("cka")(*pair, batch=25).value == pytest.approx(expected, rel=1e-7)
+
+
 def test_linear_cka_is_rsatoolboxs_whitened_cosine_of_squared_distances(pair):
     # Diedrichsen et al. 2021: the whitened cosine of squared-Euclidean dissimilarities is linear CKA.
     rdms = [
@@ -189,6 +209,17 @@ def test_subspace_overlap_is_scipys_principal_angles(pair):
     bases = [scipy.linalg.svd(side)[0][:, :3] for side in (x, y)]
     expected = np.mean(np.cos(scipy.linalg.subspace_angles(*bases)) ** 2)
     assert get_metric("subspace_overlap")(x, y, k=3).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_subspace_overlap_of_activations_is_that_of_scikit_learns_principal_components(pair):
+    from pico_analyze.components.matrix import Dense
+
+    x, y = (side[:, :5].astype(np.float64) for side in pair)
+    axes = [PCA(n_components=3, svd_solver="full").fit(side).components_.T for side in (x, y)]
+    expected = np.mean(np.cos(scipy.linalg.subspace_angles(*axes)) ** 2)
+    samples = [Dense(side, samples=True) for side in (x, y)]
+    value = get_metric("subspace_overlap")(*samples, k=3, side="right").value
+    assert value == pytest.approx(expected, rel=1e-8)
 
 
 def test_cosine_and_relative_change_are_scipys(matrix):
