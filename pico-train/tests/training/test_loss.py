@@ -104,6 +104,15 @@ def test_rare_tokens_have_a_gradient_in_float16():
     assert (found[1:] - wanted[1:]).norm() / wanted[1:].norm() < 2e-3
 
 
+def test_a_token_that_every_position_predicts_does_not_overflow_float16():
+    hidden = torch.full((1, 512, 4), 3.0)
+    head = torch.zeros(50, 4, requires_grad=True)
+    targets = torch.zeros(1, 512, dtype=torch.long)
+    with torch.autocast("cpu", torch.float16):
+        (found,) = torch.autograd.grad(head_loss(hidden, head, targets_BT=targets, chunk=512), head)
+    assert torch.allclose(found[0], torch.full((4,), 512 * 3.0 * (1 / 50 - 1)), rtol=2e-3)
+
+
 def test_weights_in_bfloat16_get_gradients_in_bfloat16():
     model, ids = decoder(torch.bfloat16), rows()
     wanted = gradients(model, plain(model, ids))
