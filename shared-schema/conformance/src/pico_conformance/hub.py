@@ -213,14 +213,16 @@ class Call:
 
 
 class _Counted:
-    """A connection's output that counts its bytes."""
+    """A connection's output that counts its bytes: before they go, so that whoever has got them finds them counted."""
 
     def __init__(self, raw: Any) -> None:
-        self._raw, self.count = raw, 0
+        self._raw = raw
+        self.row: Request | None = None
 
     def write(self, data: bytes) -> None:
+        if self.row is not None:
+            self.row.sent += len(data)
         self._raw.write(data)
-        self.count += len(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
@@ -266,9 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
                 body.unlink(missing_ok=True)
             if fault and fault.kind == "lost":
                 return self.hang_up()
-            before = self.output.count
+            self.output.row = self.row
             self.send(answer, fault)
-            self.row.sent = self.output.count - before
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True
 
