@@ -96,6 +96,8 @@ class Taken:
 
     wall: float
     cpu: float
+    capture: float = 0.0
+    """Seconds of it that went into copying captures."""
 
     @classmethod
     def now(cls) -> Taken:
@@ -113,7 +115,7 @@ def run_steps(
     def record(measured: Measured) -> None:
         nonlocal last
         now = Taken.now()
-        taken.append(Taken(now.wall - last.wall, now.cpu - last.cpu))
+        taken.append(Taken(now.wall - last.wall, now.cpu - last.cpu, measured.seconds.get("capture", 0.0)))
         last = now
 
     fit(engine, config, corpus.batches(steps.start, steps.stop - 1), torch.empty(0), record=record, save=save)
@@ -210,6 +212,7 @@ def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
         "bytes / (weights + optimizer + captures)": size / content,
         "plain step, s": _median_wall(plain),
         "captured step, s": _median_wall(captured),
+        "copying captures, s": statistics.median(step.capture for step in captured),
         "captured step / plain step, in processor time": (
             statistics.median(step.cpu for step in captured) / statistics.median(step.cpu for step in plain)
         ),
