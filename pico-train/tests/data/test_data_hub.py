@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import SEQ_LEN, tokens_config
+from corpora import SEQ_LEN, make_text, tokens_config
 
 from pico_train.config import DataConfig
 from pico_train.data import manifest as manifests
@@ -284,3 +285,66 @@ def test_what_does_not_exist_is_named(
     upload(tree(corpus_dir))
     with pytest.raises(ConfigError, match=message):
         open_corpus(hub_config(**settings), cache_dir=cache)
+
+
+def test_a_text_dataset_on_the_hub_can_be_prepared(hub: Any, cache: Path, tmp_path: Path) -> None:
+    """Through `datasets`, streamed, at the commit that the branch was when it was named."""
+    from pico_train.data.inputs import documents, find
+    from pico_train.data.reading import Format
+
+    lines = [json.dumps({"text": make_text(number, 30), "source": "web"}) for number in range(5)]
+    upload({"data/train.jsonl": "\n".join(lines).encode()}, repo="tester/text")
+    found = find(["hf://datasets/tester/text"])
+    upload({"data/train.jsonl": b'{"text": "something else"}'}, repo="tester/text")
+    texts = ["".join(document.parts()) for document in documents(found, Format())]
+    assert texts == [make_text(number, 30) for number in range(5)]
+    with pytest.raises(ConfigError, match="hf://datasets/tester/none: no such dataset on the Hub"):
+        find(["hf://datasets/tester/none"])
+    with pytest.raises(ConfigError, match="hf://datasets/tester/text@v7: the dataset has no revision v7"):
+        find(["hf://datasets/tester/text@v7"])
+
+
+def test_a_tokenizer_is_fetched_by_name_and_kept(hub: Any, corpus_dir: Path, cache: Path, tmp_path: Path) -> None:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    api.create_repo("tester/tokenizer")
+    files = [CommitOperationAdd(path.name, str(path)) for path in (corpus_dir / "tokenizer").iterdir()]
+    api.create_commit("tester/tokenizer", files, commit_message="tokenizer")
+    pq.write_table(pa.table({"input_ids": [[1] * (SEQ_LEN + 1)] * 20}), tmp_path / "a.parquet")
+    config = tokens_config(tmp_path, tokenizer="tester/tokenizer")
+    before = open_corpus(config, cache_dir=cache).fingerprint
+    mark = hub.log.mark()
+    assert open_corpus(config, cache_dir=cache).fingerprint == before
+    assert hub.log.count(since=mark) == 0
+    with pytest.raises(ConfigError, match="tokenizer tester/none: neither a directory nor a repository on the Hub"):
+        open_corpus(tokens_config(tmp_path, tokenizer="tester/none"), cache_dir=cache)
+
+
+def test_a_run_on_the_hub_is_the_run_on_the_disk(hub: Any, corpus_dir: Path, cache: Path, tmp_path: Path) -> None:
+    """Trained through 503s and dropped connections: every batch, and so every loss, is that of the local run."""
+    from pico_conformance.faults import Fault
+    from pico_train import settings
+    from pico_train.run import train
+
+    upload(tree(corpus_dir))
+
+    def run(name: str, *data: str) -> list[tuple[str, float]]:
+        small = [
+            "data.order=sequential", f"data.seq_len={SEQ_LEN}", "data.val_rows=8", "data.log_digests=true",
+            "training.max_steps=30", "training.batch_size=32", "training.schedule.warmup_steps=1",
+            "model.d_model=8", "model.d_ff=16", "model.n_layers=1", "model.n_heads=2", "model.n_kv_heads=1",
+            "model.vocab_size=300", "checkpoint.captures.early=null", "checkpoint.weights.early=null",
+            "checkpoint.training_state.early=null", "evaluation.cadence.early=null",
+        ]  # fmt: skip
+        train(settings.load(assignments=[*small, *data], overrides={"name": name, "out": str(tmp_path / "runs")}))
+        lines = (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        return [(row["batch_sha256"], row["loss"]) for row in map(json.loads, lines) if row.get("batch_sha256")]
+
+    local = run("local", "data.source=tokens", f"data.paths=[{corpus_dir}]")
+    hub.faults.add(Fault(CONTENT, status=503, times=2), Fault(CONTENT, kind="drop", times=2, skip=4))
+    hub.faults.add(Fault(CONTENT, kind="truncate", times=2, skip=9))
+    remote = run("remote", "data.source=hub", f"data.repo={REPO}")
+    assert {request.fault for request in hub.log if request.fault} == {"status", "drop", "truncate"}
+    assert len(local) >= 30
+    assert remote == local

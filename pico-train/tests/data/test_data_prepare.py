@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -155,6 +157,36 @@ def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes(
     assert interrupted(text_dir, out, "none", workers=2) == 0
     assert content(out) == content(tmp_path / "straight")
     assert not (out / ".prepare").exists()
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read from /proc")
+def test_workers_do_not_outlive_a_killed_command(text_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("interrupted_prepare.py")), str(text_dir), str(tmp_path)]
+    with subprocess.Popen([*command, "2", "20"], stderr=subprocess.DEVNULL) as process:
+        seen: set[int] = set()
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                seen |= set(children(process.pid))
+            time.sleep(0.005)
+    assert process.returncode == -signal.SIGKILL
+    assert len(seen) >= 2
+    while any(running(pid) for pid in seen):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_a_full_disk_leaves_nothing_that_looks_whole(text_dir: Path, tmp_path: Path, prepare_text: Prepare) -> None:

@@ -7,12 +7,14 @@ thread. Batches come back in the order they went in, so the number of workers ch
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,9 +90,20 @@ _here: tuple[Tokenizer, int] | None = None
 
 
 def _begin(tokenizer_dir: Path, eos_id: int) -> None:
+    """Prepare this worker: its tokenizer; deaf to Ctrl-C, which the command handles; gone when the command is."""
     global _here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_follow_the_command, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _here = load(tokenizer_dir), eos_id
+
+
+def _follow_the_command() -> None:
+    """A worker whose command was killed would wait for work for ever."""
+    command = parent_process()
+    if command is not None:
+        command.join()
+        os._exit(1)
 
 
 def _encode_here(texts: list[str], ends: list[bool]) -> tuple[np.ndarray, np.ndarray]:
