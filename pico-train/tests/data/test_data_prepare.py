@@ -213,9 +213,15 @@ def test_a_finished_corpus_is_left_as_it_is(text_dir: Path, tmp_path: Path, prep
 def test_an_unfinished_preparation_of_something_else_is_not_continued(
     text_dir: Path, tmp_path: Path, prepare_text: Prepare
 ) -> None:
-    assert interrupted(text_dir, tmp_path / "c", "3") == -signal.SIGKILL
+    assert interrupted(text_dir, tmp_path / "c", "4") == -signal.SIGKILL
     with pytest.raises(DataError, match="holds an unfinished preparation of other inputs or settings"):
         prepare_text([text_dir], tmp_path / "c", seq_len=8)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("do not touch")
+    with pytest.raises(DataError, match="mine: is not empty: choose another --out, or empty it"):
+        prepare_text([text_dir], tmp_path / "mine")
+    assert interrupted(text_dir, tmp_path / "hardly", "1") == -signal.SIGKILL
+    assert prepare_text([text_dir], tmp_path / "hardly", seq_len=8).seq_len == 8, "nothing had been done for the other"
 
 
 def test_copies_share_their_split(tmp_path: Path, prepare_text: Prepare) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from pico_schema.documents import replace_file
-from pico_train.data.manifest import ShardEntry
+from pico_train.data.manifest import TOKENIZER_DIR, ShardEntry
 from pico_train.data.recipe import Selection
 from pico_train.errors import DataError
 
@@ -23,25 +24,32 @@ class Journal:
         """The journal in `directory`: of an interrupted preparation with the same key, or a new one.
 
         Raises:
-            DataError: it is of a preparation with other inputs or another recipe.
+            DataError: it is of a preparation with other inputs or another recipe, or the corpus's directory holds
+                something else.
         """
-        directory.mkdir(parents=True, exist_ok=True)
+        out = directory.parent
         path = directory / "journal.json"
-        if not path.is_file():
-            journal = cls(path, {"key": key, "stage": "tokenize", "shards": {"train": [], "val": []}})
-            journal._save()
-            return journal
-        try:
-            state = json.loads(path.read_text())
-            found = state["key"]
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f"{path}: damaged: delete {directory.parent} and prepare again") from None
-        if found != key:
-            raise DataError(
-                f"{directory.parent}: holds an unfinished preparation of other inputs or settings: run that one again, "
-                "choose another --out, or delete it"
-            )
-        return cls(path, state)
+        if path.is_file():
+            try:
+                state = json.loads(path.read_text())
+                found = state["key"]
+            except (ValueError, KeyError, TypeError):
+                raise DataError(f"{path}: damaged: delete {out} and prepare again") from None
+            if found == key:
+                return cls(path, state)
+            if "point" in state:
+                raise DataError(
+                    f"{out}: holds an unfinished preparation of other inputs or settings: run that one again, choose "
+                    "another --out, or delete it"
+                )
+            shutil.rmtree(directory)  # it had not got as far as a first row: nothing is lost
+            shutil.rmtree(out / TOKENIZER_DIR, ignore_errors=True)
+        if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+            raise DataError(f"{out}: is not empty: choose another --out, or empty it")
+        directory.mkdir(parents=True, exist_ok=True)
+        journal = cls(path, {"key": key, "stage": "tokenize", "shards": {"train": [], "val": []}})
+        journal._save()
+        return journal
 
     @property
     def key(self) -> str:

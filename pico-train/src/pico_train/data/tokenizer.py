@@ -192,7 +192,9 @@ def _fetch(name: str, directory: Path) -> None:
         for file in FILES:
             try:
                 path = with_retries(
-                    partial(hf_hub_download, repo, file, revision=revision or None), what=f"tokenizer {name}"
+                    partial(hf_hub_download, repo, file, revision=revision or None),
+                    what=f"tokenizer {name}",
+                    attempts=4,
                 )
             except LocalEntryNotFoundError:
                 raise StorageError(f"tokenizer {name}: cannot be fetched: check the connection") from None
