@@ -15,7 +15,6 @@ from typing import Any
 
 from pico_schema import DataCursor, DataFingerprint, ModelSpec, Producer, RunManifest, documents, layout
 from pico_schema.sites import expand, llama_parameter
-
 from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.payload import Payload
 from pico_train.checkpoint.storage import Disk, replace_file
