@@ -160,7 +160,7 @@ def fit(
         tapping = due.captures and config.captures.train.enabled
         keep_losses = config.captures.per_row_loss
         tap = capture.ActivationTap(engine.decoder, sites, selection, keep_losses) if tapping else None
-        with eagerly(tapping), tap or contextlib.nullcontext():
+        with eagerly(engine.decoder) if tapping else contextlib.nullcontext(), tap or contextlib.nullcontext():
             loss_sum = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
         engine.unscale_gradients()
         norm = engine.gradient_norm()

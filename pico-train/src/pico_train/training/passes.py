@@ -7,10 +7,11 @@ processes and micro-batches, and waits for the device nowhere.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pico_schema.sites import Site
 from pico_train.config import CapturesConfig
@@ -54,9 +55,12 @@ def accumulate(
 
 
 @contextlib.contextmanager
-def eagerly(active: bool):
-    """Inside, compiled modules run as plain Python if `active`: hooks added after compilation are seen."""
-    if active:
+def eagerly(model: nn.Module) -> Iterator[None]:
+    """Inside, compiled modules run as plain Python, so that hooks added after compilation are called.
+
+    Where nothing is compiled the compiler is not touched: importing it takes seconds.
+    """
+    if any(module._compiled_call_impl is not None for module in model.modules()):
         with torch.compiler.set_stance("force_eager"):
             yield
     else:
@@ -93,7 +97,7 @@ def validation_capture(
     n_rows, seq_len = rows.shape[0] * engine.world_size, rows.shape[1] - 1
     selection = capture.select(config.val, n_rows, seq_len)
     engine.optimizer.zero_grad(set_to_none=True)
-    with eagerly(True), capture.ActivationTap(engine.decoder, sites, selection, config.per_row_loss) as tap:
+    with eagerly(engine.decoder), capture.ActivationTap(engine.decoder, sites, selection, config.per_row_loss) as tap:
         total = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
     dtype = capture.storage_dtype(config)
     unscaled(engine)
