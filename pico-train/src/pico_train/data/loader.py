@@ -66,7 +66,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         prefetch: int = 4,
-        threads: int = 2,
+        threads: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
         if corpus.n_rows < batch_size:
