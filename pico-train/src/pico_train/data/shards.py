@@ -231,7 +231,16 @@ def read_exactly(handle: int, target: memoryview, offset: int, *, where: str) ->
     """
     done = 0
     while done < len(target):
-        got = os.preadv(handle, [target[done:]], offset + done)
+        got = _read_some(handle, target[done:], offset + done)
         if got <= 0:
             raise DataError(f"{where}: ends before byte {offset + len(target)}: the file is cut short")
         done += got
+
+
+def _read_some(handle: int, target: memoryview, offset: int) -> int:
+    """Bytes read into `target`: straight into it where the system can (not on every macOS)."""
+    if hasattr(os, "preadv"):
+        return os.preadv(handle, [target], offset)
+    content = os.pread(handle, min(len(target), 2**24), offset)
+    target[: len(content)] = content
+    return len(content)
