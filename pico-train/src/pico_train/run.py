@@ -125,7 +125,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
             state.load_weights(engine.decoder, start.checkpoint)
             state.load_training_state(start.checkpoint, engine.decoder, engine.optimizer, rank=engine.rank)
         _introduce(reporter, config, engine, corpus, start)
-        outcome, meter = _run_loop(config, engine, corpus, start, stop, reporter, stack)
+        outcome, meter = _run_loop(config, engine, corpus, start, stop, reporter)
         if outcome.stopped_by:
             requeued = first and signals.requeue(outcome.stopped_by)
             raise signals.interrupted(outcome.stopped_by, step=outcome.step, requeued=requeued)
@@ -139,7 +139,6 @@ def _run_loop(
     start: _Start,
     stop: signals.StopRequest,
     reporter: Reporter,
-    stack: ExitStack,
 ) -> tuple[Outcome, Meter]:
     """Open the log, the writer, the publisher and the tracker around the loop; all are closed before this returns."""
     run_dir, run = Path(config.out) / config.name, start.run

@@ -66,7 +66,7 @@ def prepare(
         DataError: no documents or too few, or `out` holds something else.
         StorageError: the disk is full or fails; what was finished stays, and the same call goes on.
     """
-    key = _key(inputs, recipe)
+    key = corpus_key(inputs, recipe)
     try:
         with locked(out):
             found = manifests.read(out)
@@ -148,7 +148,7 @@ def _read_key(out: Path) -> str | None:
     return path.read_text() if path.is_file() else None
 
 
-def _key(inputs: Inputs, recipe: Recipe) -> str:
+def corpus_key(inputs: Inputs, recipe: Recipe) -> str:
     """Digest of everything that decides the corpus's bytes."""
     content = {"format": FORMAT, "inputs": inputs.identity, "recipe": asdict(recipe)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

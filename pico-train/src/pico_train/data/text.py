@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pico_train.data import stdlib
 from pico_train.data.inputs import text_inputs
-from pico_train.data.prepare import prepare
+from pico_train.data.prepare import corpus_key, prepare
 from pico_train.data.reading import Format
 from pico_train.data.recipe import Inputs, Recipe
 from pico_train.data.shard_corpus import ShardCorpus
@@ -66,7 +66,7 @@ def _recipe(config: DataConfig, *, source: str, license: str | None) -> Recipe:
 
 
 def _open(inputs: Inputs, recipe: Recipe, config: DataConfig, cache: Path, progress: Progress) -> ShardCorpus:
-    name = hashlib.sha256(f"{inputs.identity} {recipe}".encode()).hexdigest()[:16]
+    name = corpus_key(inputs, recipe)[:16]  # also of the format: what another version left is not found, not refused
     directory = cache / "corpora" / f"{config.source}-{name}"
     small = inputs.bytes is not None and inputs.bytes <= ONE_PROCESS
     workers = 1 if small else os.cpu_count()
