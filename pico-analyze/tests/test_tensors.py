@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from synthetic import bfloat16, safetensors_bytes
 
 from pico_analyze.errors import DataError
-from pico_analyze.tensors import MAX_HEADER, TensorFile, read_header
+from pico_analyze.stores.safetensors import MAX_HEADER, TensorFile, read_header
 
 
 def from_bytes(content: bytes) -> TensorFile:

@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 from synthetic import draw
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.naming import sites_of
 from pico_analyze.stores.opening import open_store
+from pico_analyze.stores.transformers.architectures import sites_of
 
 D, H, FF, V = 12, 3, 20, 30
 C = D // H

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pico_analyze.errors import UsageError, nearest
-from pico_analyze.stores.naming import sites_of
+from pico_analyze.stores.transformers.architectures import sites_of
 from pico_schema.sites import Site
 
 _TOP = ("analysis_name", "metrics", "steps", "monitoring")

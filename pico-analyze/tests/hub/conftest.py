@@ -49,7 +49,7 @@ def options(tmp_path: Path) -> ReadOptions:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small time limits and waits, so that faults are short."""
     monkeypatch.setenv("PICO_HUB_TIMEOUT", "0.5")
-    monkeypatch.setattr("pico_analyze.stores.hub_client.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("pico_analyze.stores.hub.client.FIRST_WAIT", 0.01)
 
 
 @pytest.fixture

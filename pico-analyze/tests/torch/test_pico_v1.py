@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from pico_analyze.errors import DataError, SamplesError
 from pico_analyze.pipeline import Settings, analyze
 from pico_analyze.question import Question, Target, Use
-from pico_analyze.stores import pickles
 from pico_analyze.stores.opening import open_store
-from pico_analyze.stores.pickles import Pickles
+from pico_analyze.stores.pico_v1 import pickles
+from pico_analyze.stores.pico_v1.pickles import Pickles
 
 D, H, KV, FF, V, LAYERS = 16, 4, 2, 32, 50, 2
 SUFFIXES = {"attention.v_proj": (D // 2, D), "attention.o_proj": (D, D), "swiglu.w_2": (D, FF)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
-from pico_analyze.tensors import TensorFile
+from pico_analyze.stores.safetensors import TensorFile
 from pico_schema import (
     CheckpointManifest,
     Evaluation,

@@ -39,7 +39,7 @@ def open_store(location: str | Path, options: ReadOptions | None = None) -> Stor
     """
     text = str(location)
     if is_address(text):
-        from pico_analyze.stores.hub import open_hub
+        from pico_analyze.stores.hub.store import open_hub
 
         return open_hub(text, options or ReadOptions())
     path = Path(location)
@@ -50,11 +50,11 @@ def open_store(location: str | Path, options: ReadOptions | None = None) -> Stor
         from pico_analyze.stores.local import LocalStore
 
         return LocalStore(path)
-    from pico_analyze.stores.pico_v1 import PicoV1Store, is_pico_v1
+    from pico_analyze.stores.pico_v1.store import PicoV1Store, is_pico_v1
 
     if is_pico_v1(path):
         return PicoV1Store(path)
-    from pico_analyze.stores.transformers import TransformersStore, is_transformers_model
+    from pico_analyze.stores.transformers.store import TransformersStore, is_transformers_model
 
     if is_transformers_model(path):
         return TransformersStore(path)

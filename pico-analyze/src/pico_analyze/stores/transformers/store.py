@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, StepInfo, Unusable
-from pico_analyze.stores.naming import Source, model_spec, sources
-from pico_analyze.tensors import TensorFile
+from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.transformers.architectures import Source, model_spec, sources
 from pico_schema import ModelSpec, SchemaError, layout
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import numpy as np
 
 from pico_analyze.errors import DataError, NotARunError, StorageError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
-from pico_analyze.stores.block_cache import BlockCache
-from pico_analyze.stores.hub_address import Address, KnownRefs, default_cache, resolve
-from pico_analyze.stores.hub_client import HubClient, MissingError, Refs
+from pico_analyze.stores.hub.address import Address, KnownRefs, default_cache, resolve
+from pico_analyze.stores.hub.block_cache import BlockCache
+from pico_analyze.stores.hub.client import HubClient, MissingError, Refs
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
-from pico_analyze.tensors import TensorFile
+from pico_analyze.stores.safetensors import TensorFile
 from pico_schema import CheckpointManifest, ModelSpec, RevisionIndex, SchemaError, documents, layout
 
 if TYPE_CHECKING:

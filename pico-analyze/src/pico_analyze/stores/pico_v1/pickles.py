@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pico_analyze.errors import DataError
-from pico_analyze.tensors import TensorFile
+from pico_analyze.stores.safetensors import TensorFile
 
 SECONDS = 120.0
 """A pickle that is not read after so long is refused."""
@@ -79,7 +79,13 @@ class Pickles:
                 raise DataError(
                     "captures of Pico 1.0 are pickles, and reading them needs torch: pip install 'pico-analyze[torch]'"
                 )
-            command = [sys.executable, "-m", "pico_analyze.stores.unpickle", str(self._memory), str(self._memory)]
+            command = [
+                sys.executable,
+                "-m",
+                "pico_analyze.stores.pico_v1.unpickle",
+                str(self._memory),
+                str(self._memory),
+            ]
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment

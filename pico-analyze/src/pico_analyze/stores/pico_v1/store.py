@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
-from pico_analyze.stores.naming import model_spec, sites_of, sources
-from pico_analyze.stores.pickles import Pickles
-from pico_analyze.stores.transformers import read_json
-from pico_analyze.tensors import TensorFile
+from pico_analyze.stores.pico_v1.pickles import Pickles
+from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.transformers.architectures import model_spec, sites_of, sources
+from pico_analyze.stores.transformers.store import read_json
 from pico_schema import ModelSpec, layout
 
 if TYPE_CHECKING:

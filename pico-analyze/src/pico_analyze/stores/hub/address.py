@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError, nearest
-from pico_analyze.stores.hub_client import COMMIT, HubClient, Refs, parse_refs
+from pico_analyze.stores.hub.client import COMMIT, HubClient, Refs, parse_refs
 from pico_schema import layout
 
 _ADDRESS = re.compile(

@@ -1,0 +1,4 @@
+"""Runs of Pico 1.0: the only place where pickles are opened, in a process of its own.
+
+`store` (the run) · `pickles` (asks the process, checks what it wrote) · `unpickle` (the process; imports torch).
+"""
