@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 from workload import Tensors, direct_linear_cka, model, peak_gigabytes, timed
 
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.registry import get_component, get_metric
 
 

@@ -10,7 +10,7 @@ import argparse
 from workload import Tensors, model, timed
 
 from pico_analyze import registry
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.registry import get_component
 from pico_analyze.spec import MetricSpec
 

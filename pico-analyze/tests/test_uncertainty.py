@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from pico_analyze.components.factored import Concatenated, Factor, Factored
-from pico_analyze.components.matrix import Dense
 from pico_analyze.errors import UsageError
+from pico_analyze.matrices.factored import Concatenated, Factor, Factored
+from pico_analyze.matrices.matrix import Dense
 from pico_analyze.registry import get_metric
 from pico_analyze.uncertainty import bootstrap, null
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pico_analyze.components.matrix import Matrix, as_matrix
 from pico_analyze.errors import UsageError, nearest
+from pico_analyze.matrices.matrix import Matrix, as_matrix
 from pico_analyze.stores.base import DATA, Data
 from pico_schema import ModelSpec
 

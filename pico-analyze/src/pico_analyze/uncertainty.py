@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from pico_analyze.components.matrix import Dense, Matrix
 from pico_analyze.errors import UsageError
+from pico_analyze.matrices.matrix import Dense, Matrix
 from pico_analyze.spec import MetricSpec
 
 NullKind = Literal["permutation", "random_init"]

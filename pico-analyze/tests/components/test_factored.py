@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pico_analyze import registry
-from pico_analyze.components.factored import Concatenated, Factored
-from pico_analyze.components.matrix import Dense
+from pico_analyze.matrices.factored import Concatenated, Factored
+from pico_analyze.matrices.matrix import Dense
 from pico_analyze.registry import get_component, get_metric
 from pico_analyze.spec import Unit
 from pico_schema import ModelSpec
@@ -168,7 +168,7 @@ def test_factors_that_do_not_fit_are_refused():
 
 
 def test_one_decomposition_serves_all_spectral_metrics(monkeypatch):
-    from pico_analyze.components import decompositions, matrix
+    from pico_analyze.matrices import decompositions, matrix
 
     calls = []
     real = decompositions._svd
@@ -204,7 +204,7 @@ def test_an_svd_that_does_not_converge_is_done_by_another_driver(monkeypatch):
 
 
 def test_tall_matrices_are_reduced_by_blocks_of_rows(monkeypatch):
-    from pico_analyze.components import decompositions
+    from pico_analyze.matrices import decompositions
 
     monkeypatch.setattr(decompositions, "_BLOCK_ELEMENTS", 64)
     tall = np.random.default_rng(0).standard_normal((501, 7)).astype(np.float32)

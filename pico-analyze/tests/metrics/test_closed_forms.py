@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_analyze.components.matrix import Dense
+from pico_analyze.matrices.matrix import Dense
 from pico_analyze.registry import get_metric
 
 seeds = st.integers(0, 2**32 - 1)

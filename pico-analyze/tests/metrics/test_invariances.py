@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_analyze.components.matrix import Dense
+from pico_analyze.matrices.matrix import Dense
 from pico_analyze.registry import get_metric
 
 few = settings(max_examples=20, deadline=None)
@@ -130,7 +130,7 @@ def test_biased_cka_on_few_samples_warns_and_shows_the_debiased_value():
 
 
 def test_a_stream_of_batches_is_the_minibatch_form():
-    from pico_analyze.components.matrix import as_matrix
+    from pico_analyze.matrices.matrix import as_matrix
     from pico_analyze.metrics.cka import StreamingCKA
 
     x, y, _ = pair(0, n=60)
@@ -216,7 +216,7 @@ def test_mutual_knn_and_subspace_overlap_of_unrelated_data_are_near_chance():
 
 
 def test_a_nearly_unchanged_circuit_shows_its_small_change():
-    from pico_analyze.components.factored import Factored
+    from pico_analyze.matrices.factored import Factored
 
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((50, 4)), rng.standard_normal((50, 4))

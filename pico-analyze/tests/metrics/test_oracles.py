@@ -212,7 +212,7 @@ def test_subspace_overlap_is_scipys_principal_angles(pair):
 
 
 def test_subspace_overlap_of_activations_is_that_of_scikit_learns_principal_components(pair):
-    from pico_analyze.components.matrix import Dense
+    from pico_analyze.matrices.matrix import Dense
 
     x, y = (side[:, :5].astype(np.float64) for side in pair)
     axes = [PCA(n_components=3, svd_solver="full").fit(side).components_.T for side in (x, y)]
@@ -245,7 +245,7 @@ def test_spectral_metrics_are_numpys_and_scipys(matrix):
 
 
 def test_participation_ratio_is_that_of_scikit_learns_explained_variances(pair):
-    from pico_analyze.components.matrix import Dense
+    from pico_analyze.matrices.matrix import Dense
 
     x = pair[0]
     variances = PCA(svd_solver="full").fit(x.astype(np.float64)).explained_variance_

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pico_analyze import registry
-from pico_analyze.components.matrix import Dense, as_matrix
 from pico_analyze.errors import DataError, UsageError
+from pico_analyze.matrices.matrix import Dense, as_matrix
 from pico_analyze.registry import get_metric
 
 SINGLE = [m.name for m in registry.metrics() if m.kind == "single"]
@@ -214,7 +214,7 @@ def test_data_that_a_metric_is_not_defined_for_is_refused(name, data):
 
 
 def test_a_product_that_overflows_its_type_is_undefined():
-    from pico_analyze.components.factored import Factored
+    from pico_analyze.matrices.factored import Factored
 
     huge = np.full((6, 2), 1e25, dtype=np.float32) * np.array([1, -1], dtype=np.float32)
     with np.errstate(all="ignore"):

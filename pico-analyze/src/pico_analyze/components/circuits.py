@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pico_analyze.components.factored import Concatenated, Factor, Factored
-from pico_analyze.components.matrix import Dense, Matrix, widened
 from pico_analyze.errors import DataError
+from pico_analyze.matrices.factored import Concatenated, Factor, Factored
+from pico_analyze.matrices.matrix import Dense, Matrix, widened
 from pico_analyze.spec import ALL_DATA, ComponentSpec, Labelled, Param, Read, Unit
 from pico_analyze.stores.base import Data
 from pico_schema import ModelSpec

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pico_analyze.components.decompositions import thin_svd
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.decompositions import thin_svd
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 
 

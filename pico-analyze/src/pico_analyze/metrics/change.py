@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pico_analyze.components.factored import Concatenated, Factored
-from pico_analyze.components.matrix import Dense, Matrix
+from pico_analyze.matrices.factored import Concatenated, Factored
+from pico_analyze.matrices.matrix import Dense, Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 from pico_analyze.stores.base import Data
 

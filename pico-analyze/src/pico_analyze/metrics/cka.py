@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pico_analyze.components.matrix import Matrix
 from pico_analyze.errors import UsageError
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _FEWEST_DEBIASED = 4

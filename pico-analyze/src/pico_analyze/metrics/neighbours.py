@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _ROWS = 1024

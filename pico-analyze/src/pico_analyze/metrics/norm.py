@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 
 

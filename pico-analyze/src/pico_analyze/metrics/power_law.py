@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _FEWEST = 10

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pico_analyze.components.decompositions import singular_values
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.decompositions import singular_values
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from pico_analyze.components.matrix import Matrix
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.spec import MetricSpec, Param, Result
 
 _FEWEST = 3

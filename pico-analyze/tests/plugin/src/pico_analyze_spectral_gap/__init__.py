@@ -1,6 +1,6 @@
 """An example plug-in of pico-analyze: one metric and one component."""
 
-from pico_analyze.components.matrix import Dense, Matrix, widened
+from pico_analyze.matrices.matrix import Dense, Matrix, widened
 from pico_analyze.spec import ComponentSpec, Labelled, MetricSpec, Param, Result, Unit
 
 

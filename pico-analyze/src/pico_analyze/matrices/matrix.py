@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pico_analyze.components.decompositions import singular_values, thin_svd, triangular_root
-from pico_analyze.components.lazy import lazy
 from pico_analyze.errors import DataError
+from pico_analyze.matrices.decompositions import singular_values, thin_svd, triangular_root
+from pico_analyze.matrices.lazy import lazy
 
 T = TypeVar("T")
 

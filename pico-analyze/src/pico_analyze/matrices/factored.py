@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from pico_analyze.components.decompositions import triangular_root
-from pico_analyze.components.lazy import lazy
-from pico_analyze.components.matrix import Matrix, redrawn
+from pico_analyze.matrices.decompositions import triangular_root
+from pico_analyze.matrices.lazy import lazy
+from pico_analyze.matrices.matrix import Matrix, redrawn
 
 
 class Factor:
