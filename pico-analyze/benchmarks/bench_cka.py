@@ -11,13 +11,14 @@ import argparse
 import numpy as np
 from workload import Tensors, direct_linear_cka, model, peak_gigabytes, timed
 
+from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.registry import get_component, get_metric
+from pico_analyze.metrics.spec import METRICS
 
 
 def matrices(tensors: Tensors) -> list[Matrix]:
     """OV activations of every layer: the whole, then each head."""
-    component = get_component("ov_circuit")
+    component = COMPONENTS.get("ov_circuit")
     return [
         labelled.matrix
         for unit in component.units(tensors.spec, "activations", [])
@@ -34,7 +35,7 @@ def main() -> None:
     spec = model(arguments.d_model)
     first, second = Tensors(spec, 1), Tensors(spec, 2)
     matrices(first), matrices(second)  # draws the tensors
-    cka = get_metric("cka")
+    cka = METRICS.get("cka")
     values: list[float] = []
 
     def factored() -> None:

@@ -9,10 +9,9 @@ import argparse
 
 from workload import Tensors, model, timed
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.registry import get_component
-from pico_analyze.spec import MetricSpec
+from pico_analyze.metrics.spec import METRICS, MetricSpec
 
 
 def main() -> None:
@@ -20,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("d_model", type=int)
     spec = model(parser.parse_args().d_model)
-    component = get_component("ov_circuit")
+    component = COMPONENTS.get("ov_circuit")
     first, second = Tensors(spec, 1), Tensors(spec, 2)
 
     def fresh(tensors: Tensors, data: str, head: int | None) -> Matrix:
@@ -29,7 +28,7 @@ def main() -> None:
         return next(labelled.matrix for labelled in built if labelled.head == head)
 
     print(f"d_model {spec.d_model}, one layer, milliseconds of CPU (head, whole)")
-    for metric in registry.metrics():
+    for metric in METRICS.each():
         if not isinstance(metric, MetricSpec):
             raise SystemExit(str(metric))
         data = "activations" if "weights" not in metric.accepts and "activations" in metric.accepts else "gradients"

@@ -14,9 +14,10 @@ from collections import defaultdict
 
 from workload import Tensors, model, peak_gigabytes
 
-from pico_analyze.registry import get_component, get_metric
+from pico_analyze.components.spec import COMPONENTS
+from pico_analyze.metrics.spec import METRICS
 
-METRICS = ("per", "condition_number", "gini", "norm")
+SINGLES = ("per", "condition_number", "gini", "norm")
 
 
 def main() -> None:
@@ -26,8 +27,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1)
     arguments = parser.parse_args()
     spec = model(arguments.d_model)
-    component = get_component("ov_circuit")
-    singles, cka = [get_metric(name) for name in METRICS], get_metric("cka")
+    component = COMPONENTS.get("ov_circuit")
+    singles, cka = [METRICS.get(name) for name in SINGLES], METRICS.get("cka")
     spent: dict[str, float] = defaultdict(float)
     n_rows = 0
     drawn = 0.0

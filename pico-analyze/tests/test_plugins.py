@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.errors import PluginError, UsageError
+from pico_analyze.metrics.spec import METRICS
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "plugin"
@@ -71,25 +73,25 @@ def entry_points(monkeypatch):
 
         def found(*, group):
             extra = [EntryPoint(name, value, group) for name, value in points.items()]
-            return [*real(group=group), *(p for p in extra if group == registry.METRICS)]
+            return [*real(group=group), *(p for p in extra if group == METRICS.group)]
 
         monkeypatch.setattr(registry, "entry_points", found)
-        registry.refresh()
+        METRICS.refresh()
 
     yield add
     monkeypatch.undo()
-    registry.refresh()
+    METRICS.refresh()
 
 
 def test_a_plugin_that_does_not_load_hides_no_other(entry_points):
     entry_points(broken="no_such_module:METRIC")
-    assert {"broken", "cka"} <= set(registry.metric_names())
-    assert registry.get_metric("cka").name == "cka"
+    assert {"broken", "cka"} <= set(METRICS.names())
+    assert METRICS.get("cka").name == "cka"
     with pytest.raises(PluginError, match=r"'broken'.*no_such_module.*ModuleNotFoundError"):
-        registry.get_metric("broken")
-    found = list(registry.metrics())
+        METRICS.get("broken")
+    found = list(METRICS.each())
     assert sum(isinstance(one, PluginError) for one in found) == 1
-    assert len(found) == len(registry.metric_names())
+    assert len(found) == len(METRICS.names())
 
 
 @pytest.mark.parametrize(
@@ -99,20 +101,20 @@ def test_a_plugin_that_does_not_load_hides_no_other(entry_points):
 def test_an_entry_point_that_is_not_what_it_says_is_refused(entry_points, value, message):
     entry_points(odd=value)
     with pytest.raises(PluginError, match=message):
-        registry.get_metric("odd")
+        METRICS.get("odd")
 
 
 def test_a_name_that_two_packages_claim_is_refused(entry_points):
     entry_points(cka="pico_analyze.metrics.sparsity:GINI")
     with pytest.raises(PluginError, match=r"'cka' is claimed by .* and .*: uninstall one"):
-        registry.get_metric("cka")
-    assert registry.get_metric("gini").name == "gini"
+        METRICS.get("cka")
+    assert METRICS.get("gini").name == "gini"
 
 
 def test_listing_names_loads_nothing():
     code = (
-        "import sys; from pico_analyze import registry; registry.metric_names(); "
-        "print([m for m in sys.modules if m.startswith('pico_analyze.metrics.')])"
+        "import sys; from pico_analyze.metrics.spec import METRICS; METRICS.names(); "
+        "print([m for m in sys.modules if m.startswith('pico_analyze.metrics.') and not m.endswith('.spec')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -120,13 +122,13 @@ def test_listing_names_loads_nothing():
 
 def test_an_unknown_name_suggests_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'condition_number'"):
-        registry.get_metric("conditon_number")
+        METRICS.get("conditon_number")
     with pytest.raises(UsageError, match="did you mean 'ov_circuit'"):
-        registry.get_component("ov_circut")
+        COMPONENTS.get("ov_circut")
 
 
 def test_every_built_in_has_a_complete_page():
-    for metric in registry.metrics():
+    for metric in METRICS.each():
         for field in ("definition", "range", "best", "cost", "reference"):
             assert getattr(metric, field), (metric.name, field)
         assert metric.accepts and all(param.help for param in metric.params.values())
@@ -136,7 +138,7 @@ def test_every_built_in_has_a_complete_page():
             "near_zero_fraction",
             "rsa",
         )
-    for component in registry.components():
+    for component in COMPONENTS.each():
         assert component.definition and all(param.help for param in component.params.values())
 
 
@@ -144,6 +146,6 @@ def test_the_built_in_names_are_these():
     singles = "norm condition_number effective_rank per stable_rank participation_ratio rankme power_law_alpha"
     elementwise = "gini hoyer near_zero_fraction kurtosis"
     pairs = "cka svcca pwcca mean_cca procrustes rsa mutual_knn cosine relative_change subspace_overlap gradient_noise"
-    assert registry.metric_names() == sorted(f"{singles} {elementwise} {pairs}".split())
+    assert METRICS.names() == sorted(f"{singles} {elementwise} {pairs}".split())
     components = "simple ov_circuit qk_circuit mlp embedding unembedding resid"
-    assert registry.component_names() == sorted(components.split())
+    assert COMPONENTS.names() == sorted(components.split())

@@ -78,14 +78,15 @@ def compute(
     Raises:
         PicoAnalyzeError: see `pico_analyze.errors`.
     """
-    from pico_analyze import registry
+    from pico_analyze.components.spec import COMPONENTS
+    from pico_analyze.metrics.spec import METRICS
     from pico_analyze.options import default_data, params_of
 
     names = [metrics] if isinstance(metrics, str) else list(metrics)
-    specs = [registry.get_metric(name) for name in names]
+    specs = [METRICS.get(name) for name in names]
     given = [f"{key}={value}" for key, value in (metric_params or {}).items()]
     params = params_of(given, {spec.name: spec.params for spec in specs}, "metric")
-    part = registry.get_component(component)
+    part = COMPONENTS.get(component)
     kind = data or default_data(specs[0], part)
     question = Question(
         metrics=tuple(Use.of(name, params[name]) for name in names),

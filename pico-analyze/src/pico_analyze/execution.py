@@ -13,12 +13,12 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS, Labelled
 from pico_analyze.errors import SamplesError
+from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
 from pico_analyze.plan import Job, Side
 from pico_analyze.question import Question
 from pico_analyze.rows import RowMaker
-from pico_analyze.spec import Labelled, MetricSpec, Result
 from pico_analyze.stores.base import Data, Store
 from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_analyze.table import Row
@@ -78,7 +78,7 @@ class Bench:
 
     def _needs(self, job: Job, side: Side) -> list[_TensorKey]:
         question = self.questions[job.question]
-        component = registry.get_component(question.component.name)
+        component = COMPONENTS.get(question.component.name)
         return [
             (side.store, side.step, None if data == "weights" else question.split, data, site)
             for data, site in component.needs(question.data, side.unit)
@@ -91,7 +91,7 @@ class Bench:
             self._matrices.move_to_end(key)
             return self._matrices[key][0]
         question = self.questions[job.question]
-        component = registry.get_component(question.component.name)
+        component = COMPONENTS.get(question.component.name)
         weight = 0.0
 
         def read(data: Data, site: str) -> np.ndarray:
@@ -157,7 +157,7 @@ class Work:
 def run_jobs(work: Work, jobs: Sequence[Job], tally: Tally) -> Iterator[list[Row]]:
     """Rows of one job after the other."""
     bench, maker = Bench(work.stores, work.questions, jobs, work.memory, tally), RowMaker(work.stores)
-    metric_of = cache(registry.get_metric)
+    metric_of = cache(METRICS.get)
     for position, job in enumerate(jobs):
         question = work.questions[job.question]
         rows = []

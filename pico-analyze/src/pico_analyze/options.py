@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pico_analyze.components.spec import ComponentSpec
+    from pico_analyze.metrics.spec import MetricSpec
     from pico_analyze.pipeline import Settings
     from pico_analyze.question import Question
-    from pico_analyze.spec import ComponentSpec, MetricSpec
     from pico_analyze.stores.base import Data
 
 
@@ -123,11 +124,11 @@ def metrics_and_runs(words: Sequence[str]) -> tuple[list[str], list[str]]:
         UsageError: no metric.
         NotARunError: no run is named, and there is none under ./runs.
     """
-    from pico_analyze import registry
     from pico_analyze.errors import UsageError
+    from pico_analyze.metrics.spec import METRICS
     from pico_analyze.stores.opening import RUNS, is_address, newest_run, open_store
 
-    names, metrics, runs = registry.metric_names(), [], []
+    names, metrics, runs = METRICS.names(), [], []
     for word in words:
         if word in names:
             metrics.append(word)
@@ -138,7 +139,7 @@ def metrics_and_runs(words: Sequence[str]) -> tuple[list[str], list[str]]:
         elif (RUNS / word).is_dir():
             runs.append(str(RUNS / word))
         else:
-            registry.get_metric(word)  # says what is nearest
+            METRICS.get(word)  # says what is nearest
     if not metrics:
         raise UsageError("name a metric, such as cka (`pico-analyze metrics` lists them)")
     return list(dict.fromkeys(metrics)), runs or [str(newest_run())]
@@ -168,11 +169,12 @@ def questions(
     Raises:
         UsageError: something that does not exist or does not go together.
     """
-    from pico_analyze import registry
+    from pico_analyze.components.spec import COMPONENTS
+    from pico_analyze.metrics.spec import METRICS
     from pico_analyze.question import SPLITS, Question, Selection, Target, Use, choose
 
-    specs = [registry.get_metric(name) for name in metrics]
-    parts = [registry.get_component(name) for name in _listed(component)]
+    specs = [METRICS.get(name) for name in metrics]
+    parts = [COMPONENTS.get(name) for name in _listed(component)]
     of_metric = params_of(metric_param or (), {spec.name: spec.params for spec in specs}, "metric")
     of_part = params_of(component_param or (), {part.name: part.params for part in parts}, "component")
     goal = Target.parse(target) if target is not None else None

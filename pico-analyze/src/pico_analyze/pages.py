@@ -9,10 +9,11 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import PluginError
+from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.parameters import Param
 from pico_analyze.report import Format, aligned, as_csv, as_json
-from pico_analyze.spec import ComponentSpec, MetricSpec, Param
 from pico_analyze.stores.base import DATA
 
 _WIDTH = 100
@@ -25,9 +26,9 @@ def metrics(name: str | None, form: Format) -> str:
         UnknownNameError: no metric has this name; the message names the nearest.
     """
     if name is not None:
-        record = metric_record(registry.get_metric(name))
+        record = metric_record(METRICS.get(name))
         return as_json([record]) if form == "json" else as_csv([record]) if form == "csv" else page(record)
-    specs = list(registry.metrics())
+    specs = list(METRICS.each())
     records = [metric_record(spec) for spec in specs if isinstance(spec, MetricSpec)]
     return _listing(records, ("name", "kind", "range", "data"), specs, form)
 
@@ -35,9 +36,9 @@ def metrics(name: str | None, form: Format) -> str:
 def components(name: str | None, form: Format) -> str:
     """All components, or the page of one; raises as `metrics` does."""
     if name is not None:
-        record = component_record(registry.get_component(name))
+        record = component_record(COMPONENTS.get(name))
         return as_json([record]) if form == "json" else as_csv([record]) if form == "csv" else page(record)
-    specs = list(registry.components())
+    specs = list(COMPONENTS.each())
     records = [component_record(spec) for spec in specs if isinstance(spec, ComponentSpec)]
     return _listing(records, ("name", "heads", "data"), specs, form)
 

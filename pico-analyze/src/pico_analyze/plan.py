@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS, ComponentSpec, Unit
 from pico_analyze.errors import DataError, SamplesError, UsageError
+from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.question import Question, Selection, Target, Use, existing
-from pico_analyze.spec import ComponentSpec, MetricSpec, Unit
 from pico_analyze.stores.base import StepInfo, Store
 from pico_analyze.table import digest
 from pico_analyze.version import __version__
@@ -81,17 +81,17 @@ def resolve(question: Question) -> Question:
     Raises:
         UsageError: a name, parameter or combination that does not exist.
     """
-    component = registry.get_component(question.component.name)
+    component = COMPONENTS.get(question.component.name)
     params = component.resolve(dict(question.component.params))
     component.check(question.data, params)
     metrics = []
     for use in question.metrics:
-        metric = registry.get_metric(use.name)
+        metric = METRICS.get(use.name)
         metric.check_data(question.data)
         metrics.append(Use.of(metric.name, metric.resolve(dict(use.params))))
         if question.null == "permutation" and metric.kind == "single":
             raise UsageError(f"metric {metric.name!r} describes one matrix: a permutation leaves it as it is")
-    comparisons = [use.name for use in metrics if registry.get_metric(use.name).kind == "pair"]
+    comparisons = [use.name for use in metrics if METRICS.get(use.name).kind == "pair"]
     if not comparisons and (question.target is not None or question.pairs != "target"):
         asked = "--target" if question.target is not None else f"--pairs {question.pairs}"
         raise UsageError(f"metric {metrics[0].name!r} describes one checkpoint: {asked} goes with comparisons")
@@ -115,7 +115,7 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
     plan.questions.append(question)
     here = RunView(store, question)
     there = here if target_store is None else RunView(target_store, replace(question, steps=Selection(), layers=None))
-    number, metrics = len(plan.questions) - 1, [registry.get_metric(use.name) for use in question.metrics]
+    number, metrics = len(plan.questions) - 1, [METRICS.get(use.name) for use in question.metrics]
     for kind in ("single", "pair"):
         uses = tuple(use for use, spec in zip(question.metrics, metrics, strict=True) if spec.kind == kind)
         if not uses:
@@ -139,9 +139,7 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
                 [step.digest, None if y is None else [there.store.run, y.step, other_step.digest, vars(y.unit)]],  # type: ignore[union-attr]
                 question.pairs == "layers",
             )
-            units = tuple(
-                digest(use.name, use.params, _code_version(registry.get_metric(use.name)), *base) for use in uses
-            )
+            units = tuple(digest(use.name, use.params, _code_version(METRICS.get(use.name)), *base) for use in uses)
             plan.jobs.append(Job(number, x, y, uses, units))
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pico_analyze import pages, registry
+from pico_analyze import pages
+from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.config import Measurement, Named, Section, StudyConfig
 from pico_analyze.errors import PluginError
-from pico_analyze.spec import ComponentSpec, MetricSpec
+from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.table import COLUMNS, CORE, KEY
 
 _MADE = "Made from the code by `make docs`."
@@ -55,12 +56,12 @@ def _own(specs: Any) -> list[Any]:
 
 def metrics() -> str:
     """The page of every metric."""
-    return _pages("Metrics", [pages.metric_record(spec) for spec in _own(registry.metrics())])
+    return _pages("Metrics", [pages.metric_record(spec) for spec in _own(METRICS.each())])
 
 
 def components() -> str:
     """The page of every component."""
-    specs: list[ComponentSpec] = _own(registry.components())
+    specs: list[ComponentSpec] = _own(COMPONENTS.each())
     return _pages("Components", [pages.component_record(spec) for spec in specs])
 
 

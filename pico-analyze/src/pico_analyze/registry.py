@@ -1,110 +1,108 @@
-"""Which metrics and components there are: the built-in ones and those of plug-ins, all found as entry points.
+"""What is found as an entry point: metrics, components and stores, the built-in ones and those of plug-ins.
 
-Groups `pico_analyze.metrics` and `pico_analyze.components`; an entry point names a `MetricSpec` or a
-`ComponentSpec`. Listing names loads nothing; a spec is imported when it is asked for. Two packages that claim
-one name are an error when that name is asked for, and a plug-in that does not load hides no other.
+A `Registry` is one group of entry points, each of which names a spec. Listing names loads nothing; a spec is imported
+when it is asked for. Two packages that claim one name are an error when that name is asked for, and a plug-in that does
+not load hides no other. The registries stand beside their specs: `METRICS`, `COMPONENTS`, `STORES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pico_analyze.errors import PluginError, UsageError, nearest
-from pico_analyze.spec import ComponentSpec, MetricSpec
-
-METRICS = "pico_analyze.metrics"
-COMPONENTS = "pico_analyze.components"
-
-S = TypeVar("S", MetricSpec, ComponentSpec)
 
 
-@cache
-def _found(group: str) -> dict[str, tuple[EntryPoint, ...]]:
-    by_name: dict[str, dict[str, EntryPoint]] = {}
-    for point in entry_points(group=group):
-        # One distribution can be seen twice (an editable install beside its source): same target, same thing.
-        by_name.setdefault(point.name, {})[point.value] = point
-    return {name: tuple(points.values()) for name, points in sorted(by_name.items())}
+class Named(Protocol):
+    """What a spec has at least."""
+
+    @property
+    def name(self) -> str:
+        """The name it is asked for by."""
+        ...
 
 
-def refresh() -> None:
-    """Look for entry points again, after something was installed in this process."""
-    _found.cache_clear()
+S = TypeVar("S", bound=Named)
 
 
-def metric_names() -> list[str]:
-    """Names of all metrics, without loading any."""
-    return list(_found(METRICS))
+class Registry(Generic[S]):
+    """The specs of one group of entry points.
 
-
-def component_names() -> list[str]:
-    """Names of all components, without loading any."""
-    return list(_found(COMPONENTS))
-
-
-def get_metric(name: str) -> MetricSpec:
-    """The metric of this name.
-
-    Raises:
-        UsageError: there is none (the message names the nearest).
-        PluginError: its plug-in does not load, is no MetricSpec, or two packages claim the name.
+    Args:
+        group: Name of the group, such as ``pico_analyze.metrics``; its last word names what is in it.
+        kind: Class of the specs.
     """
-    return _load(METRICS, name, MetricSpec)
 
+    def __init__(self, group: str, kind: type[S]) -> None:
+        self.group, self.kind = group, kind
+        self.what = group.rpartition(".")[2].removesuffix("s")
+        self._loaded: dict[str, S] = {}
 
-def get_component(name: str) -> ComponentSpec:
-    """The component of this name; raises as `get_metric` does."""
-    return _load(COMPONENTS, name, ComponentSpec)
+    @cached_property
+    def _points(self) -> dict[str, tuple[EntryPoint, ...]]:
+        by_name: dict[str, dict[str, EntryPoint]] = {}
+        for point in entry_points(group=self.group):
+            # One distribution can be seen twice (an editable install beside its source): same target, same thing.
+            by_name.setdefault(point.name, {})[point.value] = point
+        return {name: tuple(points.values()) for name, points in sorted(by_name.items())}
 
+    def refresh(self) -> None:
+        """Look for entry points again, after something was installed in this process."""
+        self.__dict__.pop("_points", None)
+        self._loaded.clear()
 
-def metrics() -> Iterator[MetricSpec | PluginError]:
-    """Every metric by name; in the place of one that does not load, the error that says why."""
-    yield from _each(METRICS, MetricSpec)
+    def names(self) -> list[str]:
+        """All names, without loading anything."""
+        return list(self._points)
 
+    def get(self, name: str) -> S:
+        """The spec of this name.
 
-def components() -> Iterator[ComponentSpec | PluginError]:
-    """Every component by name; in the place of one that does not load, the error that says why."""
-    yield from _each(COMPONENTS, ComponentSpec)
+        Raises:
+            UsageError: there is none (the message names the nearest).
+            PluginError: its plug-in does not load, is no such spec, or two packages claim the name.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
 
+    def each(self) -> Iterator[S | PluginError]:
+        """Every spec by name; in the place of one that does not load, the error that says why."""
+        for name in self._points:
+            try:
+                yield self.get(name)
+            except PluginError as error:
+                yield error
 
-def _each(group: str, expected: type[S]) -> Iterator[S | PluginError]:
-    for name in _found(group):
+    def _load(self, name: str) -> S:
+        points = self._points.get(name, ())
+        if not points:
+            known = self.names()
+            raise UsageError(f"no {self.what} is called {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+        if len(points) > 1:
+            claims = " and ".join(_origin(point) for point in points)
+            raise PluginError(f"{self.what} {name!r} is claimed by {claims}: uninstall one of them")
+        point = points[0]
         try:
-            yield _load(group, name, expected)
-        except PluginError as error:
-            yield error
-
-
-def _load(group: str, name: str, expected: type[S]) -> S:
-    what = group.rpartition(".")[2][:-1]
-    points = _found(group).get(name, ())
-    if not points:
-        known = list(_found(group))
-        raise UsageError(f"no {what} is called {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
-    if len(points) > 1:
-        claims = " and ".join(_origin(point) for point in points)
-        raise PluginError(f"{what} {name!r} is claimed by {claims}: uninstall one of them")
-    point = points[0]
-    try:
-        spec = point.load()
-    except Exception as error:  # whatever a plug-in raises while importing, the others stay usable
-        raise PluginError(
-            f"{what} {name!r} from {_origin(point)} does not load ({type(error).__name__}: {error}): "
-            "update or uninstall that package"
-        ) from error
-    if not isinstance(spec, expected):
-        raise PluginError(
-            f"{what} {name!r} from {_origin(point)} is a {type(spec).__name__}, not a {expected.__name__}: "
-            "its entry point has to name one"
-        )
-    if spec.name != name:
-        raise PluginError(
-            f"{what} {name!r} from {_origin(point)} calls itself {spec.name!r}: entry point and name have to agree"
-        )
-    return spec
+            spec = point.load()
+        except Exception as error:  # whatever a plug-in raises while importing, the others stay usable
+            raise PluginError(
+                f"{self.what} {name!r} from {_origin(point)} does not load ({type(error).__name__}: {error}): "
+                "update or uninstall that package"
+            ) from error
+        if not isinstance(spec, self.kind):
+            raise PluginError(
+                f"{self.what} {name!r} from {_origin(point)} is a {type(spec).__name__}, not a {self.kind.__name__}: "
+                "its entry point has to name one"
+            )
+        if spec.name != name:
+            raise PluginError(
+                f"{self.what} {name!r} from {_origin(point)} calls itself {spec.name!r}: entry point and name have to "
+                "agree"
+            )
+        return spec
 
 
 def _origin(point: EntryPoint) -> str:

@@ -119,12 +119,13 @@ def title_of(rows: pandas.DataFrame) -> str:
 
 def params_text(row: Any) -> str:
     """The parameters of a row that are not defaults, in brackets: `` [kind=nuclear]``."""
-    from pico_analyze import registry
+    from pico_analyze.components.spec import COMPONENTS
+    from pico_analyze.metrics.spec import METRICS
 
     defaults: dict[str, object] = {}
     with suppress(PicoAnalyzeError):  # a plug-in that is gone: everything is shown
-        defaults |= {name: param.default for name, param in registry.get_component(row["component"]).params.items()}
-        defaults |= {name: param.default for name, param in registry.get_metric(row["metric"]).params.items()}
+        defaults |= {name: param.default for name, param in COMPONENTS.get(row["component"]).params.items()}
+        defaults |= {name: param.default for name, param in METRICS.get(row["metric"]).params.items()}
     values = {name: value for name, value in json.loads(row["params"]).items() if name != "target_layer"}
     shown = [f"{name}={_bare(value)}" for name, value in values.items() if defaults.get(name) != value]
     return f" [{', '.join(shown)}]" if shown else ""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from threading import Event, Lock
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.execution import Tally, Work, run_jobs
 from pico_analyze.plan import Job
 from pico_analyze.question import Question
@@ -46,7 +46,7 @@ def ordered(jobs: Sequence[Job], questions: Sequence[Question]) -> list[list[Job
 
 def _places(job: Job, question: Question) -> list[_Place]:
     """Where the tensors of a job lie, whatever the step."""
-    component = registry.get_component(question.component.name)
+    component = COMPONENTS.get(question.component.name)
     return [
         (side.store, data, None if data == "weights" else question.split, site)
         for side in (job.x, job.y)

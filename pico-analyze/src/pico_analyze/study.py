@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.config import Measurement, Named, StudyConfig
 from pico_analyze.errors import UsageError, nearest
+from pico_analyze.metrics.spec import METRICS
 from pico_analyze.options import default_data
 from pico_analyze.pipeline import between_runs
 from pico_analyze.question import Question, Selection, Target, Use
@@ -108,17 +109,17 @@ def questions(study: StudyConfig, measurement: Measurement) -> list[Question]:
         UsageError: a metric or component that does not exist, or is not defined for what is asked.
     """
     asked = []
-    specs = [(registry.get_metric(use.name), use) for use in measurement.metrics]
+    specs = [(METRICS.get(use.name), use) for use in measurement.metrics]
     paired = any(spec.kind == "pair" for spec, _ in specs)
     target = None if measurement.target is None else Target.parse(str(measurement.target))
     for part in measurement.components:
-        component = registry.get_component(part.name)
+        component = COMPONENTS.get(part.name)
         by_data: dict[Any, list[Use]] = {}
         for spec, use in specs:
             for data in measurement.data or [default_data(spec, component)]:
                 by_data.setdefault(data, []).append(Use.of(use.name, use.params))
         for data, uses in by_data.items():
-            compares = not paired or any(registry.get_metric(use.name).kind == "pair" for use in uses)
+            compares = not paired or any(METRICS.get(use.name).kind == "pair" for use in uses)
             for split in [None] if data == "weights" else measurement.splits:
                 asked.append(
                     Question(

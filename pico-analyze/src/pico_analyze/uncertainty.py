@@ -14,7 +14,7 @@ import numpy as np
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Dense, Matrix
-from pico_analyze.spec import MetricSpec
+from pico_analyze.metrics.spec import MetricSpec
 
 NullKind = Literal["permutation", "random_init"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.errors import DataError, UsageError, nearest
 from pico_analyze.question import Question, existing
-from pico_analyze.spec import Unit
 from pico_analyze.stores.base import DATA, Data, StepInfo, Store
 from pico_schema import SiteError
 from pico_schema.sites import KINDS, Site, check_kind
@@ -33,7 +32,7 @@ class RunView:
         chosen = question.steps.pick([info.step for info in self.known], what="step", of=self.name)
         self.steps = [info for info in self.known if info.step in set(chosen)]
         self.model = store.spec(self.steps[-1].step)
-        self.component = registry.get_component(question.component.name)
+        self.component = COMPONENTS.get(question.component.name)
         self.what = question.data if question.split is None else f"{question.split} {question.data}"
         self.units = self._units()
 

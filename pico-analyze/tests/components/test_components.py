@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
+from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.errors import DataError, UsageError
-from pico_analyze.registry import component_names, get_component
-from pico_analyze.spec import Unit
 from pico_schema import ModelSpec
 
 SPEC = ModelSpec(vocab_size=40, d_model=24, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=48)
@@ -33,7 +32,7 @@ SOURCES = {"weights": WEIGHTS, "gradients": GRADIENTS, "activations": ACTIVATION
 
 
 def build(name, data, unit, reads=None, **params):
-    component = get_component(name)
+    component = COMPONENTS.get(name)
 
     def read(kind, site):
         if reads is not None:
@@ -108,10 +107,10 @@ def test_mlp_is_down_times_up(data):
     np.testing.assert_allclose(built.matrix.dense(), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", component_names())
+@pytest.mark.parametrize("name", COMPONENTS.names())
 @pytest.mark.parametrize("data", ["weights", "gradients", "activations"])
 def test_a_component_reads_what_it_says_it_needs_and_nothing_twice(name, data):
-    component = get_component(name)
+    component = COMPONENTS.get(name)
     if data not in component.accepts:
         with pytest.raises(UsageError, match=f"'{name}' has no {data}"):
             component.check(data, {})
@@ -127,7 +126,7 @@ def test_a_component_reads_what_it_says_it_needs_and_nothing_twice(name, data):
 
 
 def test_simple_takes_any_site_and_a_scale_is_one_row():
-    component = get_component("simple")
+    component = COMPONENTS.get("simple")
     units = component.units(SPEC, "weights", ["layers.1.attn.v", "norm.final", "layers.1.resid"])
     assert units == [Unit(1, "attn.v"), Unit(None, "norm.final")]  # the residual stream has no weight
     (scale,) = build("simple", "weights", Unit(None, "norm.final"))
@@ -140,32 +139,32 @@ def test_named_sites_have_components_of_their_own():
     assert build("embedding", "weights", Unit(None, "embed"))[0].matrix.shape == (40, 24)
     assert build("unembedding", "weights", Unit(None, "head"))[0].matrix.shape == (40, 24)
     assert build("resid", "activations", Unit(1, "resid"))[0].matrix.shape == (15, 24)
-    assert get_component("resid").units(SPEC, "activations", ["layers.1.resid", "layers.1.attn.v"]) == [
+    assert COMPONENTS.get("resid").units(SPEC, "activations", ["layers.1.resid", "layers.1.attn.v"]) == [
         Unit(1, "resid")
     ]
 
 
 def test_form_head_has_no_activations():
-    component = get_component("ov_circuit")
+    component = COMPONENTS.get("ov_circuit")
     with pytest.raises(UsageError, match="form=residual"):
         component.check("activations", component.resolve({"form": "head"}))
 
 
 def test_tensors_that_contradict_the_model_are_refused():
     wrong = ModelSpec(vocab_size=40, d_model=24, n_layers=2, n_heads=6, n_kv_heads=6, d_ff=48)
-    component = get_component("ov_circuit")
+    component = COMPONENTS.get("ov_circuit")
     with pytest.raises(DataError, match=r"weights of layers.1.attn.v has 12 rows, but the model has 6 heads of 4"):
         list(component.build(lambda data, site: SOURCES[data][site], wrong, "weights", Unit(1, "attn.ov")))
 
 
 def test_a_tensor_that_is_no_matrix_is_named():
     with pytest.raises(DataError, match=r"weights of layers.1.attn.v"):
-        list(get_component("simple").build(lambda *_: np.zeros((2, 3, 4)), SPEC, "weights", Unit(1, "attn.v")))
+        list(COMPONENTS.get("simple").build(lambda *_: np.zeros((2, 3, 4)), SPEC, "weights", Unit(1, "attn.v")))
 
 
 def test_bfloat16_and_float16_captures_are_widened_first():
     values = make((15, 12), 20).astype(np.float16)
-    component = get_component("simple")
+    component = COMPONENTS.get("simple")
     (built,) = component.build(lambda *_: values, SPEC, "activations", Unit(1, "attn.v"))
     assert built.matrix.dtype == np.float32
     np.testing.assert_array_equal(built.matrix.dense(), values.astype(np.float32))

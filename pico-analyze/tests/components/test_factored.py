@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pico_analyze import registry
+from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.matrices.factored import Concatenated, Factored
 from pico_analyze.matrices.matrix import Dense
-from pico_analyze.registry import get_component, get_metric
-from pico_analyze.spec import Unit
+from pico_analyze.metrics.spec import METRICS
 from pico_schema import ModelSpec
 
-SINGLE = [m.name for m in registry.metrics() if m.kind == "single"]
-PAIRS = [m.name for m in registry.metrics() if m.kind == "pair"]
+SINGLE = [m.name for m in METRICS.each() if m.kind == "single"]
+PAIRS = [m.name for m in METRICS.each() if m.kind == "pair"]
 N_SAMPLES = 130
 
 
@@ -46,7 +45,7 @@ def tensors(spec, seed, dtype=np.float64):
 
 
 def circuit(name, spec, data, seed=0, dtype=np.float64, heads=True, **params):
-    component = get_component(name)
+    component = COMPONENTS.get(name)
     (unit,) = component.units(spec, data, [])
     return list(component.build(tensors(spec, seed, dtype), spec, data, unit, heads=heads, **params))
 
@@ -87,7 +86,7 @@ def assert_equal_metrics(x, y, data, names=None):
     dense_x, dense_y = multiplied_out(x), multiplied_out(y)
     k = {"subspace_overlap": {"k": 2}, "mutual_knn": {"k": 3}}
     for name in names or [*SINGLE, *PAIRS]:
-        metric = get_metric(name)
+        metric = METRICS.get(name)
         if data not in metric.accepts:
             continue
         params = k.get(name, {})
@@ -110,7 +109,7 @@ def test_captured_activations_through_their_output_projection():
         def read(data, site, step=step):
             return captured[f"{step}/{data}/{site}"].astype(np.float64)
 
-        component = get_component("ov_circuit")
+        component = COMPONENTS.get("ov_circuit")
         sides.append(list(component.build(read, spec, "activations", Unit(3, "attn.ov"))))
     for x, y in zip(*sides, strict=True):
         assert_equal_metrics(x, y, "activations", ("cka", "procrustes", "rsa", "rankme", "participation_ratio", "gini"))
@@ -120,14 +119,14 @@ def test_captured_activations_through_their_output_projection():
 def test_every_form_of_cka_is_the_same_factored_and_dense(params):
     first, second = (circuit("ov_circuit", model(24), "activations", seed) for seed in (1, 2))
     for x, y in zip(first, second, strict=True):
-        factored = get_metric("cka")(x.matrix, y.matrix, **params).value
-        dense = get_metric("cka")(multiplied_out(x), multiplied_out(y), **params).value
+        factored = METRICS.get("cka")(x.matrix, y.matrix, **params).value
+        dense = METRICS.get("cka")(multiplied_out(x), multiplied_out(y), **params).value
         assert factored == pytest.approx(dense, rel=1e-9, abs=1e-11)
 
 
 def test_right_singular_vectors_of_a_circuit():
     x, y = (circuit("ov_circuit", model(24), "weights", seed)[1] for seed in (1, 2))
-    overlap = get_metric("subspace_overlap")
+    overlap = METRICS.get("subspace_overlap")
     factored = overlap(x.matrix, y.matrix, k=2, side="right").value
     assert factored == pytest.approx(overlap(multiplied_out(x), multiplied_out(y), k=2, side="right").value, rel=1e-9)
 
@@ -137,7 +136,7 @@ def test_wide_matrices_and_logits_take_the_kernel_side():
     x, y = rng.standard_normal((20, 300)), rng.standard_normal((20, 200))
     narrow = np.linalg.qr(x.T)[1].T  # 20 x 20 with the same inner products of samples
     for name in ("cka", "procrustes", "mutual_knn"):
-        assert get_metric(name)(x, y).value == pytest.approx(get_metric(name)(narrow, y).value, rel=1e-9)
+        assert METRICS.get(name)(x, y).value == pytest.approx(METRICS.get(name)(narrow, y).value, rel=1e-9)
 
 
 def test_structure_of_a_matrix_that_is_factored():
@@ -180,9 +179,9 @@ def test_one_decomposition_serves_all_spectral_metrics(monkeypatch):
     monkeypatch.setattr(decompositions, "_svd", counted)
     whole = circuit("ov_circuit", model(24), "weights")[0].matrix
     for name in ("per", "effective_rank", "condition_number", "stable_rank", "participation_ratio", "power_law_alpha"):
-        get_metric(name)(whole)
+        METRICS.get(name)(whole)
     for kind in ("nuclear", "spectral", "frobenius"):
-        get_metric("norm")(whole, kind=kind)
+        METRICS.get("norm")(whole, kind=kind)
     assert calls == [(24, 24)]  # not 24 x (12 · 24)
     assert matrix.singular_values is decompositions.singular_values
 
@@ -198,9 +197,9 @@ def test_an_svd_that_does_not_converge_is_done_by_another_driver(monkeypatch):
         return real(array, **settings)
 
     monkeypatch.setattr(scipy.linalg, "svd", fails_first)
-    assert get_metric("per")(np.eye(4)).value == pytest.approx(1.0, abs=1e-12)
+    assert METRICS.get("per")(np.eye(4)).value == pytest.approx(1.0, abs=1e-12)
     x = np.random.default_rng(0).standard_normal((30, 4))
-    assert get_metric("pwcca")(x, x).value == pytest.approx(1.0, abs=1e-12)
+    assert METRICS.get("pwcca")(x, x).value == pytest.approx(1.0, abs=1e-12)
 
 
 def test_tall_matrices_are_reduced_by_blocks_of_rows(monkeypatch):
@@ -219,8 +218,8 @@ def test_a_float32_product_is_formed_in_float32_and_summed_in_float64():
     exact = circuit("ov_circuit", model(96), "weights", dtype=np.float32)[0].matrix
     wide = np.hstack([p.left.array.astype(np.float64) @ p.right.array.T for p in exact.parts])
     for name in ("gini", "hoyer", "kurtosis"):
-        assert get_metric(name)(whole).value == pytest.approx(get_metric(name)(wide).value, rel=1e-6)
+        assert METRICS.get(name)(whole).value == pytest.approx(METRICS.get(name)(wide).value, rel=1e-6)
 
 
 def test_units_name_the_layer():
-    assert get_component("ov_circuit").units(model(24), "weights", []) == [Unit(0, "attn.ov")]
+    assert COMPONENTS.get("ov_circuit").units(model(24), "weights", []) == [Unit(0, "attn.ov")]

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from pico_analyze import registry
 from pico_analyze.errors import DataError, UsageError
 from pico_analyze.matrices.matrix import Dense, as_matrix
-from pico_analyze.registry import get_metric
+from pico_analyze.metrics.spec import METRICS
 
-SINGLE = [m.name for m in registry.metrics() if m.kind == "single"]
-PAIRS = [m.name for m in registry.metrics() if m.kind == "pair"]
+SINGLE = [m.name for m in METRICS.each() if m.kind == "single"]
+PAIRS = [m.name for m in METRICS.each() if m.kind == "pair"]
 RNG = np.random.default_rng(0)
 GOOD = RNG.standard_normal((30, 12))
 
@@ -27,135 +26,135 @@ def undefined(result, *words):
 def test_an_entry_that_is_not_finite_leaves_single_metrics_undefined(name, bad):
     matrix = GOOD.copy()
     matrix[3, 4] = bad
-    assert undefined(get_metric(name)(matrix), "1 entries are not finite")
+    assert undefined(METRICS.get(name)(matrix), "1 entries are not finite")
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_an_entry_that_is_not_finite_leaves_comparisons_undefined_and_says_on_which_side(name):
     matrix = GOOD.copy()
     matrix[3, 4] = np.nan
-    assert undefined(get_metric(name)(matrix, GOOD), "first matrix", "not finite")
-    assert undefined(get_metric(name)(GOOD, matrix), "second matrix", "not finite")
+    assert undefined(METRICS.get(name)(matrix, GOOD), "first matrix", "not finite")
+    assert undefined(METRICS.get(name)(GOOD, matrix), "second matrix", "not finite")
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_an_empty_matrix_is_undefined(name):
-    assert undefined(get_metric(name)(np.zeros((0, 4))), "empty")
+    assert undefined(METRICS.get(name)(np.zeros((0, 4))), "empty")
 
 
 @pytest.mark.parametrize("name", [n for n in SINGLE if n not in ("norm", "near_zero_fraction")])
 def test_the_zero_matrix_is_undefined(name):
-    assert undefined(get_metric(name)(np.zeros((20, 20))))
+    assert undefined(METRICS.get(name)(np.zeros((20, 20))))
 
 
 def test_the_zero_matrix_has_norm_zero_and_is_all_near_zero():
     for kind in ("frobenius", "nuclear", "spectral", "max_abs"):
-        assert get_metric("norm")(np.zeros((3, 4)), kind=kind).value == 0.0
-    assert get_metric("near_zero_fraction")(np.zeros((3, 4))).value == 1.0
+        assert METRICS.get("norm")(np.zeros((3, 4)), kind=kind).value == 0.0
+    assert METRICS.get("near_zero_fraction")(np.zeros((3, 4))).value == 1.0
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_comparisons_with_zero_are_undefined(name):
-    assert undefined(get_metric(name)(GOOD, np.zeros_like(GOOD)))
+    assert undefined(METRICS.get(name)(GOOD, np.zeros_like(GOOD)))
 
 
 @pytest.mark.parametrize("name", ["cka", "svcca", "pwcca", "mean_cca", "procrustes"])
 def test_samples_that_are_all_equal_have_no_similarity(name):
     constant = np.tile(RNG.standard_normal(12), (30, 1))  # its mean is exact only up to rounding
-    assert undefined(get_metric(name)(GOOD, constant), "second", "does not vary")
-    assert undefined(get_metric(name)(constant, GOOD), "first", "does not vary")
+    assert undefined(METRICS.get(name)(GOOD, constant), "second", "does not vary")
+    assert undefined(METRICS.get(name)(constant, GOOD), "first", "does not vary")
 
 
 @pytest.mark.parametrize("name", ["cka", "svcca", "pwcca", "mean_cca", "procrustes", "rsa", "mutual_knn"])
 def test_one_sample_is_too_few(name):
-    assert undefined(get_metric(name)(GOOD[:1], GOOD[:1]))
+    assert undefined(METRICS.get(name)(GOOD[:1], GOOD[:1]))
 
 
 @pytest.mark.parametrize(
     ("params", "n", "enough"), [({}, 1, 2), ({"debiased": True}, 3, 4), ({"batch": 8}, 3, 4), ({"kernel": "rbf"}, 1, 2)]
 )
 def test_cka_says_how_many_samples_it_needs(params, n, enough):
-    assert undefined(get_metric("cka")(GOOD[:n], GOOD[:n], **params), f"needs {enough}")
+    assert undefined(METRICS.get("cka")(GOOD[:n], GOOD[:n], **params), f"needs {enough}")
     rng = np.random.default_rng(1)
     x = rng.standard_normal((enough, 2))
-    assert not math.isnan(get_metric("cka")(x, x, **params).value)
+    assert not math.isnan(METRICS.get("cka")(x, x, **params).value)
 
 
 @pytest.mark.parametrize("name", ["svcca", "pwcca", "mean_cca"])
 def test_canonical_correlations_of_as_many_directions_as_samples_are_refused(name):
     x, y = RNG.standard_normal((10, 40)), RNG.standard_normal((10, 40))
-    assert undefined(get_metric(name)(x, y, variance=1.0), "too few")
-    assert get_metric("mean_cca")(x[:, :6], y[:, :6]).warning  # 6 + 6 directions of 9: some correlate by chance
+    assert undefined(METRICS.get(name)(x, y, variance=1.0), "too few")
+    assert METRICS.get("mean_cca")(x[:, :6], y[:, :6]).warning  # 6 + 6 directions of 9: some correlate by chance
 
 
 def test_rbf_cka_of_equal_samples_has_no_scale():
     mostly_equal = np.ones((20, 3))
     mostly_equal[0] = 2.0
-    assert undefined(get_metric("cka")(mostly_equal, GOOD[:20], kernel="rbf"), "rbf")
+    assert undefined(METRICS.get("cka")(mostly_equal, GOOD[:20], kernel="rbf"), "rbf")
 
 
 @pytest.mark.parametrize("name", ["gini", "hoyer", "kurtosis"])
 def test_one_entry_has_no_distribution(name):
-    assert undefined(get_metric(name)(np.array([[2.0]])))
+    assert undefined(METRICS.get(name)(np.array([[2.0]])))
 
 
 def test_kurtosis_of_equal_entries_is_undefined():
-    assert undefined(get_metric("kurtosis")(np.full((4, 4), 0.1)), "equal")
+    assert undefined(METRICS.get("kurtosis")(np.full((4, 4), 0.1)), "equal")
 
 
 def test_a_power_law_needs_ten_eigenvalues_that_differ():
-    assert undefined(get_metric("power_law_alpha")(RNG.standard_normal((50, 9))), "9 eigenvalues")
-    assert undefined(get_metric("power_law_alpha")(np.eye(20)), "equal")
+    assert undefined(METRICS.get("power_law_alpha")(RNG.standard_normal((50, 9))), "9 eigenvalues")
+    assert undefined(METRICS.get("power_law_alpha")(np.eye(20)), "equal")
 
 
 def test_rank_deficiency_changes_no_more_than_it_should():
     thin = RNG.standard_normal((30, 3)) @ RNG.standard_normal((3, 12))
-    assert get_metric("condition_number")(thin).extra["rank"] == 3
-    assert undefined(get_metric("subspace_overlap")(thin, GOOD, k=5), "rank 3", "k = 5")
-    assert get_metric("mean_cca")(thin, GOOD).extra["k"] == 3
-    assert get_metric("cka")(thin, thin).value == pytest.approx(1.0, abs=1e-12)
+    assert METRICS.get("condition_number")(thin).extra["rank"] == 3
+    assert undefined(METRICS.get("subspace_overlap")(thin, GOOD, k=5), "rank 3", "k = 5")
+    assert METRICS.get("mean_cca")(thin, GOOD).extra["k"] == 3
+    assert METRICS.get("cka")(thin, thin).value == pytest.approx(1.0, abs=1e-12)
 
 
 def test_too_few_samples_for_neighbours():
-    assert undefined(get_metric("mutual_knn")(GOOD[:10], GOOD[:10], k=10), "needs 11")
+    assert undefined(METRICS.get("mutual_knn")(GOOD[:10], GOOD[:10], k=10), "needs 11")
 
 
 def test_a_sample_without_direction_has_no_neighbours_by_cosine():
     with_zero = GOOD.copy()
     with_zero[4] = 0.0
-    assert undefined(get_metric("mutual_knn")(GOOD, with_zero), "second", "zero")
-    assert not math.isnan(get_metric("mutual_knn")(GOOD, with_zero, distance="euclidean").value)
+    assert undefined(METRICS.get("mutual_knn")(GOOD, with_zero), "second", "zero")
+    assert not math.isnan(METRICS.get("mutual_knn")(GOOD, with_zero, distance="euclidean").value)
 
 
 def test_gradients_that_disagree_have_no_noise_scale():
-    assert undefined(get_metric("gradient_noise")(GOOD, -GOOD), "do not agree")
+    assert undefined(METRICS.get("gradient_noise")(GOOD, -GOOD), "do not agree")
 
 
 def test_different_numbers_of_samples_are_refused():
     with pytest.raises(UsageError, match="30 rows and the other 20"):
-        get_metric("cka")(GOOD, GOOD[:20])
+        METRICS.get("cka")(GOOD, GOOD[:20])
     with pytest.raises(UsageError, match="30 samples and the other 20"):
-        get_metric("cka")(Dense(GOOD, samples=True), GOOD[:20])
+        METRICS.get("cka")(Dense(GOOD, samples=True), GOOD[:20])
 
 
 @pytest.mark.parametrize("name", ["cosine", "relative_change", "gradient_noise"])
 def test_widths_that_differ_are_refused_where_they_may_not(name):
     with pytest.raises(UsageError, match="12 columns and the other 5"):
-        get_metric(name)(GOOD, GOOD[:, :5])
+        METRICS.get(name)(GOOD, GOOD[:, :5])
 
 
 def test_widths_may_differ_where_samples_are_compared():
     for name in ("cka", "svcca", "pwcca", "mean_cca", "procrustes", "rsa", "mutual_knn"):
-        assert not math.isnan(get_metric(name)(GOOD, GOOD[:, :5]).value)
+        assert not math.isnan(METRICS.get(name)(GOOD, GOOD[:, :5]).value)
     with pytest.raises(UsageError, match="side=left"):
-        get_metric("subspace_overlap")(GOOD, GOOD[:, :5], side="right")
+        METRICS.get("subspace_overlap")(GOOD, GOOD[:, :5], side="right")
 
 
 def test_a_second_matrix_is_neither_missing_nor_too_many():
     with pytest.raises(UsageError, match="compares two"):
-        get_metric("cka")(GOOD)
+        METRICS.get("cka")(GOOD)
     with pytest.raises(UsageError, match="describes one"):
-        get_metric("gini")(GOOD, GOOD)
+        METRICS.get("gini")(GOOD, GOOD)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,7 @@ def test_a_second_matrix_is_neither_missing_nor_too_many():
 )
 def test_unknown_parameters_name_the_nearest(given, message):
     with pytest.raises(UsageError, match=message):
-        get_metric("norm")(GOOD, **given)
+        METRICS.get("norm")(GOOD, **given)
 
 
 @pytest.mark.parametrize(
@@ -186,22 +185,22 @@ def test_unknown_parameters_name_the_nearest(given, message):
 )
 def test_parameters_of_the_wrong_type_or_range_are_refused(name, given):
     with pytest.raises(UsageError, match=f"metric '{name}'"):
-        get_metric(name).resolve(given)
+        METRICS.get(name).resolve(given)
 
 
 def test_parameters_may_come_as_text():
-    assert get_metric("cka").resolve({"debiased": "true", "bandwidth": "0.5"}) == {
+    assert METRICS.get("cka").resolve({"debiased": "true", "bandwidth": "0.5"}) == {
         "debiased": True,
         "kernel": "linear",
         "bandwidth": 0.5,
         "batch": 0,
     }
-    assert get_metric("cka").resolve({"debiased": "no"})["debiased"] is False
+    assert METRICS.get("cka").resolve({"debiased": "no"})["debiased"] is False
 
 
 def test_batches_below_four_rows_are_refused():
     with pytest.raises(UsageError, match="batch=3"):
-        get_metric("cka")(GOOD, GOOD, batch=3)
+        METRICS.get("cka")(GOOD, GOOD, batch=3)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +209,7 @@ def test_batches_below_four_rows_are_refused():
 )
 def test_data_that_a_metric_is_not_defined_for_is_refused(name, data):
     with pytest.raises(UsageError, match=f"{name}.* is not defined for {data}: it takes"):
-        get_metric(name).check_data(data)
+        METRICS.get(name).check_data(data)
 
 
 def test_a_product_that_overflows_its_type_is_undefined():
@@ -218,7 +217,7 @@ def test_a_product_that_overflows_its_type_is_undefined():
 
     huge = np.full((6, 2), 1e25, dtype=np.float32) * np.array([1, -1], dtype=np.float32)
     with np.errstate(all="ignore"):
-        assert undefined(get_metric("gini")(Factored(huge, huge[:, ::-1].copy())), "too large")
+        assert undefined(METRICS.get("gini")(Factored(huge, huge[:, ::-1].copy())), "too large")
 
 
 def test_what_is_no_matrix_is_refused():
@@ -233,14 +232,14 @@ def test_half_precision_is_widened_before_anything_else():
     assert as_matrix(half).dtype == np.float32
     # 8,000 squares of size 90,000 overflow float16, whose largest number is 65,504
     expected = np.linalg.norm(half.astype(np.float64))
-    assert get_metric("norm")(half).value == pytest.approx(expected, rel=1e-12)
-    assert get_metric("cka")(half, half).value == pytest.approx(1.0, abs=1e-12)
+    assert METRICS.get("norm")(half).value == pytest.approx(expected, rel=1e-12)
+    assert METRICS.get("cka")(half, half).value == pytest.approx(1.0, abs=1e-12)
 
 
 def test_extreme_sizes_neither_overflow_nor_vanish():
     for scale in (1e-30, 1e30):
         matrix = (GOOD * scale).astype(np.float32)
         for name in SINGLE:
-            reference = get_metric(name)(GOOD).value * (scale if name == "norm" else 1.0)
-            assert get_metric(name)(matrix).value == pytest.approx(reference, rel=1e-4)
-        assert get_metric("cka")(matrix, GOOD).value == pytest.approx(1.0, abs=1e-6)
+            reference = METRICS.get(name)(GOOD).value * (scale if name == "norm" else 1.0)
+            assert METRICS.get(name)(matrix).value == pytest.approx(reference, rel=1e-4)
+        assert METRICS.get("cka")(matrix, GOOD).value == pytest.approx(1.0, abs=1e-6)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from pico_analyze.components.spec import ComponentSpec, Labelled, Read, Unit
 from pico_analyze.errors import DataError
 from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix, widened
-from pico_analyze.spec import ALL_DATA, ComponentSpec, Labelled, Param, Read, Unit
-from pico_analyze.stores.base import Data
+from pico_analyze.parameters import Param
+from pico_analyze.stores.base import ALL_DATA, Data
 from pico_schema import ModelSpec
 from pico_schema.sites import Site
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from pico_analyze.components.spec import ComponentSpec, Labelled, Read, Unit
 from pico_analyze.matrices.matrix import Dense, widened
-from pico_analyze.spec import ALL_DATA, ComponentSpec, Labelled, Read, Unit
-from pico_analyze.stores.base import Data
+from pico_analyze.stores.base import ALL_DATA, Data
 from pico_schema import ModelSpec
 from pico_schema.sites import LAYER_KINDS, Site
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from pico_analyze.matrices.decompositions import thin_svd
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 
 def principal_basis(x: Matrix, variance: float) -> np.ndarray:

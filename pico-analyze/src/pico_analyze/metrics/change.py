@@ -10,7 +10,8 @@ import numpy as np
 
 from pico_analyze.matrices.factored import Concatenated, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 from pico_analyze.stores.base import Data
 
 _BOTH: frozenset[Data] = frozenset({"weights", "gradients"})

@@ -14,7 +14,8 @@ import numpy as np
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 _FEWEST_DEBIASED = 4
 # The same text for every row, so that it is said once per study; n and d stand in the row.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 _ROWS = 1024
 

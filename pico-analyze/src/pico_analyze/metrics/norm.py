@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 
 def norm(matrix: Matrix, kind: str = "frobenius") -> Result:

@@ -6,7 +6,8 @@ import math
 
 from pico_analyze.matrices.decompositions import singular_values
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 
 def procrustes(x: Matrix, y: Matrix, form: str = "distance") -> Result:

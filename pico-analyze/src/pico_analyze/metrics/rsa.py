@@ -7,7 +7,8 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 _FEWEST = 3
 

@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 _ZERO = "all entries are zero"
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.spec import MetricSpec, Param, Result
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 
 def subspace_overlap(x: Matrix, y: Matrix, k: int = 8, side: str = "left") -> Result:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Data = Literal["weights", "activations", "gradients"]
 DATA: tuple[Data, ...] = ("weights", "activations", "gradients")
+ALL_DATA: frozenset[Data] = frozenset(DATA)
 
 
 @dataclass(frozen=True)

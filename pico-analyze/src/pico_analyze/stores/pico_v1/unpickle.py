@@ -1,11 +1,11 @@
 """The subprocess that opens Pico 1.0's pickles: tensors in, safetensors out, nothing else.
 
-``python -m pico_analyze.stores.pico_v1.unpickle MEMORY FILE_SIZE`` limits its own memory, output and core dumps, then answers
-requests: one JSON line in (`{"path": …, "out": …, "seconds": …}`), one out (`{"error": null}`). `torch.load` runs with
-`weights_only=True`, which builds tensors and plain containers alone; whatever is not a dict from names to tensors is
-refused. The parent kills a request that takes too long and checks what was written with its own reader.
+``python -m pico_analyze.stores.pico_v1.unpickle MEMORY FILE_SIZE`` limits its own memory, output and core dumps, then
+answers requests: one JSON line in (`{"path": …, "out": …, "seconds": …}`), one out (`{"error": null}`). `torch.load`
+runs with `weights_only=True`, which builds tensors and plain containers alone; whatever is not a dict from names to
+tensors is refused. The parent kills a request that takes too long and checks what was written with its own reader.
 
-One of the two modules that import torch.
+The only module that imports torch.
 """
 
 from __future__ import annotations

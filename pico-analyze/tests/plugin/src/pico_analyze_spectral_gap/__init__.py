@@ -1,7 +1,9 @@
 """An example plug-in of pico-analyze: one metric and one component."""
 
+from pico_analyze.components.spec import ComponentSpec, Labelled, Unit
 from pico_analyze.matrices.matrix import Dense, Matrix, widened
-from pico_analyze.spec import ComponentSpec, Labelled, MetricSpec, Param, Result, Unit
+from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.parameters import Param
 
 
 def spectral_gap(matrix: Matrix, power: int = 1) -> Result:

@@ -1,0 +1,127 @@
+"""What a metric is: its description, its parameters, and the one validator that all calls pass.
+
+A `MetricSpec` is data (the page that `pico-analyze metrics NAME` prints) around a pure function from matrices to a
+`Result`. Calling it checks the parameters and the matrices once, so that the functions themselves trust their input. It
+knows neither stores nor tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from pico_analyze.errors import UsageError
+from pico_analyze.matrices.matrix import Matrix, as_matrix
+from pico_analyze.parameters import Param, ParamValue, resolve_params
+from pico_analyze.registry import Registry
+from pico_analyze.stores.base import ALL_DATA, DATA, Data
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a metric says about a matrix or a pair.
+
+    `value` is NaN exactly when the metric is undefined there, and `reason` then says why. `extra` holds
+    further numbers that belong to the value (a rank beside a condition number). `warning` tells of a value
+    that is defined but doubtful; it is meant to be shown once per study, not once per row.
+    """
+
+    value: float
+    reason: str | None = None
+    extra: Mapping[str, float] = field(default_factory=dict)
+    warning: str | None = None
+
+    @classmethod
+    def undefined(cls, reason: str, **extra: float) -> Result:
+        """No value, and why."""
+        return cls(math.nan, reason, extra)
+
+
+def _explained(result: Result) -> Result:
+    """A result that is NaN has a reason, also where a product of extreme entries overflowed on the way."""
+    if math.isnan(result.value) and result.reason is None:
+        return Result.undefined("the entries are too large or too small for their type", **result.extra)
+    return result
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric: its page, and the function behind it.
+
+    Calling the spec is the way to compute: ``spec(matrix, **params)`` for a single metric, ``spec(x, y,
+    **params)`` for a comparison. Arrays are accepted in place of matrices.
+    """
+
+    name: str
+    kind: Literal["single", "pair"]
+    fn: Callable[..., Result]
+    """`fn(matrix, **params)` or `fn(x, y, **params)`; may assume finite, non-empty matrices and resolved parameters."""
+    definition: str
+    range: str
+    best: str
+    """What the value at the good end of the range means, in words."""
+    cost: str
+    reference: str
+    accepts: frozenset[Data] = ALL_DATA
+    params: Mapping[str, Param] = field(default_factory=dict)
+    same_width: bool = False
+    """Pairs: whether both matrices must have the same number of columns."""
+    similar: Literal["high", "low"] | None = None
+    """Pairs: whether a high or a low value means similar (decides the side of a null distribution)."""
+
+    def resolve(self, given: Mapping[str, object]) -> dict[str, ParamValue]:
+        """The complete parameters; raises UsageError (see `resolve_params`)."""
+        return resolve_params(f"metric {self.name!r}", self.params, given)
+
+    def check_data(self, data: str) -> None:
+        """Raise UsageError when the metric is not defined for this kind of data."""
+        if data not in self.accepts:
+            allowed = ", ".join(d for d in DATA if d in self.accepts)
+            raise UsageError(f"metric {self.name!r} is not defined for {data}: it takes {allowed}")
+
+    def __call__(self, x: Matrix | np.ndarray, y: Matrix | np.ndarray | None = None, /, **params: object) -> Result:
+        """The metric's value.
+
+        A matrix that is empty or has values that are not finite gives NaN with the reason.
+
+        Raises:
+            UsageError: unknown parameter or value out of its domain.
+            UsageError: a second matrix missing or too many, or shapes that the metric cannot compare.
+        """
+        resolved = self.resolve(params)
+        first = as_matrix(x)
+        if self.kind == "single":
+            if y is not None:
+                raise UsageError(f"metric {self.name!r} describes one matrix, not a pair")
+            return Result.undefined(first.problem) if first.problem else _explained(self.fn(first, **resolved))
+        if y is None:
+            raise UsageError(f"metric {self.name!r} compares two matrices: give a second one")
+        second = as_matrix(y)
+        self.check_shapes(first, second)
+        for matrix, which in ((first, "first"), (second, "second")):
+            if matrix.problem:
+                return Result.undefined(f"{which} matrix: {matrix.problem}")
+        return _explained(self.fn(first, second, **resolved))
+
+    def check_shapes(self, x: Matrix, y: Matrix) -> None:
+        """Raise UsageError when these two shapes cannot be compared by this metric."""
+        if x.shape[0] != y.shape[0]:
+            what = "samples" if x.samples or y.samples else "rows"
+            raise UsageError(
+                f"metric {self.name!r} compares matrices row by row, but one has {x.shape[0]} {what} and "
+                f"the other {y.shape[0]}: compare the same {what}"
+            )
+        if self.same_width and x.shape[1] != y.shape[1]:
+            raise UsageError(
+                f"metric {self.name!r} needs matrices of the same width, but one has {x.shape[1]} columns "
+                f"and the other {y.shape[1]}: choose runs of the same size, or a metric such as cka that "
+                "allows different widths"
+            )
+
+
+METRICS = Registry("pico_analyze.metrics", MetricSpec)
+"""All metrics: the built-in ones and those of plug-ins."""

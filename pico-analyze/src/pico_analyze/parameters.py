@@ -1,0 +1,92 @@
+"""Parameters of metrics and components: their type, range and help, and the one check that every value passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pico_analyze.errors import UsageError, nearest
+
+ParamValue = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of a metric or a component."""
+
+    default: ParamValue
+    help: str
+    choices: tuple[ParamValue, ...] = ()
+    low: float | None = None
+    """Smallest allowed value."""
+    high: float | None = None
+    """Largest allowed value."""
+
+    def parse(self, owner: str, name: str, raw: object) -> ParamValue:
+        """`raw` (a value, or its text from a command line) as this parameter's type.
+
+        Raises:
+            UsageError: wrong type, not one of the choices, out of range.
+        """
+        value = self._typed(owner, name, raw)
+        if self.choices and value not in self.choices:
+            allowed = ", ".join(map(str, self.choices))
+            hint = nearest(str(value), map(str, self.choices))
+            raise UsageError(f"{owner}: {name}={value} is not one of {allowed}{hint}")
+        if not isinstance(value, str) and not isinstance(value, bool):
+            if math.isnan(value):
+                raise UsageError(f"{owner}: {name} is not a number: give one")
+            if self.low is not None and value < self.low:
+                raise UsageError(f"{owner}: {name}={value} is below {self.low:g}, the smallest value allowed")
+            if self.high is not None and value > self.high:
+                raise UsageError(f"{owner}: {name}={value} is above {self.high:g}, the largest value allowed")
+        return value
+
+    def _typed(self, owner: str, name: str, raw: object) -> ParamValue:
+        kind = type(self.default)
+        wrong = UsageError(f"{owner}: {name}={raw!r} is not {_KIND_NAMES[kind]}, for example {name}={self.default}")
+        if kind is bool:
+            if isinstance(raw, bool):
+                return raw
+            text = str(raw).strip().lower()
+            if text in ("true", "yes", "on", "1"):
+                return True
+            if text in ("false", "no", "off", "0"):
+                return False
+            raise wrong
+        if isinstance(raw, bool):
+            raise wrong
+        if kind is str:
+            if not isinstance(raw, str):
+                raise wrong
+            return raw.strip()
+        try:
+            number = float(raw)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise wrong from None
+        if kind is float:
+            return number
+        if not number.is_integer():
+            raise wrong
+        return int(number)
+
+
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+
+
+def resolve_params(owner: str, declared: Mapping[str, Param], given: Mapping[str, object]) -> dict[str, ParamValue]:
+    """`given` checked and completed with the defaults, in declaration order.
+
+    Raises:
+        UsageError: a parameter that `owner` does not have (names the nearest), or a value it does not take.
+    """
+    for name in given:
+        if name not in declared:
+            hint = nearest(name, declared)
+            known = f"its parameters are {', '.join(declared)}" if declared else "it has none"
+            raise UsageError(f"{owner} has no parameter {name!r}{hint} ({known})")
+    return {
+        name: param.parse(owner, name, given[name]) if name in given else param.default
+        for name, param in declared.items()
+    }
