@@ -96,7 +96,7 @@ def test_a_plugin_that_does_not_load_hides_no_other(entry_points):
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("math:pi", "is a float, not a MetricSpec"), ("pico_analyze.metrics.cka:CKA", "calls itself 'cka'")],
+    [("math:pi", "is a float, not a MetricSpec"), ("pico_analyze.metrics.kernel_alignment:CKA", "calls itself 'cka'")],
 )
 def test_an_entry_point_that_is_not_what_it_says_is_refused(entry_points, value, message):
     entry_points(odd=value)

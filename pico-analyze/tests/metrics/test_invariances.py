@@ -131,7 +131,7 @@ def test_biased_cka_on_few_samples_warns_and_shows_the_debiased_value():
 
 def test_a_stream_of_batches_is_the_minibatch_form():
     from pico_analyze.matrices.matrix import as_matrix
-    from pico_analyze.metrics.cka import StreamingCKA
+    from pico_analyze.metrics.kernel_alignment import StreamingCKA
 
     x, y, _ = pair(0, n=60)
     stream = StreamingCKA()
