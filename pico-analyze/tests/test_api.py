@@ -7,7 +7,7 @@ from synthetic import SPEC, make_run
 
 import pico_analyze
 from pico_analyze.errors import DataError, UsageError
-from pico_analyze.study import parse
+from pico_analyze.questions.study import parse
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -5,7 +5,7 @@ from synthetic import SPEC, make_run
 
 from pico_analyze import plots
 from pico_analyze.pipeline import Settings, analyze
-from pico_analyze.question import Question, Use
+from pico_analyze.questions.question import Question, Use
 
 
 @pytest.fixture(scope="module")

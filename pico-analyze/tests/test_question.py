@@ -1,7 +1,7 @@
 import pytest
 
 from pico_analyze.errors import UsageError
-from pico_analyze.question import Question, Selection, Target, Use
+from pico_analyze.questions.question import Question, Selection, Target, Use
 
 STEPS = [0, 1, 2, 4, 8, 16, 100, 200]
 

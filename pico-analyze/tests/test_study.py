@@ -6,9 +6,9 @@ import yaml
 from synthetic import make_run
 
 from pico_analyze.errors import UsageError
-from pico_analyze.question import Selection, Use
-from pico_analyze.study import load_study, parse
-from pico_analyze.study_v1 import translate
+from pico_analyze.questions.question import Selection, Use
+from pico_analyze.questions.study import load_study, parse
+from pico_analyze.questions.study_v1 import translate
 
 STUDY = {
     "name": "ov",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.pipeline import OUT, Settings, analyze, between_runs
-from pico_analyze.question import Null, Pairs, Question, Selection, Target, Use
+from pico_analyze.questions.question import Null, Pairs, Question, Selection, Target, Use
 from pico_analyze.stores.opening import ReadOptions, newest_run, open_store
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _selection(numbers: str | Sequence[int]) -> Selection:
 
 def run_study(file: str | Path, runs: Sequence[str | Path] = (), *, out: str | Path | None = None) -> pandas.DataFrame:
     """Carry out the study in a YAML file; the rows of all its measurements."""
-    from pico_analyze.study import load_study
+    from pico_analyze.questions.study import load_study
 
     study, _ = load_study(Path(file))
     return analyze(study.asked(runs), Settings(Path(out or study.out))).frame

@@ -20,7 +20,7 @@ from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
     from pico_analyze.pipeline import Outcome, Settings
-    from pico_analyze.question import Question
+    from pico_analyze.questions.question import Question
 
 # Several BLAS threads per small matrix spin more than they compute; the work is shared out by layers instead.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -181,7 +181,7 @@ def run_study(
 ) -> None:
     """Carry out a whole study: several metrics, components, steps, splits and runs in one pass."""
     from pico_analyze.console import say
-    from pico_analyze.study import load_study
+    from pico_analyze.questions.study import load_study
 
     study, notes = load_study(file)
     for note in notes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pico_analyze.components.spec import ComponentSpec
     from pico_analyze.metrics.spec import MetricSpec
     from pico_analyze.pipeline import Settings
-    from pico_analyze.question import Question
+    from pico_analyze.questions.question import Question
     from pico_analyze.stores.base import Data
 
 
@@ -171,7 +171,7 @@ def questions(
     """
     from pico_analyze.components.spec import COMPONENTS
     from pico_analyze.metrics.spec import METRICS
-    from pico_analyze.question import SPLITS, Question, Selection, Target, Use, choose
+    from pico_analyze.questions.question import SPLITS, Question, Selection, Target, Use, choose
 
     specs = [METRICS.get(name) for name in metrics]
     parts = [COMPONENTS.get(name) for name in _listed(component)]
@@ -222,7 +222,7 @@ def default_data(metric: MetricSpec, component: ComponentSpec) -> Data:
 def _by_data(
     specs: Sequence[MetricSpec], component: ComponentSpec, data: Sequence[str]
 ) -> dict[Data, list[MetricSpec]]:
-    from pico_analyze.question import choose
+    from pico_analyze.questions.question import choose
     from pico_analyze.stores.base import DATA
 
     groups: dict[Data, list[MetricSpec]] = {}

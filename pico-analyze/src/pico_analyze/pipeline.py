@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pico_analyze.errors import UsageError
 from pico_analyze.plan import Job, Plan, extend, split_by_known
-from pico_analyze.question import Question, Target
+from pico_analyze.questions.question import Question, Target
 from pico_analyze.stores.base import Store, Unusable
 from pico_analyze.stores.opening import ReadOptions, open_store
 

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec, Unit
 from pico_analyze.errors import DataError, SamplesError, UsageError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
-from pico_analyze.question import Question, Selection, Target, Use, existing
+from pico_analyze.questions.question import Question, Selection, Target, Use, existing
 from pico_analyze.stores.base import StepInfo, Store
 from pico_analyze.table import digest
 from pico_analyze.version import __version__

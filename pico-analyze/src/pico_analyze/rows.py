@@ -9,7 +9,7 @@ import numpy as np
 from pico_analyze.components.spec import Labelled
 from pico_analyze.metrics.spec import Result
 from pico_analyze.plan import Job
-from pico_analyze.question import Question, Use
+from pico_analyze.questions.question import Question, Use
 from pico_analyze.stores.base import Store
 from pico_analyze.table import Row, as_json
 from pico_analyze.version import __version__

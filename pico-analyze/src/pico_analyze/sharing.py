@@ -16,7 +16,7 @@ from threading import Event, Lock
 from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.execution import Tally, Work, run_jobs
 from pico_analyze.plan import Job
-from pico_analyze.question import Question
+from pico_analyze.questions.question import Question
 from pico_analyze.table import Row
 
 _Place = tuple[int, str, str | None, str]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.errors import DataError, UsageError, nearest
-from pico_analyze.question import Question, existing
+from pico_analyze.questions.question import Question, existing
 from pico_analyze.stores.base import DATA, Data, StepInfo, Store
 from pico_schema import SiteError
 from pico_schema.sites import KINDS, Site, check_kind
