@@ -9,8 +9,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_analyze.dynamics import convergence_step, correlation_with_evaluation, rate_of_change, summarise
 from pico_analyze.errors import UsageError
+from pico_analyze.statistics.dynamics import convergence_step, correlation_with_evaluation, rate_of_change, summarise
 
 STEPS = [0, 1, 2, 4, 8, 16]
 

@@ -9,7 +9,7 @@ from pico_analyze.errors import UsageError
 from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense
 from pico_analyze.metrics.spec import METRICS
-from pico_analyze.uncertainty import bootstrap, null
+from pico_analyze.statistics.uncertainty import bootstrap, null
 
 
 def samples(n, rng, d=6):

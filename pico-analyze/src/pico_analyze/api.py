@@ -148,6 +148,6 @@ def summarise(
     table: pandas.DataFrame, tau: float = 0.9, evaluation: Mapping[int, float] | None = None
 ) -> pandas.DataFrame:
     """Convergence step, fastest change and correlation with evaluation, per series of a table."""
-    from pico_analyze.dynamics import summarise as of_table
+    from pico_analyze.statistics.dynamics import summarise as of_table
 
     return of_table(table, tau, evaluation)

@@ -211,7 +211,7 @@ def measure(
     result = metric(*matrices, **params)
     if result.reason is not None or not (question.bootstrap or question.null):
         return result
-    from pico_analyze import uncertainty
+    from pico_analyze.statistics import uncertainty
 
     extra = dict(result.extra)
     if question.bootstrap:

@@ -40,7 +40,7 @@ def _summarised(rows: pandas.DataFrame, tau: float, found: dict[int, float] | No
     """Each metric by itself: whether its target moves along is a matter of each."""
     import pandas as pd
 
-    from pico_analyze.dynamics import summarise
+    from pico_analyze.statistics.dynamics import summarise
 
     groups = [part for _, part in rows.groupby(["metric", "params", "component", "data"], sort=False, dropna=False)]
     return pd.concat([summarise(part, tau, found) for part in groups], ignore_index=True)
