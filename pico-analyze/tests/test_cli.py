@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from synthetic import SPEC, make_run
 
-from pico_analyze.table import CORE
+from pico_analyze.table.columns import CORE
 from pico_schema import layout
 
 

@@ -12,7 +12,7 @@ from pico_analyze.errors import DataError, SamplesError, UsageError
 from pico_analyze.pipeline import Settings, Silence, analyze, between_runs
 from pico_analyze.questions.question import Question, Selection, Target, Use
 from pico_analyze.stores.opening import open_store
-from pico_analyze.table import CORE, KEY
+from pico_analyze.table.columns import CORE, KEY
 from pico_schema import layout
 
 CKA = Question((Use("cka"),))
@@ -265,7 +265,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(run_dir, settings):
 
 
 def test_parts_that_a_killed_analysis_left_behind_are_taken_in(run_dir, settings, monkeypatch):
-    from pico_analyze.table import PARTS, ROWS, RowStore
+    from pico_analyze.table.store import PARTS, ROWS, RowStore
 
     monkeypatch.setattr(RowStore, "merge", lambda self: None)
     first = analyze([(run_dir, CKA)], settings)

@@ -73,7 +73,7 @@ def compute(
         offline: Read runs on the Hub from the local cache only.
 
     Returns:
-        The rows, one per value: the columns of `pico_analyze.table.COLUMNS`.
+        The rows, one per value: the columns of `pico_analyze.table.columns.COLUMNS`.
 
     Raises:
         PicoAnalyzeError: see `pico_analyze.errors`.
@@ -137,7 +137,7 @@ def read_rows(directory: str | Path) -> pandas.DataFrame:
         DataError: there is no table there.
     """
     from pico_analyze.errors import DataError
-    from pico_analyze.table import ROWS, read_frame
+    from pico_analyze.table.store import ROWS, read_frame
 
     if not (Path(directory) / ROWS).is_file():
         raise DataError(f"{directory}: it has no {ROWS}: compute something first")

@@ -21,7 +21,7 @@ from pico_analyze.questions.question import Question
 from pico_analyze.rows import RowMaker
 from pico_analyze.stores.base import Data, Store
 from pico_analyze.stores.opening import ReadOptions, open_store
-from pico_analyze.table import Row
+from pico_analyze.table.columns import Row
 
 _TensorKey = tuple[int, int, str | None, Data, str]
 _MatrixKey = tuple[Side, object, Data, str | None, bool]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
     from pico_analyze.execution import Tally
-    from pico_analyze.table import Row
+    from pico_analyze.table.columns import Row
 
 OUT = Path("analysis")
 """Where results go when nothing else is said."""
@@ -181,7 +181,7 @@ def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
 
     from pico_analyze.execution import Tally, Work
     from pico_analyze.sharing import compute
-    from pico_analyze.table import RowStore, directory_for
+    from pico_analyze.table.store import RowStore, directory_for
 
     tally = Tally(warnings=plan.doubts)
     units: dict[int, set[str]] = {}

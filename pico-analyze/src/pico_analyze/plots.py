@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pico_analyze.report import params_text, title_of, without_target_layer
-from pico_analyze.table import plain
+from pico_analyze.table.columns import plain
 
 if TYPE_CHECKING:
     import pandas

@@ -15,7 +15,7 @@ from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import PluginError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.questions.study_schema import Measurement, Named, Section, StudyConfig
-from pico_analyze.table import COLUMNS, CORE, KEY
+from pico_analyze.table.columns import COLUMNS, CORE, KEY
 
 _MADE = "Made from the code by `make docs`."
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from pico_analyze.errors import PicoAnalyzeError
-from pico_analyze.table import CORE, plain
-from pico_analyze.table import as_json as as_json_text
+from pico_analyze.table.columns import CORE, plain
+from pico_analyze.table.columns import as_json as as_json_text
 
 if TYPE_CHECKING:
     import pandas

@@ -11,7 +11,7 @@ from pico_analyze.metrics.spec import Result
 from pico_analyze.plan import Job
 from pico_analyze.questions.question import Question, Use
 from pico_analyze.stores.base import Store
-from pico_analyze.table import Row, as_json
+from pico_analyze.table.columns import Row, as_json
 from pico_analyze.version import __version__
 from pico_schema import __version__ as schema_version
 

@@ -17,7 +17,7 @@ from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.execution import Tally, Work, run_jobs
 from pico_analyze.plan import Job
 from pico_analyze.questions.question import Question
-from pico_analyze.table import Row
+from pico_analyze.table.columns import Row
 
 _Place = tuple[int, str, str | None, str]
 _SHAREABLE = ("pico", "transformers")

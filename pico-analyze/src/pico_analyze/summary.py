@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError, nearest
 from pico_analyze.report import Format, aligned, as_json, number, params_text
-from pico_analyze.table import plain
+from pico_analyze.table.columns import plain
 
 if TYPE_CHECKING:
     import pandas
