@@ -290,7 +290,7 @@ def test_progress_with_the_time_left_is_shown_on_a_terminal_only(runs, tmp_path)
 
 
 def test_a_bug_is_one_sentence_too_and_a_full_disk_is_a_storage_error(runs, pico, monkeypatch):
-    from pico_analyze import pipeline
+    from pico_analyze.engine import pipeline
 
     make_run(runs)
     monkeypatch.delenv("PICO_DEBUG", raising=False)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from synthetic import N_ROWS, POSITIONS, SPEC, make_run
 
+from pico_analyze.engine.pipeline import Settings, Silence, analyze, between_runs
 from pico_analyze.errors import DataError, SamplesError, UsageError
-from pico_analyze.pipeline import Settings, Silence, analyze, between_runs
 from pico_analyze.questions.question import Question, Selection, Target, Use
 from pico_analyze.stores.opening import open_store
 from pico_analyze.table.columns import CORE, KEY

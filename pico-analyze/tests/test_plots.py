@@ -4,7 +4,7 @@ import pytest
 from synthetic import SPEC, make_run
 
 from pico_analyze import plots
-from pico_analyze.pipeline import Settings, analyze
+from pico_analyze.engine.pipeline import Settings, analyze
 from pico_analyze.questions.question import Question, Use
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pico_analyze.pipeline import OUT, Settings, analyze, between_runs
+from pico_analyze.engine.pipeline import OUT, Settings, analyze, between_runs
 from pico_analyze.questions.question import Null, Pairs, Question, Selection, Target, Use
 from pico_analyze.stores.opening import ReadOptions, newest_run, open_store
 

@@ -19,7 +19,7 @@ from pico_analyze.errors import Interrupted
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
-    from pico_analyze.pipeline import Outcome, Settings
+    from pico_analyze.engine.pipeline import Outcome, Settings
     from pico_analyze.questions.question import Question
 
 # Several BLAS threads per small matrix spin more than they compute; the work is shared out by layers instead.
@@ -110,7 +110,7 @@ def compute(
 
 
 def _asked(asked: list[Question], runs: list[str], between_runs: bool) -> list[tuple[str | Path, Question]]:
-    from pico_analyze.pipeline import between_runs as all_pairs
+    from pico_analyze.engine.pipeline import between_runs as all_pairs
 
     if between_runs:
         return [pair for question in asked for pair in all_pairs(runs, question)]
@@ -120,7 +120,7 @@ def _asked(asked: list[Question], runs: list[str], between_runs: bool) -> list[t
 def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: o.Form, plot: bool) -> Outcome:
     """Carry out, print, draw, conclude."""
     from pico_analyze.console import Console, conclude
-    from pico_analyze.pipeline import analyze
+    from pico_analyze.engine.pipeline import analyze
 
     begun, console = time.monotonic(), Console()
     try:
@@ -220,7 +220,7 @@ def dynamics(
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.console import Console, conclude, say
-    from pico_analyze.pipeline import analyze
+    from pico_analyze.engine.pipeline import analyze
     from pico_analyze.summary import results, summary_as, summary_table, write_summary
 
     begun = time.monotonic()

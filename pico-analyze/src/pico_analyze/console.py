@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pico_analyze.pipeline import Outcome
+    from pico_analyze.engine.pipeline import Outcome
     from pico_analyze.stores.base import Store, Unusable
 
 _LINE_SECONDS = 30.0

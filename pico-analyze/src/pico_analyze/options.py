@@ -12,8 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from pico_analyze.components.spec import ComponentSpec
+    from pico_analyze.engine.pipeline import Settings
     from pico_analyze.metrics.spec import MetricSpec
-    from pico_analyze.pipeline import Settings
     from pico_analyze.questions.question import Question
     from pico_analyze.stores.base import Data
 
@@ -109,7 +109,7 @@ def settings(
     out: Path, jobs: int, threads: int, memory: float, fresh: bool, offline: bool, cache_dir: Path | None
 ) -> Settings:
     """How an analysis is carried out."""
-    from pico_analyze.pipeline import Settings
+    from pico_analyze.engine.pipeline import Settings
     from pico_analyze.stores.opening import ReadOptions
 
     threads = threads or (os.cpu_count() or 1)

@@ -12,7 +12,7 @@ from pico_analyze.table.columns import plain
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.pipeline import Outcome
+    from pico_analyze.engine.pipeline import Outcome
     from pico_analyze.stores.opening import ReadOptions
 
 FILE = "dynamics.csv"

@@ -14,11 +14,11 @@ from functools import cache, cached_property
 import numpy as np
 
 from pico_analyze.components.spec import COMPONENTS, Labelled
+from pico_analyze.engine.plan import Job, Side
+from pico_analyze.engine.rows import RowMaker
 from pico_analyze.errors import SamplesError
 from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
-from pico_analyze.plan import Job, Side
 from pico_analyze.questions.question import Question
-from pico_analyze.rows import RowMaker
 from pico_analyze.stores.base import Data, Store
 from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_analyze.table.columns import Row

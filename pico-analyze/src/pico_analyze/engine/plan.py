@@ -14,13 +14,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec, Unit
+from pico_analyze.engine.run_view import RunView
 from pico_analyze.errors import DataError, SamplesError, UsageError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.questions.question import Question, Selection, Target, Use, existing
 from pico_analyze.stores.base import StepInfo, Store
 from pico_analyze.table.columns import digest
 from pico_analyze.version import __version__
-from pico_analyze.view import RunView
 
 
 @dataclass(frozen=True)

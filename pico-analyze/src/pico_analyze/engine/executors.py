@@ -14,8 +14,8 @@ from multiprocessing import get_context
 from threading import Event, Lock
 
 from pico_analyze.components.spec import COMPONENTS
-from pico_analyze.execution import Tally, Work, run_jobs
-from pico_analyze.plan import Job
+from pico_analyze.engine.compute import Tally, Work, run_jobs
+from pico_analyze.engine.plan import Job
 from pico_analyze.questions.question import Question
 from pico_analyze.table.columns import Row
 

@@ -11,8 +11,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pico_analyze.engine.plan import Job, Plan, extend, split_by_known
 from pico_analyze.errors import UsageError
-from pico_analyze.plan import Job, Plan, extend, split_by_known
 from pico_analyze.questions.question import Question, Target
 from pico_analyze.stores.base import Store, Unusable
 from pico_analyze.stores.opening import ReadOptions, open_store
@@ -20,7 +20,7 @@ from pico_analyze.stores.opening import ReadOptions, open_store
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.execution import Tally
+    from pico_analyze.engine.compute import Tally
     from pico_analyze.table.columns import Row
 
 OUT = Path("analysis")
@@ -179,8 +179,8 @@ def between_runs(locations: Sequence[str | Path], question: Question) -> list[tu
 def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
     from contextlib import ExitStack
 
-    from pico_analyze.execution import Tally, Work
-    from pico_analyze.sharing import compute
+    from pico_analyze.engine.compute import Tally, Work
+    from pico_analyze.engine.executors import compute
     from pico_analyze.table.store import RowStore, directory_for
 
     tally = Tally(warnings=plan.doubts)

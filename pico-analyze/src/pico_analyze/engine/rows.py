@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pico_analyze.components.spec import Labelled
+from pico_analyze.engine.plan import Job
 from pico_analyze.metrics.spec import Result
-from pico_analyze.plan import Job
 from pico_analyze.questions.question import Question, Use
 from pico_analyze.stores.base import Store
 from pico_analyze.table.columns import Row, as_json
