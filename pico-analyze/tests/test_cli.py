@@ -50,7 +50,7 @@ def test_infinity_and_undefined_values_survive_json(pico, runs):
     rows = json.loads(pico("compute", "cka", "--format", "json", "--no-plot").out)
     bad = [row for row in rows if row["value"] is None]
     assert len(bad) == 1 and "not finite" in bad[0]["reason"]
-    from pico_analyze.report import as_json
+    from pico_analyze.output.text import as_json
 
     (record,) = json.loads(as_json([{"a": float("inf"), "b": float("nan"), "c": "é"}]))
     assert record == {"a": float("inf"), "b": None, "c": "é"}

@@ -1,7 +1,7 @@
 import pytest
 
-from pico_analyze.pages import metrics, param_text
-from pico_analyze.report import aligned, as_csv, as_json, number, size_text
+from pico_analyze.output.metric_pages import metrics, param_text
+from pico_analyze.output.text import aligned, as_csv, as_json, number, size_text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pico_analyze.errors import UsageError
-from pico_analyze.tracking import MAX_CURVES, curves, log_analysis
+from pico_analyze.output.wandb import MAX_CURVES, curves, log_analysis
 
 pytest.importorskip("wandb", reason="the wandb extra is not installed")
 

@@ -129,7 +129,7 @@ def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: 
         raise Interrupted(_INTERRUPTED) from None
     finally:
         console.close()
-    from pico_analyze.report import frame_as, table_text
+    from pico_analyze.output.text import frame_as, table_text
 
     if form is o.Form.table:
         typer.echo("\n\n".join(dict.fromkeys(table_text(rows) for _, rows in outcome.frames())))
@@ -142,7 +142,7 @@ def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: 
 
 
 def _draw(outcome: Outcome) -> list[Path]:
-    from pico_analyze.plots import draw
+    from pico_analyze.output.plots import draw
 
     written = [path for directory, rows in outcome.frames() for path in draw(rows, directory)]
     return list(dict.fromkeys(written))
@@ -152,7 +152,7 @@ def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) ->
     if mode is None:
         return
     from pico_analyze.console import say
-    from pico_analyze.tracking import log_analysis
+    from pico_analyze.output.wandb import log_analysis
 
     entity, _, project = project.rpartition("/")
     where = log_analysis(
@@ -221,7 +221,7 @@ def dynamics(
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.console import Console, conclude, say
     from pico_analyze.engine.pipeline import analyze
-    from pico_analyze.summary import results, summary_as, summary_table, write_summary
+    from pico_analyze.output.dynamics_text import results, summary_as, summary_table, write_summary
 
     begun = time.monotonic()
     metrics, runs = o.metrics_and_runs(words)

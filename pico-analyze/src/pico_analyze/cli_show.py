@@ -19,9 +19,9 @@ def list_runs(
     cache_dir: o.CacheDir = None,
 ) -> None:
     """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not."""
-    from pico_analyze import listing
     from pico_analyze.errors import NotARunError
-    from pico_analyze.report import as_csv, as_json
+    from pico_analyze.output import listing
+    from pico_analyze.output.text import as_csv, as_json
     from pico_analyze.stores.opening import RUNS, ReadOptions, local_runs, open_store
 
     named = list(runs) if runs else [str(path) for path in local_runs()]
@@ -50,7 +50,7 @@ def metrics(
     form: o.As = o.Form.table,
 ) -> None:
     """List the metrics, or show the page of one: definition, range, best value, cost, reference."""
-    from pico_analyze import pages
+    from pico_analyze.output import metric_pages
 
     typer.echo(pages.metrics(name, form.value))
 
@@ -62,6 +62,6 @@ def components(
     form: o.As = o.Form.table,
 ) -> None:
     """List the components, or show the page of one."""
-    from pico_analyze import pages
+    from pico_analyze.output import metric_pages
 
     typer.echo(pages.components(name, form.value))

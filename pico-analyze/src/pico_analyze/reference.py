@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pico_analyze import pages
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import PluginError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.output import metric_pages
 from pico_analyze.questions.study_schema import Measurement, Named, Section, StudyConfig
 from pico_analyze.table.columns import COLUMNS, CORE, KEY
 

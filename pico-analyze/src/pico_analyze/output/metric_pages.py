@@ -12,8 +12,8 @@ from typing import Any
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import PluginError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.output.text import Format, aligned, as_csv, as_json
 from pico_analyze.parameters import Param
-from pico_analyze.report import Format, aligned, as_csv, as_json
 from pico_analyze.stores.base import DATA
 
 _WIDTH = 100

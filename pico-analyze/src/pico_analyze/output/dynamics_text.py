@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError, nearest
-from pico_analyze.report import Format, aligned, as_json, number, params_text
+from pico_analyze.output.text import Format, aligned, as_json, number, params_text
 from pico_analyze.table.columns import plain
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pico_analyze.report import params_text, title_of, without_target_layer
+from pico_analyze.output.text import params_text, title_of, without_target_layer
 from pico_analyze.table.columns import plain
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pico_analyze.report import aligned, number, size_text
+from pico_analyze.output.text import aligned, number, size_text
 from pico_analyze.stores.base import Store
 from pico_schema.sites import KINDS, Site
 
