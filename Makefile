@@ -85,7 +85,7 @@ build: install ## wheels and source archives of the three packages, into dist
 
 docs: install ## write the reference pages anew from the code
 	$(BIN)/python -m pico_train.reference pico-train/docs
-	$(BIN)/python -m pico_analyze.reference pico-analyze/docs
+	$(BIN)/python -m pico_analyze.cli.reference pico-analyze/docs
 
 clean: ## remove environments, builds and caches; runs and analyses stay
 	rm -rf $(VENV) .envs dist .mypy_cache .ruff_cache .import_linter_cache

@@ -48,7 +48,7 @@ def make_run(root: Path, d_model: int, steps: tuple[int, ...]) -> None:
 
 def measure(name: str, *arguments: str) -> float:
     """Run pico-analyze in a process of its own; print its seconds and peak memory."""
-    command = [sys.executable, "-c", "from pico_analyze.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from pico_analyze.cli.app import main; main()", *arguments]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import make_run
 
-from pico_analyze import cli
+from pico_analyze.cli import app
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def pico(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("sys.argv", ["pico-analyze", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         code = ended.value.code

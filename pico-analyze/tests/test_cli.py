@@ -257,7 +257,7 @@ def test_a_damaged_run_manifest_ends_in_one_sentence(runs, pico):
 
 
 def test_an_interruption_keeps_the_rows_and_says_so(runs, pico, monkeypatch):
-    from pico_analyze.console import Console
+    from pico_analyze.cli.console import Console
 
     make_run(runs)
 
@@ -331,7 +331,7 @@ def test_the_installed_command_starts_fast_and_imports_nothing_heavy(tmp_path):
     # Time of the processor: that of the clock depends on what else the machine does.
     assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 0.5
     code = (
-        "import sys, pico_analyze.cli, pico_analyze; "
+        "import sys, pico_analyze.cli.app, pico_analyze; "
         "print([m for m in ('numpy', 'pandas', 'matplotlib', 'scipy', 'pyarrow', 'torch', 'huggingface_hub') "
         "if m in sys.modules])"
     )
@@ -341,7 +341,7 @@ def test_the_installed_command_starts_fast_and_imports_nothing_heavy(tmp_path):
 
 def test_the_first_rows_come_within_three_seconds_without_torch(run_dir, tmp_path):
     program = Path(sys.executable).with_name("pico-analyze")
-    code = "import sys; sys.argv = sys.argv[1:]; from pico_analyze.cli import main\ntry:\n main()\n"
+    code = "import sys; sys.argv = sys.argv[1:]; from pico_analyze.cli.app import main\ntry:\n main()\n"
     code += "except SystemExit:\n print('torch' in sys.modules, file=sys.stderr)"
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-c", code, program, "compute", "cka", run_dir, "--format", "json", "--no-plot"]

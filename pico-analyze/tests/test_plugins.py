@@ -29,7 +29,7 @@ def installed(tmp_path_factory):
 
 def cli(installed, *arguments, cwd=None):
     environment = os.environ | {"PYTHONPATH": str(installed), "NO_COLOR": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-c", "from pico_analyze.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from pico_analyze.cli.app import main; main()", *arguments]
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 

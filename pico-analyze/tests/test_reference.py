@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pico_analyze import reference
+from pico_analyze.cli import reference
 
 DOCS = Path(__file__).parents[1] / "docs"
 

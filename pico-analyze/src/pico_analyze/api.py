@@ -78,9 +78,9 @@ def compute(
     Raises:
         PicoAnalyzeError: see `pico_analyze.errors`.
     """
+    from pico_analyze.cli.options import default_data, params_of
     from pico_analyze.components.spec import COMPONENTS
     from pico_analyze.metrics.spec import METRICS
-    from pico_analyze.options import default_data, params_of
 
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     specs = [METRICS.get(name) for name in names]

@@ -142,7 +142,7 @@ class TestTraffic:
         put_run(hub, run, REPO)
         mark = hub.log.mark()
         cache = tmp_path / "cache"
-        code = "from pico_analyze.cli import main; main()"
+        code = "from pico_analyze.cli.app import main; main()"
         words = ["compute", "cka", f"hf://{REPO}@demo", "--no-plot", "--format", "json", "--cache-dir", str(cache)]
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0 and len(json.loads(done.stdout)) == 50 * 6, done.stderr

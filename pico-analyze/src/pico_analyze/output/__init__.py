@@ -1,4 +1,4 @@
-"""For people and other programs: tables as text, figures, pages about metrics, Weights & Biases. Nothing is computed here.
+"""For people and other programs: rows as text, figures, pages about metrics, W&B. Nothing is computed here.
 
 `text` (rows as tables, JSON, CSV) · `listing` (runs and their checkpoints) · `dynamics_text` (summaries of series) ·
 `metric_pages` (what a metric or component is) · `plots` (figures) · `wandb` (logging an analysis).

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pico_analyze.cli.options import default_data
 from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.engine.pipeline import between_runs
 from pico_analyze.errors import UsageError, nearest
 from pico_analyze.metrics.spec import METRICS
-from pico_analyze.options import default_data
 from pico_analyze.questions.question import Question, Selection, Target, Use
 from pico_analyze.questions.study_schema import Measurement, Named, StudyConfig
 from pico_analyze.questions.study_v1 import is_v1, translate

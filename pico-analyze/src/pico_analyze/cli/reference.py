@@ -1,6 +1,6 @@
 """The reference pages, made from the code: commands, metrics, components, the table's columns, a study's keys.
 
-``python -m pico_analyze.reference DIR`` writes them; a test checks that those in `docs/` are current.
+``python -m pico_analyze.cli.reference DIR`` writes them; a test checks that those in `docs/` are current.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def commands() -> str:
     """Every command with its arguments and options."""
     import typer.main
 
-    from pico_analyze.cli import app
+    from pico_analyze.cli.app import app
 
     lines = ["# Commands", "", _MADE]
     root: Any = typer.main.get_command(app)
@@ -56,13 +56,13 @@ def _own(specs: Any) -> list[Any]:
 
 def metrics() -> str:
     """The page of every metric."""
-    return _pages("Metrics", [pages.metric_record(spec) for spec in _own(METRICS.each())])
+    return _pages("Metrics", [metric_pages.metric_record(spec) for spec in _own(METRICS.each())])
 
 
 def components() -> str:
     """The page of every component."""
     specs: list[ComponentSpec] = _own(COMPONENTS.each())
-    return _pages("Components", [pages.component_record(spec) for spec in specs])
+    return _pages("Components", [metric_pages.component_record(spec) for spec in specs])
 
 
 def _pages(title: str, records: list[dict[str, Any]]) -> str:
@@ -72,10 +72,12 @@ def _pages(title: str, records: list[dict[str, Any]]) -> str:
         for key in ("kind", "range", "best", "cost", "reference", "data", "heads"):
             value = record.get(key)
             if value not in (None, "", []):
-                lines.append(f"- {pages.TITLES[key]}: {_cell(pages.cell(value))}")
+                lines.append(f"- {pages.TITLES[key]}: {_cell(metric_pages.cell(value))}")
         if record.get("same_width"):
             lines.append("- both matrices need the same number of columns")
-        lines += [f"- parameter `{param['name']}`: {_cell(pages.param_text(param))}" for param in record["params"]]
+        lines += [
+            f"- parameter `{param['name']}`: {_cell(metric_pages.param_text(param))}" for param in record["params"]
+        ]
     return "\n".join(lines) + "\n"
 
 

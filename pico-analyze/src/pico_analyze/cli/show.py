@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pico_analyze import options as o
+from pico_analyze.cli import options as o
 
 
 def list_runs(
@@ -52,7 +52,7 @@ def metrics(
     """List the metrics, or show the page of one: definition, range, best value, cost, reference."""
     from pico_analyze.output import metric_pages
 
-    typer.echo(pages.metrics(name, form.value))
+    typer.echo(metric_pages.metrics(name, form.value))
 
 
 def components(
@@ -64,4 +64,4 @@ def components(
     """List the components, or show the page of one."""
     from pico_analyze.output import metric_pages
 
-    typer.echo(pages.components(name, form.value))
+    typer.echo(metric_pages.components(name, form.value))

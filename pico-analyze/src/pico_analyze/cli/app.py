@@ -1,6 +1,6 @@
 """The command line: `compute`, `dynamics`, `run`, `list`, `metrics`, `components`.
 
-Only this module, `cli_show.py` and `console.py` print. Heavy packages are imported inside the commands.
+Only this module, `show.py` and `console.py` print. Heavy packages are imported inside the commands.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pico_analyze import cli_show
-from pico_analyze import options as o
+from pico_analyze.cli import options as o
+from pico_analyze.cli import show
 from pico_analyze.errors import Interrupted
 from pico_analyze.version import __version__
 
@@ -119,7 +119,7 @@ def _asked(asked: list[Question], runs: list[str], between_runs: bool) -> list[t
 
 def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: o.Form, plot: bool) -> Outcome:
     """Carry out, print, draw, conclude."""
-    from pico_analyze.console import Console, conclude
+    from pico_analyze.cli.console import Console, conclude
     from pico_analyze.engine.pipeline import analyze
 
     begun, console = time.monotonic(), Console()
@@ -151,7 +151,7 @@ def _draw(outcome: Outcome) -> list[Path]:
 def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) -> None:
     if mode is None:
         return
-    from pico_analyze.console import say
+    from pico_analyze.cli.console import say
     from pico_analyze.output.wandb import log_analysis
 
     entity, _, project = project.rpartition("/")
@@ -180,7 +180,7 @@ def run_study(
     wandb_project: o.WandbProject = "pico",
 ) -> None:
     """Carry out a whole study: several metrics, components, steps, splits and runs in one pass."""
-    from pico_analyze.console import say
+    from pico_analyze.cli.console import say
     from pico_analyze.questions.study import load_study
 
     study, notes = load_study(file)
@@ -219,7 +219,7 @@ def dynamics(
     cache_dir: o.CacheDir = None,
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
-    from pico_analyze.console import Console, conclude, say
+    from pico_analyze.cli.console import Console, conclude, say
     from pico_analyze.engine.pipeline import analyze
     from pico_analyze.output.dynamics_text import results, summary_as, summary_table, write_summary
 
@@ -261,9 +261,9 @@ def dynamics(
     conclude(outcome, written, time.monotonic() - begun)
 
 
-app.command("list")(cli_show.list_runs)
-app.command()(cli_show.metrics)
-app.command()(cli_show.components)
+app.command("list")(show.list_runs)
+app.command()(show.metrics)
+app.command()(show.components)
 
 
 def main() -> None:
