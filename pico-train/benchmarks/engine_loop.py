@@ -29,7 +29,7 @@ def measure(steps: int, out: str) -> dict[str, float]:
     import torch
 
     from pico_train import settings
-    from pico_train.progress import Reporter
+    from pico_train.reporter import Reporter
     from pico_train.run import train
     from pico_train.training import loop
     from pico_train.training.engine import Engine

@@ -38,7 +38,7 @@ def test_a_mistake_is_one_sentence_on_stderr(tmp_path: Path, words: list[str], c
 
 def test_help_needs_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pico_train.cli import app\n"
+        "import sys\nfrom pico_train.cli.app import app\n"
         "try: app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = ('torch', 'numpy', 'transformers', 'datasets')\n"
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)"

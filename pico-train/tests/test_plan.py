@@ -79,7 +79,7 @@ def test_activations_are_what_autograd_keeps(precision, kv_heads):
 
 
 def test_checkpoints_have_the_size_it_says(tmp_path):
-    from pico_train.progress import Reporter
+    from pico_train.reporter import Reporter
     from pico_train.run import train
 
     for i in range(40):
@@ -93,7 +93,7 @@ def test_checkpoints_have_the_size_it_says(tmp_path):
     )  # fmt: skip
     report = plan(settled)
     torch.set_num_threads(1)
-    train(settled, reporter=Reporter(active=False))
+    train(settled, reporter=Reporter())
     manifests = sorted((tmp_path / "demo" / "checkpoints").glob("step-*/manifest.json"))
     assert len(manifests) == report.checkpoints == 4
     sizes = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pico_train import reference
+from pico_train.cli import reference
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -33,7 +33,7 @@ from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.data.loader import Batch, Loader
 from pico_train.errors import ConfigError, DataError, NonFiniteError, PicoTrainError, StorageError
-from pico_train.progress import Reporter
+from pico_train.reporter import Reporter
 from pico_train.tracking import Tracker
 from pico_train.training.engine import Engine, build_fabric, set_up
 from pico_train.training.health import Meter
@@ -87,7 +87,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
     Args:
         config: The run, resolved.
         override: Go on under a changed configuration that would otherwise be refused.
-        reporter: Where progress goes; by default stderr.
+        reporter: Told of the run's course; by default nothing is said.
 
     Returns:
         What came of it, on the first process; None on the others.
@@ -100,7 +100,9 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
     fabric = build_fabric(config)
     fabric.launch()
     first = fabric.global_rank == 0
-    reporter = reporter or Reporter(active=first, every=config.monitoring.log_every)
+    reporter = reporter or Reporter()
+    if not first:
+        reporter.silence()
     run_dir = Path(config.out) / config.name
     with ExitStack() as stack:
         # From here on a signal means: finish the step, save, stop.

@@ -8,10 +8,10 @@ from small_run import begin, payload
 from typer.testing import CliRunner
 
 from pico_schema import documents, layout
-from pico_train import cli_checkpoint
 from pico_train.checkpoint.target import parse_target
 from pico_train.checkpoint.verify import verify_run
 from pico_train.checkpoint.writer import CheckpointWriter
+from pico_train.cli import checkpoint as cli_checkpoint
 from pico_train.config import KeepPolicy, RunConfig
 from pico_train.errors import CheckpointError, UsageError
 

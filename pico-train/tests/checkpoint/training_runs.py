@@ -30,7 +30,7 @@ def train_until(
     With `rank`, the signal comes to that process only. `stopping` gets the step when it has come.
     """
     from pico_train.errors import InterruptedRun
-    from pico_train.progress import Reporter
+    from pico_train.reporter import Reporter
     from pico_train.run import train
 
     if compiler := os.environ.get("PICO_TEST_COMPILER"):
@@ -47,7 +47,7 @@ def train_until(
                     stopping.append(stop_at)
 
     try:
-        train(config, reporter=Stopper(active=False))
+        train(config, reporter=Stopper())
     except InterruptedRun as stopped:
         return stopped.exit_code
     return 0
@@ -74,22 +74,23 @@ def command_line(config: RunConfig) -> None:
     """`pico-train run` with this configuration, to the exit of the process."""
     import sys
 
-    from pico_train import cli, settings
+    from pico_train import settings
+    from pico_train.cli import app
 
     path = Path(config.out) / "config.yaml"
     path.write_text(settings.to_yaml(config), encoding="utf-8")
     sys.argv = ["pico-train", "run", str(path)]
-    cli.main()
+    app.main()
 
 
 def train_again(config: RunConfig, override: bool = False) -> str:
     """Train or resume; returns the class and text of the error it ends with, or nothing."""
     from pico_train.errors import PicoTrainError
-    from pico_train.progress import Reporter
+    from pico_train.reporter import Reporter
     from pico_train.run import train
 
     try:
-        train(config, override=override, reporter=Reporter(active=False))
+        train(config, override=override, reporter=Reporter())
     except PicoTrainError as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -17,7 +17,7 @@ from corpora import SEQ_LEN, make_text
 from typer.testing import CliRunner
 
 from pico_train import settings
-from pico_train.cli_data import app
+from pico_train.cli.data import app
 from pico_train.data import manifest as manifests
 from pico_train.data.order import batch_digest
 from pico_train.data.verify import verify
@@ -239,7 +239,7 @@ def test_help_is_there_at_once() -> None:
     """Nothing heavy is imported for it. 0.5 s is the bound on a quiet machine; three times that here."""
     started = time.perf_counter()
     code = (
-        "import sys; from pico_train.cli_data import app\n"
+        "import sys; from pico_train.cli.data import app\n"
         "app(['--help'], standalone_mode=False); print(sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -354,7 +354,7 @@ def test_a_corpus_larger_than_its_memory(tmp_path: Path) -> None:
     size = (tmp_path / "big.jsonl").stat().st_size
     assert size > 300e6
     code = (
-        "import sys; from pico_train.cli_data import app\n"
+        "import sys; from pico_train.cli.data import app\n"
         "app(sys.argv[1:], standalone_mode=False)\n"
         "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     )

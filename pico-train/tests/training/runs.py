@@ -26,7 +26,7 @@ def poison(config: RunConfig, bad_steps: tuple[int, ...], what: str = "gradient"
     import os
 
     from pico_train.errors import PicoTrainError
-    from pico_train.progress import Reporter
+    from pico_train.reporter import Reporter
     from pico_train.run import train
     from pico_train.training import loop, passes
 
@@ -47,7 +47,7 @@ def poison(config: RunConfig, bad_steps: tuple[int, ...], what: str = "gradient"
 
     loop.accumulate, passes.next_token_loss = accumulating, losing
     try:
-        train(config, reporter=Reporter(active=False))
+        train(config, reporter=Reporter())
     except PicoTrainError as error:
         return f"{error.exit_code} {error}"
     return ""
@@ -57,7 +57,7 @@ def fail_on_rank_one(config: RunConfig) -> None:
     """Train; the second process fails in the third step."""
     import os
 
-    from pico_train.progress import Reporter
+    from pico_train.reporter import Reporter
     from pico_train.run import train
     from pico_train.training import loop
 
@@ -70,7 +70,7 @@ def fail_on_rank_one(config: RunConfig) -> None:
         return accumulate(*args, **kwargs)
 
     loop.accumulate = failing
-    train(config, reporter=Reporter(active=False))
+    train(config, reporter=Reporter())
 
 
 def losses(run_dir: Path) -> list[float]:

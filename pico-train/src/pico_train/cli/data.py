@@ -1,4 +1,4 @@
-"""The commands `pico-train data …`: what they print. Mounted by `cli`; heavy modules are imported inside."""
+"""The commands `pico-train data …`: what they print. Mounted by `app`."""
 
 from __future__ import annotations
 

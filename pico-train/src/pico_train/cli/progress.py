@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from pico_train.reporter import Reporter
 
-class Reporter:
-    """Prints the course of one run.
 
-    Args:
-        active: False on the processes that are to be silent.
-        every: Steps between plain lines.
-    """
+class TerminalReporter(Reporter):
+    """Prints the course of one run."""
 
-    def __init__(self, *, active: bool = True, every: int = 10) -> None:
-        self.console = Console(stderr=True, quiet=not active, highlight=False, soft_wrap=True)
-        self.live = active and self.console.is_terminal
-        self.active = active
-        self.every = every
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live = self.console.is_terminal
+        self.active = True
         self._bar: Progress | None = None
         self._task: Any = None
         self._latest: dict[str, Any] = {}
+
+    def silence(self) -> None:
+        """Print nothing from here on."""
+        self.active = self.live = False
+        self.console.quiet = True
 
     def say(self, text: str) -> None:
         """Print one line; it stays above the bar."""
@@ -66,7 +66,7 @@ class Reporter:
             finally:
                 self._bar = None
 
-    def step(self, row: dict[str, Any], *, shown: bool) -> None:
+    def step(self, row: Mapping[str, Any], *, shown: bool) -> None:
         """One step is done; `shown` says whether it is one whose line is printed where there is no bar."""
         if self._bar is not None:
             # Between logged steps only the loss is known: what else was last known stays in sight.
@@ -75,12 +75,8 @@ class Reporter:
         elif shown:
             self.say(f"step {row['step']:>6}  {numbers(row)}")
 
-    def flush(self) -> None:
-        """Leave nothing unwritten."""
-        sys.stderr.flush()
 
-
-def numbers(row: dict[str, Any]) -> str:
+def numbers(row: Mapping[str, Any]) -> str:
     """``loss 5.123  lr 1.0e-03  grad 0.51  12,345 tokens/s``, as far as known."""
     parts = []
     if row.get("loss") is not None:

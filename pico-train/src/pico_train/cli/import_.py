@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pico_train.console import As, Format
+from pico_train.cli.console import As, Format
 
 app = typer.Typer(help="Turn checkpoints from elsewhere into runs.", no_args_is_help=True)
 

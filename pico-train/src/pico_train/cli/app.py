@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pico_train import cli_checkpoint, cli_data, cli_import, cli_publish
-from pico_train.console import As, Format, print_table
+from pico_train.cli import checkpoint, data, import_
+from pico_train.cli.console import As, Format, print_table
+from pico_train.cli.publish import publish
 from pico_train.version import __version__
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-app.add_typer(cli_data.app, name="data")
-app.add_typer(cli_import.app, name="import")
-app.command()(cli_checkpoint.verify)
-app.command()(cli_checkpoint.inspect)
-app.command()(cli_publish.publish)
+app.add_typer(data.app, name="data")
+app.add_typer(import_.app, name="import")
+app.command()(checkpoint.verify)
+app.command()(checkpoint.inspect)
+app.command()(publish)
 
 
 File = Annotated[Path | None, typer.Argument(help="YAML over the preset; its key `preset` may name one.")]
@@ -80,14 +81,15 @@ def run(
 ) -> None:
     """Train a model, or resume its run. With no arguments: two million parameters on Python's own library."""
     config = _load(file, preset, assignments, name, out)
+    from pico_train.cli.progress import TerminalReporter
     from pico_train.run import train
 
-    summary = train(config, override=override)
+    summary = train(config, override=override, reporter=TerminalReporter())
     if summary is not None:
-        _last_words(config, summary)
+        _print_summary(config, summary)
 
 
-def _last_words(config: RunConfig, summary: Summary) -> None:
+def _print_summary(config: RunConfig, summary: Summary) -> None:
     """What was learned, where it is, and what to do next."""
     if summary.was_finished:
         typer.echo(f"{summary.run_dir} is finished: {summary.steps} steps, {summary.checkpoints} checkpoints.")
@@ -243,7 +245,7 @@ def main() -> None:
     except Exception as error:
         code: int = getattr(error, "exit_code", 0)
         if code and getattr(error, "everywhere", False) and _rank() not in (None, "0"):
-            sys.exit(code)  # the first process says it
+            sys.exit(code)  # rank 0 says it
         if code:
             _end(str(error), code)
         if os.environ.get("PICO_DEBUG"):
@@ -252,7 +254,7 @@ def main() -> None:
 
 
 def _rank() -> str | None:
-    """This process's number, where the environment says that there are several."""
+    """This process's rank, where the environment says that there are several."""
     env = os.environ
     if "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
         return env["SLURM_PROCID"]

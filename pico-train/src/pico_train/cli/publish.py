@@ -1,4 +1,4 @@
-"""The command `publish`: what it prints. Mounted by `cli`; heavy modules are imported inside."""
+"""The command `publish`: what it prints. Mounted by `app`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `verify` and `inspect`: what they print. Mounted by `cli`; heavy modules are imported inside."""
+"""The commands `verify` and `inspect`: what they print. Mounted by `app`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pico_train.console import As, Format, print_table
+from pico_train.cli.console import As, Format, print_table
 
 if TYPE_CHECKING:
     from pico_train.checkpoint.verify import VerifyReport
