@@ -72,7 +72,7 @@ def _pages(title: str, records: list[dict[str, Any]]) -> str:
         for key in ("kind", "range", "best", "cost", "reference", "data", "heads"):
             value = record.get(key)
             if value not in (None, "", []):
-                lines.append(f"- {pages.TITLES[key]}: {_cell(metric_pages.cell(value))}")
+                lines.append(f"- {metric_pages.TITLES[key]}: {_cell(metric_pages.cell(value))}")
         if record.get("same_width"):
             lines.append("- both matrices need the same number of columns")
         lines += [

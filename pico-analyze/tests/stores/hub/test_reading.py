@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from address import REPO
+from published import REPO, read_all
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError
-from pico_analyze.stores.base import DATA, Store
+from pico_analyze.stores.base import Store
 from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_conformance import Hub
 from pico_conformance.published import put_files, put_run
@@ -27,16 +27,6 @@ Open = Callable[..., Store]
 
 def read_index(content: bytes) -> RevisionIndex:
     return documents.parse(content, RevisionIndex, where="the test")
-
-
-def read_all(store: Store) -> dict[tuple[object, ...], np.ndarray]:
-    found = {}
-    for info in store.steps():
-        for data in DATA:
-            for split in (None,) if data == "weights" else tuple(info.splits):
-                for site in info.sites(data, split):
-                    found[info.step, split, data, site] = store.read(info.step, split, data, site)
-    return found
 
 
 @pytest.mark.parametrize("hub_mode", ["lfs", "xet"])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from address import REPO
+from published import REPO
 
 from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_conformance import Hub

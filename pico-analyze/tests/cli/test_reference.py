@@ -4,7 +4,7 @@ import pytest
 
 from pico_analyze.cli import reference
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", reference.PAGES)

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from address import REPO
-from test_reading import read_all
+from published import REPO, read_all
 
 from pico_analyze.errors import DataError, NotARunError, PicoAnalyzeError, StorageError
 from pico_analyze.stores.base import Store

@@ -1,3 +1,0 @@
-"""The repository of these tests."""
-
-REPO = "tester/model"
