@@ -182,19 +182,3 @@ def test_checkpoint_directories_are_found_in_order_and_nothing_else(run: Path) -
     for name in ("step-00000020", "step-00000001", "step-1", ".tmp-step-00000030", "step-00000040x"):
         (run / layout.CHECKPOINTS / name).mkdir()
     assert [step for step, _ in documents.checkpoint_dirs(run)] == [1, 3, 20]
-
-
-def test_replacing_a_file_leaves_the_old_one_where_writing_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "run.json"
-    documents.replace_file(path, b"old")
-
-    def fail(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(documents.os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        documents.replace_file(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [item.name for item in tmp_path.iterdir()] == ["run.json"]

@@ -1,15 +1,13 @@
 """Read, write and verify documents and checkpoints on disk.
 
 Reading is bounded (a document larger than `MAX_DOCUMENT` is refused unread), gated by version and validated. Writing
-replaces a file atomically: a temporary file beside it, fsync, rename, fsync of the directory. Verifying re-hashes what
-a manifest lists and reports everything that differs, rather than stopping at the first.
+replaces a file atomically and durably, as `files` does it. Verifying re-hashes what a manifest lists and reports
+everything that differs, rather than stopping at the first.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pico_schema import layout
+from pico_schema.digests import sha256_file as sha256_file
 from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
+from pico_schema.files import fsync_directory as fsync_directory
+from pico_schema.files import replace_file as replace_file
 from pico_schema.manifest import CheckpointManifest, Evaluation, RunManifest
 from pico_schema.migrations import migrate
 from pico_schema.revisions import RevisionIndex
@@ -116,32 +117,6 @@ def read(path: Path, model: type[D]) -> D:
     return parse(content, model, where=str(path))
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, durably: readers see the old or the new file, whole, even after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Make a rename inside a directory durable (a no-op where directories cannot be opened)."""
-    if os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write(path: Path, document: BaseModel) -> None:
     """Put a document at `path`, atomically and durably."""
     replace_file(path, dump(document))
@@ -177,15 +152,6 @@ def checkpoint_dirs(run: Path) -> Iterator[tuple[int, Path]]:
     if root.is_dir():
         found = ((layout.parse_step_dir(entry.name), entry) for entry in root.iterdir() if entry.is_dir())
         yield from sorted((step, path) for step, path in found if step is not None)
-
-
-def sha256_file(path: Path, *, chunk: int = 2**20) -> str:
-    """SHA-256 of a file's content, lower-case hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(chunk):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def verify_checkpoint(
