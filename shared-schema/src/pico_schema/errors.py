@@ -5,6 +5,7 @@
     │   ├── UnsafePathError      a path in a manifest would leave its directory
     │   └── SchemaVersionError   written by a newer major version than this one reads
     ├── SiteError                not the name of a site
+    ├── TensorHeaderError        a safetensors file whose header is damaged, hostile or none at all
     └── IncompleteError          no manifest: whatever is here is not a finished checkpoint
 
 Each class carries the exit code that a command should end with: 3, data or checkpoint unusable.
@@ -31,6 +32,10 @@ class SchemaVersionError(DocumentError):
 
 class SiteError(SchemaError, ValueError):
     """A text that is not the canonical name of a site."""
+
+
+class TensorHeaderError(SchemaError):
+    """A safetensors file whose header is not one, or claims more than the file holds or the bounds allow."""
 
 
 class IncompleteError(SchemaError):
