@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pico_schema import ModelSpec
+from pico_schema import ModelSpec, SiteError, sites
 
 
 def spec(**changes: int) -> ModelSpec:
@@ -55,3 +57,49 @@ def test_every_accepted_geometry_has_whole_heads_and_groups(heads: int, pairs: i
     assert made.head_dim * made.n_heads == made.d_model
     assert made.group_size * made.n_kv_heads == made.n_heads
     assert made.kv_dim <= made.d_model
+
+
+def test_shapes_of_weights_and_widths_of_activations_are_those_of_the_modules() -> None:
+    # a made-up geometry in which no two of the numbers are equal: 12 wide, 6 heads of 2, 3 of them key/value
+    odd = spec(vocab_size=50, d_model=12, n_heads=6, n_kv_heads=3, d_ff=20)
+    assert {kind: odd.weight_shape(kind) for kind in sites.WEIGHTED_KINDS} == {
+        "embed": (50, 12),
+        "attn.q": (12, 12),
+        "attn.k": (6, 12),
+        "attn.v": (6, 12),
+        "attn.o": (12, 12),
+        "mlp.gate": (20, 12),
+        "mlp.up": (20, 12),
+        "mlp.down": (12, 20),
+        "norm.final": (12,),
+        "head": (50, 12),
+    }
+    assert {kind: odd.activation_width(kind) for kind in sites.KINDS} == {
+        "embed": 12,
+        "attn.q": 12,
+        "attn.k": 6,
+        "attn.v": 6,
+        "attn.o": 12,
+        "mlp.gate": 20,
+        "mlp.up": 20,
+        "mlp.down": 12,
+        "resid": 12,
+        "norm.final": 12,
+        "head": 50,
+    }
+
+
+@given(heads=st.integers(1, 6), pairs=st.integers(1, 4), layers=st.integers(1, 4), ff=st.integers(1, 64))
+def test_the_shapes_of_all_sites_add_up_to_the_parameters(heads: int, pairs: int, layers: int, ff: int) -> None:
+    made = spec(d_model=heads * pairs * 2, n_heads=heads, n_kv_heads=1, n_layers=layers, d_ff=ff)
+    shapes = [made.weight_shape(site.kind) for site in sites.expand(sites.WEIGHTED_KINDS, layers)]
+    norms_in_blocks = 2 * layers * made.d_model  # the two norms of a block are no sites
+    assert sum(map(math.prod, shapes)) + norms_in_blocks == made.n_params
+
+
+def test_the_residual_stream_and_unknown_kinds_have_no_weight_shape() -> None:
+    with pytest.raises(SiteError, match="'resid' has no weight"):
+        spec().weight_shape("resid")
+    for ask in (spec().weight_shape, spec().activation_width):
+        with pytest.raises(SiteError, match=r"did you mean 'attn\.v'"):
+            ask("attn_v")

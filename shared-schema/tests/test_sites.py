@@ -57,3 +57,9 @@ def test_llama_names_are_those_of_transformers() -> None:
 def test_the_residual_stream_has_no_weight() -> None:
     with pytest.raises(SiteError, match="no weight"):
         sites.llama_parameter(Site(0, "resid"))
+
+
+def test_all_kinds_but_the_residual_stream_have_weights() -> None:
+    assert set(sites.KINDS) - set(sites.WEIGHTED_KINDS) == {"resid"}
+    assert [kind for kind in sites.KINDS if kind in sites.WEIGHTED_KINDS] == list(sites.WEIGHTED_KINDS)
+    assert all(site.has_weight for site in sites.expand(sites.WEIGHTED_KINDS, n_layers=2))

@@ -10,6 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pico_schema.errors import SiteError
+from pico_schema.sites import WEIGHTED_KINDS, check_kind
+
 Dimension = Annotated[int, Field(gt=0, le=2**24)]
 
 
@@ -79,6 +82,33 @@ class ModelSpec(BaseModel):
     def group_size(self) -> int:
         """Query heads that share one key/value head."""
         return self.n_heads // self.n_kv_heads
+
+    def weight_shape(self, kind: str) -> tuple[int, ...]:
+        """Shape of the weight (and of its gradient) at a site of this kind: (out, in), (vocab_size, d_model) for
+        `embed`, (d_model,) for `norm.final`.
+
+        For whatever makes, expects or counts a site's parameters without a model at hand.
+
+        Raises:
+            SiteError: not a site kind, or `resid`, which has no weight.
+        """
+        if check_kind(kind) not in WEIGHTED_KINDS:
+            raise SiteError(f"site kind {kind!r} has no weight: it is the residual stream after a block")
+        out = self.activation_width(kind)
+        if kind == "embed":
+            return (self.vocab_size, out)
+        if kind == "norm.final":
+            return (out,)
+        return (out, self.d_ff if kind == "mlp.down" else self.d_model)
+
+    def activation_width(self, kind: str) -> int:
+        """Features of the activation at a site of this kind: columns of its (n_samples, n_features) matrix.
+
+        Raises:
+            SiteError: not a site kind.
+        """
+        widths = {"attn.k": self.kv_dim, "attn.v": self.kv_dim, "mlp.gate": self.d_ff, "mlp.up": self.d_ff}
+        return widths.get(check_kind(kind), self.vocab_size if kind == "head" else self.d_model)
 
     @property
     def n_params_per_layer(self) -> int:

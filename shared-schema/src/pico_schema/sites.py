@@ -33,6 +33,10 @@ GLOBAL_KINDS: tuple[str, ...] = ("embed", "norm.final", "head")
 KINDS: tuple[str, ...] = ("embed", *LAYER_KINDS, "norm.final", "head")
 """All site kinds."""
 
+WEIGHTED_KINDS: tuple[str, ...] = tuple(kind for kind in KINDS if kind != "resid")
+"""The site kinds whose module has a weight (and so a gradient and optimizer moments): all but `resid`. What a
+checkpoint's weights are expanded from."""
+
 _LLAMA_MODULES = {
     "attn.q": "self_attn.q_proj",
     "attn.k": "self_attn.k_proj",
@@ -81,7 +85,7 @@ class Site:
     @property
     def has_weight(self) -> bool:
         """Whether a parameter belongs to the site (all but `resid`)."""
-        return self.kind != "resid"
+        return self.kind in WEIGHTED_KINDS
 
 
 def _unknown(name: str, kinds: tuple[str, ...]) -> str:
