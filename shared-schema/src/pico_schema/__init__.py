@@ -2,10 +2,11 @@
 
 `architecture` (the shape of a model) · `sites` (names of its matrices) · `manifest` (the documents) · `layout` (every
 path and revision name) · `revisions` (the index of what is published) · `migrations` (the version gate) ·
-`documents` (read, write, verify) · `errors`.
+`documents` (read, write, verify) · `tensor_header` (what a safetensors file holds) · `files` (replacing a file whole) ·
+`digests` · `results` (flat evaluation results) · `errors`.
 """
 
-from pico_schema import documents, layout, sites
+from pico_schema import digests, documents, files, layout, results, sites, tensor_header
 from pico_schema.architecture import ModelSpec
 from pico_schema.documents import Finding, read_checkpoint, read_run, verify_checkpoint
 from pico_schema.errors import (
@@ -14,6 +15,7 @@ from pico_schema.errors import (
     SchemaError,
     SchemaVersionError,
     SiteError,
+    TensorHeaderError,
     UnsafePathError,
 )
 from pico_schema.manifest import (
@@ -55,12 +57,17 @@ __all__ = [
     "SchemaVersionError",
     "Site",
     "SiteError",
+    "TensorHeaderError",
     "UnsafePathError",
     "__version__",
+    "digests",
     "documents",
+    "files",
     "layout",
     "read_checkpoint",
     "read_run",
+    "results",
     "sites",
+    "tensor_header",
     "verify_checkpoint",
 ]
