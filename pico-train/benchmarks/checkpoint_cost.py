@@ -27,9 +27,8 @@ import numpy as np
 import torch
 
 from pico_schema import DataFingerprint, RunManifest, documents, layout
-from pico_train import settings
 from pico_train.checkpoint.writer import CheckpointWriter
-from pico_train.config import RunConfig
+from pico_train.config import RunConfig, layers
 from pico_train.data.loader import Batch
 from pico_train.training.engine import Engine, build_fabric, set_up
 from pico_train.training.loop import Measured, Snapshot, fit
@@ -49,7 +48,7 @@ GOALS = {
 def configuration(preset: str, out: Path, at: tuple[int, ...], last: int) -> RunConfig:
     """The preset's model with one row per batch, and a checkpoint at the steps `at`."""
     never: dict[str, Any] = {"early": None, "every": None, "last": False, "at": list(at)}
-    shape = settings.preset(preset)["model"]
+    shape = layers.preset_values(preset)["model"]
     return RunConfig.model_validate(
         {
             "out": str(out), "name": "cost", "model": shape,

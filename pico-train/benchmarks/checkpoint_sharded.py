@@ -23,9 +23,8 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
-from pico_train import settings
 from pico_train.checkpoint.state import copy_to_host
-from pico_train.config import RunConfig
+from pico_train.config import RunConfig, layers
 from pico_train.training.engine import Engine, build_fabric, set_up
 
 
@@ -38,7 +37,7 @@ def main() -> None:
     torch.set_num_threads(1)
     config = RunConfig.model_validate(
         {
-            "model": settings.preset(options.preset)["model"],
+            "model": layers.preset_values(options.preset)["model"],
             "distributed": {"accelerator": "cpu", "strategy": "fsdp", "devices": 2},
         }
     )

@@ -28,7 +28,7 @@ def measure(steps: int, out: str) -> dict[str, float]:
     """Train the demo in this process; seconds of the median step, and of the work inside it."""
     import torch
 
-    from pico_train import settings
+    from pico_train.config import layers
     from pico_train.reporter import Reporter
     from pico_train.run import train
     from pico_train.training import loop
@@ -36,9 +36,9 @@ def measure(steps: int, out: str) -> dict[str, float]:
 
     torch.set_num_threads(THREADS)
     never = "{early: null, every: null, last: false}"
-    config = settings.load(
-        preset_name="demo",
-        assignments=[
+    config = layers.load_config(
+        preset="demo",
+        set=[
             f"training.max_steps={steps}",
             "training.schedule.warmup_steps=5",
             f"checkpoint.weights={never}",
@@ -47,7 +47,7 @@ def measure(steps: int, out: str) -> dict[str, float]:
             f"evaluation.cadence={never}",
             "monitoring.log_every=1",
         ],
-        overrides={"out": out},
+        out=out,
     )
     work = [0.0]
 

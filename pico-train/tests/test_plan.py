@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from pico_schema import ModelSpec
-from pico_train import settings
+from pico_train.config import layers
 from pico_train.errors import ConfigError
 from pico_train.model.decoder import Decoder
 from pico_train.plan import activation_bytes_per_token, busiest_hour, plan, rows
 
 
 def config(preset="demo", *assignments):
-    return settings.load(preset_name=preset, assignments=assignments)
+    return layers.load_config(preset=preset, set=assignments)
 
 
 def test_the_figures_of_large_are_those_worked_out_by_hand():
@@ -134,8 +134,8 @@ def test_a_batch_that_does_not_divide_is_refused_with_a_number_that_does():
 
 def test_planning_the_largest_model_needs_neither_torch_nor_numpy():
     code = (
-        "import sys; from pico_train import plan, settings;"
-        "plan.rows(plan.plan(settings.load(preset_name='xl'), devices=64, peak_tflops=989));"
+        "import sys; from pico_train import plan; from pico_train.config import layers;"
+        "plan.rows(plan.plan(layers.load_config(preset='xl'), devices=64, peak_tflops=989));"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

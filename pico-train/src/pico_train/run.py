@@ -22,13 +22,13 @@ import torch
 from lightning.fabric import Fabric
 
 from pico_schema import Evaluation, RunManifest, documents, layout
-from pico_train import environment, settings
+from pico_train import environment
 from pico_train.checkpoint import changes, metrics_log, resume, signals, state
 from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.checkpoint.writer import CheckpointWriter
-from pico_train.config import DataConfig, RunConfig
+from pico_train.config import DataConfig, RunConfig, layers
 from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.data.loader import Batch, Loader
@@ -331,7 +331,7 @@ def _data_section(config: RunConfig, run_dir: Path) -> DataConfig:
 
 def _write_run(run_dir: Path, run: RunManifest, config: RunConfig) -> None:
     try:
-        replace_file(Disk(), run_dir / layout.RUN_CONFIG, settings.to_yaml(config).encode())
+        replace_file(Disk(), run_dir / layout.RUN_CONFIG, layers.to_yaml(config).encode())
         replace_file(Disk(), run_dir / layout.RUN_MANIFEST, documents.dump(run))
     except OSError as error:
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}): free some space") from None

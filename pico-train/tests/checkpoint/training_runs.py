@@ -74,11 +74,11 @@ def command_line(config: RunConfig) -> None:
     """`pico-train run` with this configuration, to the exit of the process."""
     import sys
 
-    from pico_train import settings
     from pico_train.cli import app
+    from pico_train.config import layers
 
     path = Path(config.out) / "config.yaml"
-    path.write_text(settings.to_yaml(config), encoding="utf-8")
+    path.write_text(layers.to_yaml(config), encoding="utf-8")
     sys.argv = ["pico-train", "run", str(path)]
     app.main()
 

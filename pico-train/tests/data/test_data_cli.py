@@ -16,8 +16,8 @@ import pytest
 from corpora import SEQ_LEN, make_text
 from typer.testing import CliRunner
 
-from pico_train import settings
 from pico_train.cli.data import app
+from pico_train.config import layers
 from pico_train.data import manifest as manifests
 from pico_train.data.order import batch_digest
 from pico_train.data.verify import verify
@@ -47,14 +47,15 @@ def run_dir(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pico_train.run import train
 
     out = tmp_path_factory.mktemp("runs")
-    config = settings.load(
-        assignments=[
+    config = layers.load_config(
+        set=[
             "data.source=tokens", f"data.paths=[{corpus_dir}]", "data.order=shuffled", f"data.seq_len={SEQ_LEN}",
             "data.val_rows=8", "training.max_steps=6", "training.batch_size=8", "training.schedule.warmup_steps=1",
             "model.d_model=16", "model.d_ff=32", "model.n_layers=1", "model.n_heads=2", "model.n_kv_heads=1",
             "model.vocab_size=300", "data.log_digests=true", "checkpoint.captures.every=2",
         ],
-        overrides={"name": "seen", "out": str(out)},
+        name="seen",
+        out=out,
     )  # fmt: skip
     train(config)
     return out / "seen"

@@ -324,7 +324,7 @@ def test_a_tokenizer_is_fetched_by_name_and_kept(hub: Any, corpus_dir: Path, cac
 def test_a_run_on_the_hub_is_the_run_on_the_disk(hub: Any, corpus_dir: Path, cache: Path, tmp_path: Path) -> None:
     """Trained through 503s and dropped connections: every batch, and so every loss, is that of the local run."""
     from pico_conformance.faults import Fault
-    from pico_train import settings
+    from pico_train.config import layers
     from pico_train.run import train
 
     upload(tree(corpus_dir))
@@ -337,7 +337,7 @@ def test_a_run_on_the_hub_is_the_run_on_the_disk(hub: Any, corpus_dir: Path, cac
             "model.vocab_size=300", "checkpoint.captures.early=null", "checkpoint.weights.early=null",
             "checkpoint.training_state.early=null", "evaluation.cadence.early=null",
         ]  # fmt: skip
-        train(settings.load(assignments=[*small, *data], overrides={"name": name, "out": str(tmp_path / "runs")}))
+        train(layers.load_config(set=[*small, *data], name=name, out=tmp_path / "runs"))
         lines = (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()
         return [(row["batch_sha256"], row["loss"]) for row in map(json.loads, lines) if row.get("batch_sha256")]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pico_train import settings
+from pico_train.config import layers
 from pico_train.data.corpus import open_corpus
 from pico_train.data.loader import Loader
 from pico_train.data.order import batch_digest
@@ -87,9 +87,9 @@ def test_every_row_is_seen_once_per_epoch(corpus: ShardCorpus) -> None:
 def test_sizes_of_a_family_see_the_same_batches(corpus_dir: Path, cache: Path) -> None:
     digests = {}
     for preset in ("tiny", "small", "xl"):
-        config = settings.load(
-            preset_name=preset,
-            assignments=[
+        config = layers.load_config(
+            preset=preset,
+            set=[
                 "data.source=tokens", f"data.paths=[{corpus_dir}]", "data.seq_len=16", "data.tokenizer=null",
                 "data.order=shuffled", "training.batch_size=64",
             ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pico_schema import ModelSpec
-from pico_train import settings
+from pico_train.config import layers
 from pico_train.model.decoder import Decoder, KVCache, rotary_tables, rotate
 from pico_train.model.huggingface import config_json, expected_shapes
 
@@ -17,8 +17,8 @@ TOLERANCE = 1e-5
 # Heads and their width decide the attention kernel's path: these are the presets', with fewer layers, a smaller
 # vocabulary and a narrower feed-forward.
 GEOMETRIES = {
-    name: settings.load(preset_name=name).spec.model_dump(include={"d_model", "n_heads", "n_kv_heads"})
-    for name in settings.preset_names()
+    name: layers.load_config(preset=name).spec.model_dump(include={"d_model", "n_heads", "n_kv_heads"})
+    for name in layers.presets()
 } | {
     "every head its own": {"d_model": 32, "n_heads": 4, "n_kv_heads": 4},
     "one key head": {"d_model": 32, "n_heads": 4, "n_kv_heads": 1},

@@ -13,7 +13,7 @@ from tiny import config
 from training_runs import train_until
 from worlds import launch, start
 
-from pico_train import settings
+from pico_train.config import layers
 from pico_train.errors import ConfigError
 from pico_train.training.engine import build_fabric
 
@@ -88,7 +88,7 @@ def test_an_error_in_one_process_ends_all_with_its_message(text, tmp_path):
 def test_torchrun_gives_the_losses_of_one_process(text, tmp_path, alone):
     """The documented form."""
     file = tmp_path / "run.yaml"
-    file.write_text(settings.to_yaml(config(tmp_path, text, **FLAT)))
+    file.write_text(layers.to_yaml(config(tmp_path, text, **FLAT)))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
         "--rdzv-endpoint", "127.0.0.1:0", "-m", "pico_train", "run", str(file),

@@ -7,7 +7,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 
-from pico_train import settings
+from pico_train.config import layers
 from pico_train.data.loader import Batch
 from pico_train.training import engine, loop
 
@@ -21,7 +21,7 @@ def test_an_overflow_halves_the_scale_until_updates_are_made() -> None:
     fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler))
     fabric.launch()
     steps = ["training.max_steps=30", "training.schedule.warmup_steps=2", "training.batch_size=4"]
-    config = settings.load(assignments=[*SMALL, *steps, *NEVER])
+    config = layers.load_config(set=[*SMALL, *steps, *NEVER])
     made = engine.set_up(fabric, config, config.spec)
     rows = np.random.default_rng(0).integers(0, 64, (4, 9)).astype(np.int32)
     tensor = torch.from_numpy(rows).long()

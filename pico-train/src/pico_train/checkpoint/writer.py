@@ -293,8 +293,6 @@ def _entries(directory: Path, folder: str) -> dict[str, FileEntry]:
     """Size and digest of the files that a sharded save wrote."""
     found = sorted(path for path in (directory / folder).rglob("*") if path.is_file())
     return {
-        path.relative_to(directory).as_posix(): FileEntry(
-            size=path.stat().st_size, sha256=documents.sha256_file(path, chunk=BUFFER)
-        )
+        path.relative_to(directory).as_posix(): FileEntry(size=path.stat().st_size, sha256=documents.sha256_file(path))
         for path in found
     }

@@ -64,10 +64,9 @@ def _root(
 def _load(
     file: Path | None, preset: str | None, assignments: list[str] | None, name: str | None, out: str | None
 ) -> RunConfig:
-    from pico_train import settings
+    from pico_train.config import layers
 
-    overrides = {key: value for key, value in (("name", name), ("out", out)) if value is not None}
-    return settings.load(file, preset_name=preset, assignments=assignments or (), overrides=overrides)
+    return layers.load_config(file, preset=preset, set=assignments or (), name=name, out=out)
 
 
 @app.command()
@@ -182,11 +181,11 @@ def plan(
 @app.command()
 def presets(output: As = Format.table) -> None:
     """The presets, and what is in them."""
-    from pico_train import settings
+    from pico_train.config import layers
 
     rows = []
-    for name in settings.preset_names():
-        config = settings.load(preset_name=name)
+    for name in layers.presets():
+        config = layers.load_config(preset=name)
         spec = config.spec
         row: dict[str, Any] = {"preset": name, "parameters": spec.n_params}
         row |= {
@@ -218,21 +217,21 @@ def config_show(
     output: As = Format.table,
 ) -> None:
     """The resolved configuration; as YAML that `pico-train run FILE` takes, or explained."""
-    from pico_train import settings
+    from pico_train.config import describe, layers
 
     config = _load(file, preset, assignments, name, out)
     if output is Format.json:
         typer.echo(config.model_dump_json(indent=1))
     elif explain:
-        helps = settings.fields()
+        helps = describe.fields()
         for path, text in helps.items():
             value: Any = config
             for part in path.split("."):
                 value = getattr(value, part)
             shown = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-            typer.echo(f"{path} = {shown}  ({settings.choices(path)})\n    {text}")
+            typer.echo(f"{path} = {shown}  ({describe.choices(path)})\n    {text}")
     else:
-        typer.echo(settings.to_yaml(config), nl=False)
+        typer.echo(layers.to_yaml(config), nl=False)
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pico_train import settings
+from pico_train.config import describe, layers
 
 
 def configuration() -> str:
     """Every setting with its default, what it accepts, and its help, as Markdown."""
-    config = settings.load()
+    config = layers.load_config()
     lines = [
         "# Settings",
         "",
@@ -19,7 +19,7 @@ def configuration() -> str:
         "`--set section.field=value`, or in a YAML file.",
     ]
     section = None
-    for path, text in settings.fields().items():
+    for path, text in describe.fields().items():
         head = path.rpartition(".")[0] or "run"
         if head != section:
             section = head
@@ -28,7 +28,7 @@ def configuration() -> str:
         for part in path.split("."):
             value = getattr(value, part)
         shown = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-        cells = [f"`{path}`", f"`{_plain(shown)}`", _escape(settings.choices(path)), _escape(text)]
+        cells = [f"`{path}`", f"`{_plain(shown)}`", _escape(describe.choices(path)), _escape(text)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

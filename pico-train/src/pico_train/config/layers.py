@@ -1,6 +1,6 @@
 """Where a configuration comes from: a preset, over it a YAML file, over that ``--set a.b=c``.
 
-Decides how the layers combine and how a mistake in them is reported. What a valid configuration is, `config.py` says.
+Decides how the layers combine and how a mistake in them is reported. What a valid configuration is, `schema` says.
 """
 
 from __future__ import annotations
@@ -13,37 +13,38 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from pico_train.config import RunConfig
+from pico_train.config.describe import fields, is_section
+from pico_train.config.schema import RunConfig
 from pico_train.errors import ConfigError, UsageError
 
 DEFAULT_PRESET = "demo"
 _SHARED = {"family"}
 
 
-def preset_names() -> list[str]:
+def presets() -> list[str]:
     """Names of the presets, smallest model first."""
-    found = [entry.name.removesuffix(".yaml") for entry in files("pico_train.presets").iterdir()]
-    names = [name for name in found if name not in _SHARED and (files("pico_train.presets") / f"{name}.yaml").is_file()]
+    found = [entry.name for entry in files("pico_train.config.presets").iterdir() if entry.name.endswith(".yaml")]
+    names = [name for name in (entry.removesuffix(".yaml") for entry in found) if name not in _SHARED]
     return sorted(names, key=lambda name: _resolve_preset(name)["model"]["d_model"] * (0 if name == "demo" else 1))
 
 
 @cache
 def _resolve_preset(name: str) -> dict[str, Any]:
-    text = (files("pico_train.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (files("pico_train.config.presets") / f"{name}.yaml").read_text(encoding="utf-8")
     layer: dict[str, Any] = yaml.safe_load(text)
     parent = layer.pop("extends", None)
     return merge(_resolve_preset(parent), layer) if parent else layer
 
 
-def preset(name: str) -> dict[str, Any]:
+def preset_values(name: str) -> dict[str, Any]:
     """The raw values of a preset.
 
     Raises:
         UsageError: there is none of this name; the message names the nearest and lists all.
     """
-    names = preset_names()
+    names = presets()
     if name not in names:
         raise UsageError(f"no preset is called {name!r}{_did_you_mean(name, names)}: presets are {', '.join(names)}")
     return _resolve_preset(name)
@@ -114,38 +115,48 @@ def read_file(path: Path) -> dict[str, Any]:
     return _number(raw)
 
 
-def load(
-    file: Path | None = None,
+def load_config(
+    file: str | Path | None = None,
     *,
-    preset_name: str | None = None,
-    assignments: Iterable[str] = (),
-    overrides: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    set: Iterable[str] = (),
+    name: str | None = None,
+    out: str | Path | None = None,
 ) -> RunConfig:
-    """Resolve a configuration.
+    """Resolve a configuration, as the command line does.
 
     Args:
-        file: YAML over the preset; its key ``preset`` names one, unless `preset_name` does.
-        preset_name: The layer below everything; `demo` by default.
-        assignments: Texts ``a.b=c`` over the file.
-        overrides: Raw values over everything (command-line options of their own).
+        file: YAML over the preset; its key ``preset`` names one, unless `preset` does.
+        preset: The layer below everything; `demo` by default.
+        set: Texts ``section.field=value`` over the file.
+        name: Name of the run, over everything.
+        out: Directory in which the run's directory is made, over everything.
+
+    Returns:
+        The configuration: strict, immutable, complete.
 
     Raises:
         ConfigError: one sentence per mistake, naming the key, the value and the fix.
+
+    Example:
+        >>> config = load_config(preset="tiny", set=["training.max_steps=100"], name="short")
+        >>> config.model.d_model
+        96
     """
-    layer = read_file(file) if file else {}
-    chosen = preset_name or layer.pop("preset", None) or DEFAULT_PRESET
+    layer = read_file(Path(file)) if file is not None else {}
+    chosen = preset or layer.pop("preset", None) or DEFAULT_PRESET
     layer.pop("preset", None)
-    raw = merge(preset(str(chosen)), layer)
-    for assignment in assignments:
+    raw = merge(preset_values(str(chosen)), layer)
+    for assignment in set:
         raw = merge(raw, parse_set(assignment))
-    return validate(merge(raw, overrides or {}))
+    return validate(merge(raw, {key: str(value) for key, value in (("name", name), ("out", out)) if value is not None}))
 
 
 def validate(raw: Mapping[str, Any]) -> RunConfig:
     """The configuration of raw values.
 
     Raises:
-        ConfigError: as `load`.
+        ConfigError: as `load_config`.
     """
     try:
         return RunConfig.model_validate(raw)
@@ -178,13 +189,9 @@ def _sentence(item: Any) -> str:
 def _fields_at(path: Iterable[str]) -> list[str] | None:
     model: Any = RunConfig
     for part in path:
-        field = model.model_fields.get(part) if _is_section(model) else None
+        field = model.model_fields.get(part) if is_section(model) else None
         model = field.annotation if field else None
-    return list(model.model_fields) if _is_section(model) else None
-
-
-def _is_section(model: Any) -> bool:
-    return isinstance(model, type) and issubclass(model, BaseModel)
+    return list(model.model_fields) if is_section(model) else None
 
 
 def _elsewhere(name: str) -> str:
@@ -196,45 +203,6 @@ def _elsewhere(name: str) -> str:
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
     near = get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}" if near else ""
-
-
-def fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, str]:
-    """Dotted name → help of each setting that is a leaf of the tree, in order."""
-    found: dict[str, str] = {}
-    for name, field in model.model_fields.items():
-        if _is_section(field.annotation):
-            found |= fields(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            found[prefix + name] = " ".join((field.description or "").split())
-    return found
-
-
-def choices(path: str) -> str:
-    """What a setting accepts, for the reference: ``one of a, b``, ``integer, more than 0, or null`` and the like."""
-    model: Any = RunConfig
-    *parents, name = path.split(".")
-    for part in parents:
-        model = model.model_fields[part].annotation
-    schema = model.model_json_schema()["properties"][name]
-    return ", or ".join(_accepted(option) for option in schema.get("anyOf", [schema]))
-
-
-def _accepted(schema: Mapping[str, Any]) -> str:
-    if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        return str(schema["const"])
-    if schema.get("type") == "array":
-        return "a list"
-    words = {"string": "text", "boolean": "true or false", "number": "number", "integer": "integer", "null": "null"}
-    bounds = {
-        "exclusiveMinimum": "more than",
-        "minimum": "at least",
-        "exclusiveMaximum": "less than",
-        "maximum": "at most",
-    }
-    said = [f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema and schema[key] < 2**40]
-    return ", ".join([words.get(schema.get("type", ""), "a mapping"), *said])
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -34,7 +34,7 @@ def choose_settings(run_dir: Path, overrides: Mapping[str, Any]) -> PublishConfi
     Raises:
         ConfigError: no repository is named, or a value is not one.
     """
-    from pico_train.settings import validate
+    from pico_train.config.layers import validate
 
     stored = read_run(run_dir).config.get("publish")
     known = {k: v for k, v in (stored or {}).items() if k in PublishConfig.model_fields}

@@ -1,1 +1,1 @@
-"""Presets, as YAML: `settings.preset` reads them."""
+"""The presets, a YAML file each: `layers` reads them. A new one is a new file here."""

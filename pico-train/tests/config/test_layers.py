@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pico_train import settings
-from pico_train.config import RunConfig
+from pico_train.config import RunConfig, describe, layers
 from pico_train.errors import ConfigError, UsageError
 
 PARAMETERS = {  # by hand from the dimensions: 2·V·d + layers·(2·d² + 2·d·kv + 3·d·ff + 2·d) + d
@@ -22,25 +21,25 @@ PARAMETERS = {  # by hand from the dimensions: 2·V·d + layers·(2·d² + 2·d�
 PUBLISHED = {"tiny": 11.3e6, "small": 65e6, "medium": 181e6, "large": 570e6}
 
 
-@pytest.mark.parametrize("name", settings.preset_names())
+@pytest.mark.parametrize("name", layers.presets())
 def test_a_preset_has_the_parameters_it_says(name: str) -> None:
-    n_params = settings.load(preset_name=name).spec.n_params
+    n_params = layers.load_config(preset=name).spec.n_params
     assert n_params == PARAMETERS[name]
     if name in PUBLISHED:
         assert n_params == pytest.approx(PUBLISHED[name], rel=0.01)
 
 
 def test_the_largest_has_more_than_a_billion() -> None:
-    assert settings.load(preset_name="xl").spec.n_params > 1e9
+    assert layers.load_config(preset="xl").spec.n_params > 1e9
 
 
 def test_the_demo_has_one_to_two_and_a_half_million() -> None:
-    assert 1e6 <= settings.load(preset_name="demo").spec.n_params <= 2.5e6
+    assert 1e6 <= layers.load_config(preset="demo").spec.n_params <= 2.5e6
 
 
 def test_sizes_differ_in_size_alone() -> None:
-    family = [name for name in settings.preset_names() if name != "demo"]
-    trees = {name: settings.load(preset_name=name).model_dump() for name in family}
+    family = [name for name in layers.presets() if name != "demo"]
+    trees = {name: layers.load_config(preset=name).model_dump() for name in family}
     for tree in trees.values():
         for size in ("d_model", "d_ff"):
             tree["model"].pop(size)
@@ -53,7 +52,7 @@ def test_sizes_differ_in_size_alone() -> None:
 def test_a_file_lies_over_a_preset_and_set_over_both(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("preset: tiny\ntraining: {max_steps: 9000, batch_size: 64}\n")
-    config = settings.load(file, assignments=["training.batch_size=32", "training.optimizer.lr=3e-4"])
+    config = layers.load_config(file, set=["training.batch_size=32", "training.optimizer.lr=3e-4"])
     assert config.model.d_model == 96
     assert config.training.max_steps == 9000
     assert config.training.batch_size == 32
@@ -61,9 +60,9 @@ def test_a_file_lies_over_a_preset_and_set_over_both(tmp_path: Path) -> None:
 
 
 def test_what_is_shown_can_be_run_again(tmp_path: Path) -> None:
-    config = settings.load(preset_name="small", assignments=["captures.val.positions=all", "checkpoint.keep.last=3"])
-    (tmp_path / "shown.yaml").write_text(settings.to_yaml(config))
-    assert settings.load(tmp_path / "shown.yaml") == config
+    config = layers.load_config(preset="small", set=["captures.val.positions=all", "checkpoint.keep.last=3"])
+    (tmp_path / "shown.yaml").write_text(layers.to_yaml(config))
+    assert layers.load_config(tmp_path / "shown.yaml") == config
 
 
 @pytest.mark.parametrize(
@@ -89,25 +88,25 @@ def test_what_is_shown_can_be_run_again(tmp_path: Path) -> None:
 )
 def test_a_mistake_names_key_value_and_fix_in_one_line(assignment: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        settings.load(assignments=[assignment])
+        layers.load_config(set=[assignment])
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_two_mistakes_are_both_named() -> None:
     with pytest.raises(ConfigError, match=r"seed: .*; training\.max_steps"):
-        settings.load(assignments=["training.max_steps=0", "seed=-1"])
+        layers.load_config(set=["training.max_steps=0", "seed=-1"])
 
 
 @pytest.mark.parametrize("assignment", ["x", "=3", "a..b=3", "training.max_steps=[1"])
 def test_what_is_no_assignment_says_how_to_write_one(assignment: str) -> None:
     with pytest.raises(UsageError, match="--set"):
-        settings.load(assignments=[assignment])
+        layers.load_config(set=[assignment])
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'medium': presets are demo, tiny, small"):
-        settings.load(preset_name="meduim")
+        layers.load_config(preset="meduim")
 
 
 @pytest.mark.parametrize(
@@ -118,39 +117,39 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, says: str)
     file = tmp_path / "run.yaml"
     file.write_text(content)
     with pytest.raises(ConfigError, match=says):
-        settings.load(file)
+        layers.load_config(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
-        settings.load(tmp_path / "none.yaml")
+        layers.load_config(tmp_path / "none.yaml")
 
 
 def test_every_setting_has_a_help_text() -> None:
-    helps = settings.fields()
+    helps = describe.fields()
     assert len(helps) > 70
     assert [name for name, text in helps.items() if not text] == []
-    assert all(settings.choices(name) for name in helps)
+    assert all(describe.choices(name) for name in helps)
 
 
 def test_weights_and_data_have_seeds_of_their_own() -> None:
-    config = settings.load()
+    config = layers.load_config()
     assert config.sub_seed("weights") != config.sub_seed("data")
-    other = settings.load(assignments=["seed=1"])
+    other = layers.load_config(set=["seed=1"])
     assert other.sub_seed("weights") != config.sub_seed("weights")
-    pinned = settings.load(assignments=["seed=1", f"data.seed={config.sub_seed('data')}"])
+    pinned = layers.load_config(set=["seed=1", f"data.seed={config.sub_seed('data')}"])
     assert pinned.sub_seed("data") == config.sub_seed("data")
     assert pinned.sub_seed("weights") == other.sub_seed("weights")
 
 
 def test_the_default_needs_no_network() -> None:
-    config = settings.load()
+    config = layers.load_config()
     assert config.data.source == "stdlib"
     assert config.publish.repo is None
     assert config.monitoring.wandb.mode == "disabled"
 
 
 def test_presets_are_complete_yaml_in_the_package() -> None:
-    raw = settings.preset("large")
+    raw = layers.preset_values("large")
     assert "extends" not in raw
     assert RunConfig.model_validate(yaml.safe_load(yaml.safe_dump(raw))).model.d_model == 1536

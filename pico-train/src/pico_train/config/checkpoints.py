@@ -1,0 +1,94 @@
+"""The sections `checkpoint`, `captures` and `evaluation`: what is kept of a run, and at which steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from pico_schema.sites import check_kind
+from pico_train.config.base import NonNegativeInt, PositiveInt, Section
+
+
+class Cadence(Section):
+    """At which steps something happens: a pure function of the step."""
+
+    early: NonNegativeInt | None = 512
+    """Steps 0, 1, 2, 4 … up to this one; null for none."""
+    every: PositiveInt | None = 1000
+    """Then every this many steps; null for none."""
+    at: tuple[NonNegativeInt, ...] = ()
+    """And at these steps."""
+    last: bool = True
+    """And at the last step."""
+
+
+class KeepPolicy(Section):
+    """Which training states stay on disk; weights and captures are never deleted."""
+
+    last: PositiveInt | None = None
+    """Keep the newest this many; null keeps all."""
+    every: PositiveInt | None = None
+    """Besides, keep those at multiples of this step."""
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are taken. Weights are saved wherever training state or captures are."""
+
+    weights: Cadence = Cadence()
+    """Weights, tokenizer and batch."""
+    training_state: Cadence = Cadence()
+    """Optimizer, schedule, random numbers: what a resume or a fork needs."""
+    captures: Cadence = Cadence()
+    """Activations and gradients."""
+    keep: KeepPolicy = KeepPolicy()
+    """Which training states stay."""
+
+
+Positions = Literal["last", "all"] | Annotated[int, Field(gt=0)]
+
+
+class CaptureSplit(Section):
+    """What is kept of one split."""
+
+    enabled: bool = True
+    """Whether to capture this split."""
+    rows: PositiveInt | None = None
+    """Rows of which activations are kept, evenly spaced; null for all. Gradients are always over all rows."""
+    positions: Positions = "last"
+    """Positions kept in each row: last, all, or this many evenly spaced."""
+
+
+class CapturesConfig(Section):
+    """Activations and gradients kept with a checkpoint."""
+
+    sites: tuple[str, ...] = ("attn.v", "attn.o", "mlp.down")
+    """Site kinds: attn.q|k|v|o, mlp.gate|up|down, resid, embed, norm.final, head."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of stored activations and gradients."""
+    train: CaptureSplit = CaptureSplit()
+    """Captures on batch N, taken from the training step itself."""
+    val: CaptureSplit = CaptureSplit(positions=8)
+    """Captures on the fixed validation rows."""
+    moments: bool = False
+    """Also keep AdamW's first and second moments of the sites' weights."""
+    per_row_loss: bool = False
+    """Also keep the mean token loss of each row."""
+
+    @field_validator("sites")
+    @classmethod
+    def _known(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        for site in sites:
+            check_kind(site)
+        if not sites:
+            raise ValueError("name at least one site, or turn both splits off")
+        return tuple(dict.fromkeys(sites))
+
+
+class EvaluationConfig(Section):
+    """Loss and perplexity on the validation rows."""
+
+    cadence: Cadence = Cadence()
+    """When to evaluate."""
+    batch_size: PositiveInt = 16
+    """Rows per forward pass."""

@@ -1,0 +1,108 @@
+"""The sections `model`, `training` and `distributed`: what is trained, how, and on which devices."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pico_train.config.base import NonNegativeInt, PositiveInt, Section, Seed
+
+
+class ModelConfig(Section):
+    """Size of the model. Presets differ in this section only (and in the micro-batch)."""
+
+    d_model: PositiveInt = 128
+    """Width of the residual stream; divisible by n_heads."""
+    n_layers: Annotated[int, Field(gt=0, le=4096)] = 4
+    """Number of decoder blocks."""
+    n_heads: PositiveInt = 4
+    """Number of query heads."""
+    n_kv_heads: PositiveInt = 2
+    """Number of key/value heads; divides n_heads."""
+    d_ff: PositiveInt = 512
+    """Width inside the SwiGLU feed-forward."""
+    vocab_size: PositiveInt = 4096
+    """Rows of embedding and head; at least the tokenizer's vocabulary."""
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    """Base of the rotary embedding's wavelengths."""
+    norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    """Epsilon of RMSNorm."""
+
+
+class OptimizerConfig(Section):
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    lr: Annotated[float, Field(gt=0)] = 3e-4
+    """Peak learning rate."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Decay of the second moment."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled weight decay."""
+    decay: Literal["matrices", "all", "none"] = "matrices"
+    """Which parameters decay: matrices (all but the norms' scales), all, or none."""
+
+
+class ScheduleConfig(Section):
+    """Learning rate as a pure function of the step."""
+
+    name: Literal["one_cycle", "linear", "cosine", "wsd", "constant"] = "one_cycle"
+    """one_cycle (Smith & Topin 2018), linear or cosine after a warm-up, warm-up-stable-decay, or constant."""
+    warmup_steps: NonNegativeInt = 20
+    """Updates until the peak."""
+    anneal: Literal["cos", "linear"] = "cos"
+    """Shape of one_cycle's two phases and of wsd's decay."""
+    start_factor: Annotated[float, Field(gt=0, le=1)] = 0.04
+    """one_cycle: first learning rate over the peak (the inverse of OneCycleLR's div_factor)."""
+    end_factor: Annotated[float, Field(ge=0, le=1)] = 4e-6
+    """Last learning rate over the peak (one_cycle, wsd); linear and cosine end at zero."""
+    decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """wsd: part of the run over which the rate decays."""
+
+
+class TrainingConfig(Section):
+    """The loop."""
+
+    max_steps: Annotated[int, Field(gt=0, le=10**8 - 1)] = 200
+    """Updates in all."""
+    batch_size: PositiveInt = 16
+    """Rows of the global batch: the same for every number of devices."""
+    micro_batch_size: PositiveInt | None = None
+    """Rows per forward pass and device; divides batch_size / devices. Default: the whole share of the device."""
+    precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
+    """Number format: weights-compute."""
+    grad_clip: Annotated[float, Field(ge=0)] = 1.0
+    """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile: auto is on for CUDA."""
+    loss_chunk: NonNegativeInt = 512
+    """Tokens whose logits are held at once; 0 holds them all."""
+    deterministic: bool = False
+    """Ask for deterministic kernels on CUDA (CPU runs are deterministic anyway)."""
+    init_seed: Seed | None = None
+    """Seed of the initial weights; by default derived from the run's seed."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What a NaN or infinite loss or gradient does: stop the run, or skip the update and count it."""
+    max_nonfinite: PositiveInt = 5
+    """Skipped updates in a row that stop the run."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW's settings."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """The learning rate's course."""
+
+
+class DistributedConfig(Section):
+    """Where it runs (Lightning Fabric; also under torchrun and SLURM)."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """auto: ddp on several devices. fsdp: fully sharded (FSDP2)."""
+    devices: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    """Devices per node."""
+    num_nodes: PositiveInt = 1
+    """Nodes."""
