@@ -17,6 +17,7 @@ from pico_schema import (
     RunManifest,
     SchemaVersionError,
     UnsafePathError,
+    ValidationRows,
     documents,
     layout,
     read_checkpoint,
@@ -168,6 +169,23 @@ def test_a_capture_must_be_among_the_files(checkpoint: Path) -> None:
     edit(checkpoint / layout.MANIFEST, captures=[capture | {"file": "captures/train.safetensors"}])
     found = read_checkpoint(checkpoint).capture("val")
     assert found is not None and found.n_samples == 8
+
+
+def test_a_run_names_its_validation_rows_by_digest(run: Path) -> None:
+    rows = {"size": 812, "sha256": "7" * 64, "n_rows": 4}
+    edit(run / layout.RUN_MANIFEST, validation=rows)
+    assert read_run(run).validation == ValidationRows.model_validate(rows)
+    edit(run / layout.RUN_MANIFEST, validation=rows | {"sha256": "seven"})
+    with pytest.raises(DocumentError, match=r"validation\.sha256"):
+        read_run(run)
+
+
+def test_a_run_written_before_validation_rows_were_stored_has_none(run: Path) -> None:
+    path = run / layout.RUN_MANIFEST
+    older = json.loads(path.read_text())
+    del older["validation"]
+    path.write_text(json.dumps(older | {"schema_version": "1.0"}))
+    assert read_run(run).validation is None
 
 
 def test_the_index_stays_sorted_and_replaces_a_step(run: Path) -> None:

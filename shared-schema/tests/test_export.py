@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from pico_schema import layout
+from pico_schema import SCHEMA_VERSION, layout
 from pico_schema.__main__ import main
 
 
@@ -14,9 +14,9 @@ def test_exported_schemas_accept_real_documents_and_refuse_broken_ones(
     tmp_path: Path, run: Path, checkpoint: Path
 ) -> None:
     assert main(["export", str(tmp_path / "schemas")]) == 0
-    documents = {"run-1.0": run / layout.RUN_MANIFEST, "checkpoint-1.0": checkpoint / layout.MANIFEST}
+    documents = {"run": run / layout.RUN_MANIFEST, "checkpoint": checkpoint / layout.MANIFEST}
     for name, path in documents.items():
-        schema = json.loads((tmp_path / "schemas" / f"{name}.schema.json").read_text())
+        schema = json.loads((tmp_path / "schemas" / f"{name}-{SCHEMA_VERSION}.schema.json").read_text())
         jsonschema.Draft202012Validator.check_schema(schema)
         document = json.loads(path.read_text())
         jsonschema.validate(document, schema)

@@ -22,6 +22,8 @@ def test_a_tag_parses_back_even_where_the_name_looks_like_a_tag(step: int) -> No
 def test_names_are_those_of_the_contract() -> None:
     assert layout.checkpoint_dir(128) == "checkpoints/step-00000128"
     assert layout.evaluation_file(128) == "evaluations/step-00000128.json"
+    assert layout.VALIDATION_ROWS == "validation.parquet"
+    assert layout.VALIDATION_COLUMNS == ("row", "input_ids", "text", "source")
     assert layout.captures_file("val") == "captures/val.safetensors"
     assert layout.tag_name("demo", 128) == "demo-step-128"
     assert layout.branch_name("demo") == "demo"

@@ -16,7 +16,7 @@ SURFACE = {
     "SCHEMA_VERSION", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
     "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "Site", "SiteError",
-    "TensorHeaderError", "UnsafePathError", "__version__", "digests", "documents", "files", "layout",
+    "TensorHeaderError", "UnsafePathError", "ValidationRows", "__version__", "digests", "documents", "files", "layout",
     "read_checkpoint", "read_run", "results", "sites", "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ CONSTANTS = {
     "layout": [
         "CAPTURES", "CARD", "CHECKPOINTS", "EVALUATIONS", "GENERATION_CONFIG", "MANIFEST", "MAX_STEP", "METRICS_LOG",
         "MODEL_CONFIG", "REVISIONS", "RUN_CONFIG", "RUN_MANIFEST", "RUN_NAME", "TOKENIZER", "TOKENIZER_CONFIG",
-        "TRAINING_STATE", "TRAIN_BATCH", "WEIGHTS",
+        "TRAINING_STATE", "TRAIN_BATCH", "VALIDATION_COLUMNS", "VALIDATION_ROWS", "WEIGHTS",
     ],
     "sites": ["GLOBAL_KINDS", "KINDS", "LAYER_KINDS", "WEIGHTED_KINDS"],
     "tensor_header": ["DTYPE_SIZES", "FIRST_READ", "MAX_DIMENSIONS", "MAX_HEADER", "MAX_NAME", "MAX_TENSORS"],

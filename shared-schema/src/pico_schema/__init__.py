@@ -30,6 +30,7 @@ from pico_schema.manifest import (
     FileEntry,
     Producer,
     RunManifest,
+    ValidationRows,
 )
 from pico_schema.revisions import Revision, RevisionIndex
 from pico_schema.sites import Site
@@ -59,6 +60,7 @@ __all__ = [
     "SiteError",
     "TensorHeaderError",
     "UnsafePathError",
+    "ValidationRows",
     "__version__",
     "digests",
     "documents",

@@ -15,6 +15,20 @@ from pico_schema.errors import DocumentError, UnsafePathError
 RUN_MANIFEST = "run.json"
 RUN_CONFIG = "config.yaml"
 METRICS_LOG = "metrics.jsonl"
+VALIDATION_ROWS = "validation.parquet"
+"""The rows that every `val` capture of a run is taken on, stored once: at the run's root, on the Hub at the root of each
+revision beside `run.json`. One line a row, its columns `VALIDATION_COLUMNS`; `RunManifest.validation` has its digest."""
+VALIDATION_COLUMNS = ("row", "input_ids", "text", "source")
+"""Columns of `VALIDATION_ROWS`, and of `TRAIN_BATCH` but for the number:
+
+- `row`: int64, the row's number among the validation rows, 0, 1, 2 … in the file's order. The ``rows`` in the metadata
+  of a `val` captures file are these numbers. (In `TRAIN_BATCH` it is `row_id`, the row's number in the corpus; there
+  ``rows`` count from the batch's first.)
+- `input_ids`: list of int32, seq_len + 1 token ids. The activation at position p of a row was computed where the model
+  read ``input_ids[p]``, having read those before it; ``input_ids[p + 1]`` is the token it was to predict.
+- `text`: the row as text, special tokens included; empty where the data came without a tokenizer.
+- `source`: where the row comes from, as the corpus names it (a file, a document's own source); empty where it does not.
+"""
 CHECKPOINTS = "checkpoints"
 EVALUATIONS = "evaluations"
 REVISIONS = "revisions.json"

@@ -225,6 +225,13 @@ class ConfigChange(Document):
     """Value from then on."""
 
 
+class ValidationRows(FileEntry):
+    """The stored validation rows of a run, `validation.parquet` beside this document. Since schema 1.1."""
+
+    n_rows: Count
+    """Its rows, each of `DataFingerprint.seq_len` + 1 tokens; `layout.VALIDATION_COLUMNS` says what stands in them."""
+
+
 class RunManifest(Document):
     """What a run is, and the index of its sealed checkpoints. Replaced atomically after each seal."""
 
@@ -248,6 +255,8 @@ class RunManifest(Document):
     """What it is trained on."""
     config: dict[str, Any]
     """The resolved configuration."""
+    validation: ValidationRows | None = None
+    """The validation rows that `val` captures are taken on, where they are stored (since schema 1.1)."""
     environment: dict[str, Any] = {}
     """Software versions, git revision and hardware, as far as known."""
     changes: tuple[ConfigChange, ...] = ()
