@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pico_schema import SCHEMA_VERSION, documents, layout, read_checkpoint, read_run, verify_checkpoint
+from pico_schema.digests import sha256_file
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 VERSIONS = sorted(path.name for path in GOLDEN.iterdir())
@@ -33,7 +34,7 @@ def test_its_documents_are_read_and_its_files_are_those_that_were_sealed(version
     assert [entry.step for entry in run.checkpoints] == sorted(found) == [0, 1, 2, 3, 4]
     for entry in run.checkpoints:
         directory = found[entry.step]
-        assert documents.sha256_file(directory / layout.MANIFEST) == entry.manifest_sha256
+        assert sha256_file(directory / layout.MANIFEST) == entry.manifest_sha256
         manifest = read_checkpoint(directory)
         assert (manifest.run_id, manifest.step, manifest.model) == (run.id, entry.step, run.model)
         assert verify_checkpoint(directory) == []

@@ -16,8 +16,9 @@ RUN_MANIFEST = "run.json"
 RUN_CONFIG = "config.yaml"
 METRICS_LOG = "metrics.jsonl"
 VALIDATION_ROWS = "validation.parquet"
-"""The rows that every `val` capture of a run is taken on, stored once: at the run's root, on the Hub at the root of each
-revision beside `run.json`. One line a row, its columns `VALIDATION_COLUMNS`; `RunManifest.validation` has its digest."""
+"""The rows that every `val` capture of a run is taken on, stored once: at the run's root, on the Hub at the root of
+each revision beside `run.json`. One line a row, in columns `VALIDATION_COLUMNS`; `RunManifest.validation` holds its
+digest."""
 VALIDATION_COLUMNS = ("row", "input_ids", "text", "source")
 """Columns of `VALIDATION_ROWS`, and of `TRAIN_BATCH` but for the number:
 

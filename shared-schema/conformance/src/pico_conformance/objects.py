@@ -8,14 +8,16 @@ import secrets
 from pathlib import Path
 
 from pico_conformance.answers import HubError
+from pico_schema.digests import sha256_file
 
 PIECE = 1 << 20
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
+def md5_file(path: Path) -> str:
+    """The ETag that S3 gives to an object or a part."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
+        return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 class ObjectStore:
@@ -40,7 +42,7 @@ class ObjectStore:
         Raises:
             HubError: 400, the body does not hash to `sha256`.
         """
-        if sha256 and file_digest(body) != sha256:
+        if sha256 and sha256_file(body) != sha256:
             raise HubError(400, "sha256 of the body does not match the oid")
         body.replace(self.path(folder, name))
 
@@ -50,7 +52,7 @@ class ObjectStore:
         with whole.open("wb") as out:
             for part in parts:
                 piece = self.path("parts", f"{upload}.{part['partNumber']}")
-                if str(part["etag"]).strip('"') != file_digest(piece, "md5"):
+                if str(part["etag"]).strip('"') != md5_file(piece):
                     raise HubError(400, "InvalidPart")
                 with piece.open("rb") as stream:
                     while block := stream.read(PIECE):

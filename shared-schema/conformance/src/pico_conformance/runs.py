@@ -26,6 +26,7 @@ from pico_schema import (
     read_run,
     sites,
 )
+from pico_schema.digests import sha256_file
 
 TINY = ModelSpec(vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=16)
 CAPTURED = ("attn.v", "attn.o", "mlp.down")
@@ -76,8 +77,8 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
     spec, rng = run.model, np.random.default_rng((run.seed, step))
     with (run_dir / layout.METRICS_LOG).open("a") as log:
         log.write(json.dumps({"step": step, "loss": _loss(step), "lr": 3e-4}) + "\n")
-    every = [site for site in sites.expand(sites.KINDS, spec.n_layers) if site.has_weight]
-    weights = {sites.llama_parameter(s): _normal(rng, _shape(spec, s)) for s in every}
+    every = sites.expand(sites.WEIGHTED_KINDS, spec.n_layers)
+    weights = {sites.llama_parameter(s): _normal(rng, spec.weight_shape(s.kind)) for s in every}
     for layer in range(spec.n_layers):
         for norm in ("input_layernorm", "post_attention_layernorm"):
             weights[f"model.layers.{layer}.{norm}.weight"] = np.ones(spec.d_model, np.float32)
@@ -93,8 +94,10 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
     captured = sites.expand(CAPTURED, spec.n_layers)
     captures = []
     for split in ("train", "val"):
-        tensors = {layout.activation_tensor(s): _normal(rng, (n_samples, _shape(spec, s)[0])) for s in captured}
-        tensors |= {layout.gradient_tensor(s): _normal(rng, _shape(spec, s)) for s in captured}
+        tensors = {
+            layout.activation_tensor(s): _normal(rng, (n_samples, spec.activation_width(s.kind))) for s in captured
+        }
+        tensors |= {layout.gradient_tensor(s): _normal(rng, spec.weight_shape(s.kind)) for s in captured}
         path = layout.captures_file(split)
         files[path] = save(tensors)
         names = tuple(map(str, captured))
@@ -136,7 +139,7 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
         files={p: FileEntry(size=len(c), sha256=hashlib.sha256(c).hexdigest()) for p, c in files.items()},
     )
     documents.write(directory / layout.MANIFEST, manifest)
-    digest = documents.sha256_file(directory / layout.MANIFEST)
+    digest = sha256_file(directory / layout.MANIFEST)
     entry = CheckpointEntry(step=step, tokens_seen=tokens, manifest_sha256=digest)
     documents.write(run_dir / layout.RUN_MANIFEST, run.with_checkpoint(entry))
     return directory
@@ -156,23 +159,6 @@ def _loss(step: int) -> float:
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
-
-
-def _shape(spec: ModelSpec, site: sites.Site) -> tuple[int, ...]:
-    """Shape (out, in) of the site's weight."""
-    d = spec.d_model
-    return {
-        "embed": (spec.vocab_size, d),
-        "attn.q": (d, d),
-        "attn.k": (spec.kv_dim, d),
-        "attn.v": (spec.kv_dim, d),
-        "attn.o": (d, d),
-        "mlp.gate": (spec.d_ff, d),
-        "mlp.up": (spec.d_ff, d),
-        "mlp.down": (d, spec.d_ff),
-        "norm.final": (d,),
-        "head": (spec.vocab_size, d),
-    }[site.kind]
 
 
 def _llama_config(spec: ModelSpec) -> dict[str, object]:

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from pico_conformance.answers import Answer, HubError, as_json, ranged
 from pico_conformance.hub import Call, Hub
-from pico_conformance.objects import SHA256, file_digest
+from pico_conformance.objects import SHA256, md5_file
+from pico_schema.digests import sha256_file
 
 LFS_JSON = "application/vnd.git-lfs+json"
 
@@ -53,12 +54,12 @@ def lfs_store(call: Call) -> Answer:
     match call.method, parts[1]:
         case "PUT", "put":
             body = call.file()
-            etag = file_digest(body, "md5")
+            etag = md5_file(body)
             objects.put("lfs", parts[2], body, sha256=parts[2])
             return Answer(200, b"", {"ETag": f'"{etag}"'})
         case "PUT", "part":
             body = call.file()
-            etag = file_digest(body, "md5")
+            etag = md5_file(body)
             objects.put("parts", f"{parts[2]}.{parts[3]}", body)
             return Answer(200, b"", {"ETag": f'"{etag}"'})
         case "POST", "complete":
@@ -129,7 +130,7 @@ def xet_store(call: Call) -> Answer:
     if what == "shards" and call.method == "POST" and version == "v1":
         body = call.file()
         hub.xet.add_shard(body, hub.url)
-        hub.objects.put("shards", file_digest(body), body)
+        hub.objects.put("shards", sha256_file(body), body)
         return as_json({"result": 1})
     if what == "reconstructions" and version == "v1":
         span = re.fullmatch(r"bytes=(\d+)-(\d+)", call.headers.get("Range", ""))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pico_conformance.answers import HubError
-from pico_conformance.objects import ObjectStore, file_digest
+from pico_conformance.objects import ObjectStore
+from pico_schema.digests import sha256_file
 
 SHARD_HEADER = 48
 ENTRY = 48
@@ -174,7 +175,7 @@ class XetStore:
                 endpoint=endpoint, token="server", token_expiry_unix_secs=expiry
             ) as group:
                 group.start_download_file(info, str(temporary))
-            if file_digest(temporary) != oid:
+            if sha256_file(temporary) != oid:
                 with self._lock:
                     self.by_sha256.pop(oid, None)
                 raise HubError(400, "xet content does not hash to the declared sha256")
