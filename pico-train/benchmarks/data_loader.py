@@ -50,7 +50,7 @@ def make_shards(root: Path) -> None:
     from tokenizers import Tokenizer, models
 
     from pico_train.data import tokenizer
-    from pico_train.data.shards import rows_per_group, write_shard
+    from pico_train.data.shards.parquet import rows_per_group, write_shard
 
     draw = np.random.default_rng(0)
     group = rows_per_group(SEQ_LEN + 1)
@@ -136,7 +136,7 @@ def peak_mb() -> float:
 def locate() -> float:
     """Milliseconds to find all rows of one batch of 1,024 among 10 billion in 488,282 shards; the slowest of 20."""
     from pico_train.data.order import row_ids
-    from pico_train.data.sharded import ShardIndex
+    from pico_train.data.shards.sharded_rows import ShardIndex
 
     index = ShardIndex.of(np.full(488_282, 20_480))
     times = []

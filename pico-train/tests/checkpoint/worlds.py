@@ -15,7 +15,7 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pico_train.run", "pico_train.data.text", "pyarrow.parquet", "pandas", "torch.distributed.fsdp"]
+    ["pico_train.run", "pico_train.data.sources.text", "pyarrow.parquet", "pandas", "torch.distributed.fsdp"]
 )  # pandas, since pyarrow imports it where it is installed
 
 PATIENCE = 120.0

@@ -9,12 +9,12 @@ import pytest
 from corpora import SEQ_LEN, make_text, tokens_config
 
 from pico_train.data.corpus import open_corpus
-from pico_train.data.inputs import text_inputs
-from pico_train.data.manifest import CorpusManifest
-from pico_train.data.prepare import prepare
-from pico_train.data.reading import Format
-from pico_train.data.recipe import Recipe
-from pico_train.data.shard_corpus import ShardCorpus
+from pico_train.data.prepare.inputs import text_inputs
+from pico_train.data.prepare.pipeline import prepare
+from pico_train.data.prepare.reading import TextLayout
+from pico_train.data.prepare.recipe import Recipe
+from pico_train.data.shards.manifest import CorpusManifest
+from pico_train.data.shards.shard_corpus import ShardCorpus
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def text_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prepare_text() -> Callable[..., CorpusManifest]:
-    """`prepare_text(paths, out, workers=1, val=(), layout=Format(), **recipe)`."""
+    """`prepare_text(paths, out, workers=1, val=(), layout=TextLayout(), **recipe)`."""
 
     def make(
         paths: list[Path | str],
@@ -38,11 +38,11 @@ def prepare_text() -> Callable[..., CorpusManifest]:
         *,
         workers: int = 1,
         val: tuple[Path, ...] = (),
-        layout: Format | None = None,
+        layout: TextLayout | None = None,
         **recipe: object,
     ) -> CorpusManifest:
         settings = {"tokenizer": "train:300", "seq_len": SEQ_LEN, "rows_per_shard": 100, **recipe}
-        inputs = text_inputs([str(path) for path in paths], [str(path) for path in val], layout or Format())
+        inputs = text_inputs([str(path) for path in paths], [str(path) for path in val], layout or TextLayout())
         return prepare(inputs, Recipe(**settings), out, workers=workers)  # type: ignore[arg-type]
 
     return make

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from corpora import SEQ_LEN
 
-from pico_train.data import rows
-from pico_train.data.inputs import text_inputs
-from pico_train.data.journal import Journal
-from pico_train.data.prepare import prepare
-from pico_train.data.reading import Format
-from pico_train.data.recipe import Recipe
+from pico_train.data.prepare import tokenize
+from pico_train.data.prepare.inputs import text_inputs
+from pico_train.data.prepare.journal import Journal
+from pico_train.data.prepare.pipeline import prepare
+from pico_train.data.prepare.reading import TextLayout
+from pico_train.data.prepare.recipe import Recipe
 from pico_train.errors import PicoTrainError
 
 if __name__ == "__main__":
     text, out, workers, saves = sys.argv[1:5]
-    rows.COMMIT_EVERY = 4096
+    tokenize.COMMIT_EVERY = 4096
     if len(sys.argv) > 5:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]), resource.RLIM_INFINITY))
     left = int(saves) if saves != "none" else -1
@@ -39,7 +39,7 @@ if __name__ == "__main__":
     Journal._save = save_and_die  # type: ignore[method-assign]
     recipe = Recipe(tokenizer="train:300", seq_len=SEQ_LEN, rows_per_shard=100, val_fraction=0.1)
     try:
-        prepare(text_inputs([text], [], Format()), recipe, Path(out), workers=int(workers))
+        prepare(text_inputs([text], [], TextLayout()), recipe, Path(out), workers=int(workers))
     except PicoTrainError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

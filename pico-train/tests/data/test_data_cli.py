@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from pico_train.cli.data import app
 from pico_train.config import layers
-from pico_train.data import manifest as manifests
+from pico_train.data.inspect.batches import batch_of_run
+from pico_train.data.inspect.verify import verify
 from pico_train.data.order import batch_digest
-from pico_train.data.verify import verify
-from pico_train.data.view import batch_of_run
+from pico_train.data.shards import manifest as manifests
 from pico_train.errors import DataError, UsageError
 
 runner = CliRunner()
@@ -190,7 +190,7 @@ def test_verify_rows_even_where_the_hashes_were_forged(corpus_dir: Path, tmp_pat
     path.write_bytes(content)
     shard["sha256"] = sha256_file(path)
     (out / manifests.FILE).write_text(json.dumps(raw))
-    problems = {finding.problem for finding in verify(out).findings}
+    problems = {finding.problem for finding in verify(out).problems}
     assert problems == {"vocabulary", "altered"}
 
 

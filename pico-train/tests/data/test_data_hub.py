@@ -16,11 +16,12 @@ import pytest
 from corpora import SEQ_LEN, make_text, tokens_config
 
 from pico_train.config import DataConfig
-from pico_train.data import manifest as manifests
-from pico_train.data import retry, shard_cache
+from pico_train.data import retry
 from pico_train.data.corpus import open_corpus
 from pico_train.data.loader import Loader
-from pico_train.data.shard_corpus import ShardCorpus
+from pico_train.data.shards import manifest as manifests
+from pico_train.data.shards import shard_cache
+from pico_train.data.shards.shard_corpus import ShardCorpus
 from pico_train.errors import ConfigError, DataError, StorageError
 
 pytest.importorskip("pico_conformance", reason="the loopback Hub is installed with the development environment")
@@ -289,14 +290,14 @@ def test_what_does_not_exist_is_named(
 
 def test_a_text_dataset_on_the_hub_can_be_prepared(hub: Any, cache: Path, tmp_path: Path) -> None:
     """Through `datasets`, streamed, at the commit that the branch was when it was named."""
-    from pico_train.data.inputs import documents, find
-    from pico_train.data.reading import Format
+    from pico_train.data.prepare.inputs import documents, find
+    from pico_train.data.prepare.reading import TextLayout
 
     lines = [json.dumps({"text": make_text(number, 30), "source": "web"}) for number in range(5)]
     upload({"data/train.jsonl": "\n".join(lines).encode()}, repo="tester/text")
     found = find(["hf://datasets/tester/text"])
     upload({"data/train.jsonl": b'{"text": "something else"}'}, repo="tester/text")
-    texts = ["".join(document.parts()) for document in documents(found, Format())]
+    texts = ["".join(document.parts()) for document in documents(found, TextLayout())]
     assert texts == [make_text(number, 30) for number in range(5)]
     with pytest.raises(ConfigError, match="hf://datasets/tester/none: no such dataset on the Hub"):
         find(["hf://datasets/tester/none"])

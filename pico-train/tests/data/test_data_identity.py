@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pico_train.data import manifest
 from pico_train.data.fingerprint import check_unchanged
-from pico_train.data.shard_corpus import ShardCorpus
+from pico_train.data.shards import manifest
+from pico_train.data.shards.shard_corpus import ShardCorpus
 from pico_train.data.tokenizer import describe, load
 from pico_train.errors import DataError
 

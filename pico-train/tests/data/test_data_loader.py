@@ -15,7 +15,7 @@ from pico_train.config import layers
 from pico_train.data.corpus import open_corpus
 from pico_train.data.loader import Loader
 from pico_train.data.order import batch_digest
-from pico_train.data.shard_corpus import ShardCorpus
+from pico_train.data.shards.shard_corpus import ShardCorpus
 from pico_train.errors import ConfigError, DataError
 
 BATCH = 12

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pico_train.data.order import batch_digest, cursor, rank_slice, row_ids
 from pico_train.data.permutation import permute
-from pico_train.data.sharded import ShardIndex
+from pico_train.data.shards.sharded_rows import ShardIndex
 
 
 @given(n=st.integers(1, 3000), key=st.text(max_size=20))

@@ -24,13 +24,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from pico_train.data import encode, rows, tokenizer
-from pico_train.data import manifest as manifests
-from pico_train.data.budget import parse_size, plan_memory
+from pico_train.data import tokenizer
 from pico_train.data.corpus import open_corpus
-from pico_train.data.manifest import CorpusManifest
-from pico_train.data.pack import Packer
-from pico_train.data.verify import verify
+from pico_train.data.inspect.verify import verify
+from pico_train.data.prepare import encode, tokenize
+from pico_train.data.prepare.budget import parse_size, plan_memory
+from pico_train.data.prepare.pack import Packer
+from pico_train.data.shards import manifest as manifests
+from pico_train.data.shards.manifest import CorpusManifest
 from pico_train.errors import ConfigError, DataError
 
 Prepare = Callable[..., CorpusManifest]
@@ -74,12 +75,12 @@ def test_pieces_of_a_large_document_make_no_difference(
     tmp_path: Path, prepare_text: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document of many pieces, batches and commits, streamed because it is larger than may be read at once."""
-    from pico_train.data import reading
+    from pico_train.data.prepare import reading
 
     monkeypatch.setattr(reading, "IN_MEMORY", 1000)
     monkeypatch.setattr(reading, "PART", 777)
     monkeypatch.setattr(encode, "BATCH_CHARS", 5000)
-    monkeypatch.setattr(rows, "COMMIT_EVERY", 10_000)
+    monkeypatch.setattr(tokenize, "COMMIT_EVERY", 10_000)
     (tmp_path / "big.txt").write_text(
         "\ufeff" + make_text(1, 40_000) + "ünïcödé \U0001f600\n\n  indented\r\nend", "utf-8"
     )
@@ -322,7 +323,7 @@ def test_the_manifest_says_what_was_made(corpus_dir: Path) -> None:
     assert split.dropped_tokens <= SEQ_LEN
     assert split.sources is not None
     assert sum(split.sources.values()) == split.n_rows
-    assert verify(corpus_dir).findings == ()
+    assert verify(corpus_dir).problems == ()
     assert str(corpus_dir) not in (corpus_dir / manifests.FILE).read_text()
 
 

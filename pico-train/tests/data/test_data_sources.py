@@ -14,11 +14,11 @@ from corpora import SEQ_LEN, tokens_config
 from pydantic import ValidationError
 
 from pico_train.config import DataConfig
-from pico_train.data import footers
 from pico_train.data.corpus import open_corpus
-from pico_train.data.reader import GroupCache, ShardReader
-from pico_train.data.shard_corpus import ShardCorpus
-from pico_train.data.tokens import open_directory
+from pico_train.data.shards import footers
+from pico_train.data.shards.reader import GroupCache, ShardReader
+from pico_train.data.shards.shard_corpus import ShardCorpus
+from pico_train.data.sources.tokens import open_directory
 from pico_train.errors import ConfigError, DataError
 
 

@@ -13,13 +13,13 @@ import pytest
 from corpora import SEQ_LEN, make_text
 
 from pico_train.config import DataConfig
-from pico_train.data import stdlib
 from pico_train.data.corpus import open_corpus
-from pico_train.data.inputs import documents, find
+from pico_train.data.inspect.batches import decode
 from pico_train.data.loader import Loader
-from pico_train.data.reading import Format, HubText
+from pico_train.data.prepare.inputs import documents, find
+from pico_train.data.prepare.reading import HubText, TextLayout
+from pico_train.data.sources import stdlib
 from pico_train.data.tokenizer import describe
-from pico_train.data.view import decode
 from pico_train.errors import ConfigError, DataError, PicoTrainError
 
 
@@ -57,7 +57,7 @@ def test_every_kind_of_text_file_is_read(tmp_path: Path) -> None:
     (tmp_path / ".hidden.txt").write_text("no")
     found = [
         (document.source, "".join(document.parts()), document.named)
-        for document in documents(find([str(tmp_path)]), Format())
+        for document in documents(find([str(tmp_path)]), TextLayout())
     ]
     assert found == [
         ("a.txt", "a", False),
@@ -75,7 +75,7 @@ def test_what_datasets_reads_can_be_trained_on(tmp_path: Path) -> None:
 
     (tmp_path / "a.csv").write_text("text,n\nfrom a table,1\n")
     datasets.Dataset.from_dict({"text": ["from a saved dataset"]}).save_to_disk(str(tmp_path / "saved"))
-    found = documents(find([str(tmp_path / "a.csv"), str(tmp_path / "saved")]), Format())
+    found = documents(find([str(tmp_path / "a.csv"), str(tmp_path / "saved")]), TextLayout())
     assert ["".join(document.parts()) for document in found] == ["from a table", "from a saved dataset"]
 
 
@@ -84,7 +84,7 @@ def test_folders_and_globs_name_files_in_a_fixed_order(text_dir: Path, tmp_path:
     assert by_folder[:2] == ["books/00.txt", "books/02.txt"]
     assert [item.label for item in find([f"{text_dir}/**/*.txt"])] == by_folder  # type: ignore[union-attr]
     assert len(find([str(text_dir), str(text_dir / "web")])) == 40, "nothing twice"
-    sources = {document.source for document in documents(find([str(text_dir)]), Format(group_by_folder=True))}
+    sources = {document.source for document in documents(find([str(text_dir)]), TextLayout(group_by_folder=True))}
     assert sources == {"books", "web"}
 
 
@@ -119,7 +119,7 @@ def test_unusable_text_is_named(tmp_path: Path, cache: Path, name: str, content:
 def test_text_that_is_not_utf8_is_replaced_where_that_is_asked(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a\xffb")
     (tmp_path / "b.jsonl").write_bytes(b'{"text": "c\xffd"}\n')
-    found = documents(find([str(tmp_path)]), Format(errors="replace"))
+    found = documents(find([str(tmp_path)]), TextLayout(errors="replace"))
     assert ["".join(document.parts()) for document in found] == ["a\ufffdb", "c\ufffdd"]
 
 
@@ -139,7 +139,7 @@ def test_patterns_that_name_nothing_are_refused(pattern: str, message: str) -> N
 def test_a_file_of_unknown_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.docx").write_bytes(b"x")
     with pytest.raises(DataError, match=r"a\.docx: files ending in \.docx cannot be read: these can: \.txt"):
-        list(documents(find([str(tmp_path / "a.docx")]), Format()))
+        list(documents(find([str(tmp_path / "a.docx")]), TextLayout()))
 
 
 def test_addresses_of_hub_datasets() -> None:

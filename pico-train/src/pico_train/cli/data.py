@@ -13,9 +13,9 @@ import typer
 
 if TYPE_CHECKING:
     from pico_schema import RunManifest
-    from pico_train.data.shard_corpus import ShardCorpus
-    from pico_train.data.stats import SplitStats
-    from pico_train.data.view import SeenBatch
+    from pico_train.data.inspect.batches import SeenBatch
+    from pico_train.data.inspect.stats import SplitStats
+    from pico_train.data.shards.shard_corpus import ShardCorpus
 
 app = typer.Typer(help="Prepare, look at and check training data.", no_args_is_help=True)
 
@@ -93,11 +93,11 @@ def prepare(
     output: As = Format.table,
 ) -> None:
     """Tokenize, pack and shuffle text into shards of token rows. Run it again to go on after an interruption."""
-    from pico_train.data.budget import plan_memory
-    from pico_train.data.inputs import text_inputs
-    from pico_train.data.prepare import prepare as make
-    from pico_train.data.reading import Format as Layout
-    from pico_train.data.recipe import Recipe
+    from pico_train.data.prepare.budget import plan_memory
+    from pico_train.data.prepare.inputs import text_inputs
+    from pico_train.data.prepare.pipeline import prepare as prepare_corpus
+    from pico_train.data.prepare.reading import TextLayout
+    from pico_train.data.prepare.recipe import Recipe
     from pico_train.errors import UsageError
 
     if not inputs and not val_input:
@@ -105,7 +105,7 @@ def prepare(
     if val_input and val_fraction:
         raise UsageError("--val-fraction and --val-input cannot be combined: hold out a fraction, or files")
     budget = plan_memory(memory, workers)
-    layout = Layout(text_column, source_column, encoding_errors.value, source_is_folder)
+    layout = TextLayout(text_column, source_column, encoding_errors.value, source_is_folder)
     recipe = Recipe(
         tokenizer=tokenizer,
         seq_len=seq_len,
@@ -120,7 +120,7 @@ def prepare(
         license=license,
     )
     found = text_inputs(inputs or [], val_input or [], layout)
-    manifest = make(
+    manifest = prepare_corpus(
         found,
         recipe,
         out,
@@ -156,7 +156,7 @@ def show(
     output: As = Format.table,
 ) -> None:
     """The text of batch N of a run, with row ids and sources: what the update N → N + 1 learns from."""
-    from pico_train.data.view import batch_of_run
+    from pico_train.data.inspect.batches import batch_of_run
 
     run_dir, named = _run(run)
     batch = batch_of_run(run_dir, step if named is None else named, row=row, progress=_progress())
@@ -214,7 +214,7 @@ def stats(
     """Rows, tokens, documents, sources and token frequencies of a corpus."""
     from dataclasses import asdict
 
-    from pico_train.data.stats import count
+    from pico_train.data.inspect.stats import count
 
     opened = _open(corpus, tokenizer)
     found = count(opened, limit=limit, progress=_progress())
@@ -252,7 +252,7 @@ def verify(
     output: As = Format.table,
 ) -> None:
     """Read a corpus whole: hashes, row lengths, ids within the vocabulary. Exit code 3 if anything is wrong."""
-    from pico_train.data.verify import verify as check
+    from pico_train.data.inspect.verify import verify as verify_corpus
     from pico_train.errors import UsageError
 
     directory = Path(corpus) if corpus else None
@@ -263,9 +263,9 @@ def verify(
                 f"{opened.where} lies on the Hub: its shards are checked as they are fetched; name a directory to check"
             )
         directory, seq_len, vocab_size = opened.directory, opened.seq_len, opened.vocab_size
-    report = check(directory, seq_len=seq_len, vocab_size=vocab_size, progress=_progress())
+    report = verify_corpus(directory, seq_len=seq_len, vocab_size=vocab_size, progress=_progress())
     if output is Format.json:
-        findings = [{"problem": f.problem, "file": f.file, "detail": f.detail} for f in report.findings]
+        findings = [{"problem": f.problem, "file": f.file, "detail": f.detail} for f in report.problems]
         content = {
             "directory": str(report.directory),
             "shards": report.shards,
@@ -274,13 +274,13 @@ def verify(
         }
         typer.echo(json.dumps(content, indent=1))
     else:
-        for finding in report.findings:
+        for finding in report.problems:
             typer.echo(f"{finding.problem:<11} {finding.file}: {finding.detail}")
-        verdict = "sound" if not report.findings else f"{len(report.findings)} problem(s)"
+        verdict = "sound" if not report.problems else f"{len(report.problems)} problem(s)"
         typer.echo(
             f"{report.directory}: {report.shards} shard(s), {report.rows:,} rows, {report.size:,} bytes: {verdict}"
         )
-    if report.findings:
+    if report.problems:
         raise typer.Exit(3)
 
 
@@ -300,7 +300,7 @@ def _run(name: str | None) -> tuple[Path, int | None]:
 def _open(name: str | None, tokenizer: str | None) -> ShardCorpus:
     """The corpus of a directory or of a run."""
     from pico_schema import documents
-    from pico_train.data.view import open_run_corpus
+    from pico_train.data.inspect.batches import open_run_corpus
 
     if name is not None and _is_corpus(Path(name)):
         return _open_directory(Path(name), tokenizer)
@@ -309,7 +309,7 @@ def _open(name: str | None, tokenizer: str | None) -> ShardCorpus:
 
 
 def _open_directory(directory: Path, tokenizer: str | None) -> ShardCorpus:
-    from pico_train.data.tokens import open_directory
+    from pico_train.data.sources.tokens import open_directory
 
     return open_directory(directory, tokenizer, progress=_progress())
 

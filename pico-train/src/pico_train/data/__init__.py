@@ -1,7 +1,10 @@
 """Data that every model sees in the same order.
 
-`corpus` (the protocol; opening what is configured) · `text`, `tokens`, `hub` (the sources) · `order`, `permutation`
-(which rows batch N holds) · `loader` (batches as tensors) · `shard_corpus`, `sharded`, `reader`, `shards`, `footers`
-(rows out of Parquet) · `prepare` and its parts (text to shards) · `tokenizer` · `view`, `stats`, `verify` (looking at
-what is there).
+A room of five: what is configured becomes a corpus of token rows (`corpus`), and a step becomes the rows it trains on
+(`order`, `loader`). Text is turned into rows once, before training; training only reads rows. Nothing here knows of
+models, devices or checkpoints.
+
+`corpus` (the protocol; opening what is configured) · `loader` (batches as tensors) · `order`, `permutation` (which rows
+batch N holds) · `fingerprint` (are these the rows that the run was begun with) · `tokenizer` · `sources/` (where rows
+come from) · `prepare/` (text to rows) · `shards/` (rows in Parquet files) · `inspect/` (looking at what is there).
 """

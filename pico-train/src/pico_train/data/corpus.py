@@ -1,7 +1,7 @@
 """A corpus that can be trained on: token rows by number, their sources, and a fixed set of held-out rows.
 
 Every source (stdlib, text, tokens, hub) ends here as Parquet shards; what differs is how the shards come to be on
-this disk. Which rows a batch takes is `order.py`'s business.
+this disk. Which rows a batch takes is `order`'s business.
 
 Letters: k rows asked for, T = seq_len; a row holds T + 1 ids.
 """
@@ -19,7 +19,7 @@ from pico_train.data.cache import cache_root
 
 if TYPE_CHECKING:
     from pico_train.config import DataConfig
-    from pico_train.data.shard_corpus import ShardCorpus
+    from pico_train.data.shards.shard_corpus import ShardCorpus
 
 
 class Corpus(Protocol):
@@ -88,19 +88,19 @@ def open_corpus(
     """
     cache = cache_root(cache_dir)
     if config.source == "stdlib":
-        from pico_train.data.text import open_stdlib
+        from pico_train.data.sources.text import open_stdlib
 
         return open_stdlib(config, cache, progress)
     if config.source == "text":
-        from pico_train.data.text import open_text
+        from pico_train.data.sources.text import open_text
 
         return open_text(config, cache, progress)
-    from pico_train.data.held_out import settle
+    from pico_train.data.sources.held_out import with_held_out
 
     if config.source == "tokens":
-        from pico_train.data.tokens import open_tokens
+        from pico_train.data.sources.tokens import open_tokens
 
-        return settle(open_tokens(config, cache, progress), config, cache, progress)
-    from pico_train.data.hub import open_hub
+        return with_held_out(open_tokens(config, cache, progress), config, cache, progress)
+    from pico_train.data.sources.hub import open_hub
 
-    return settle(open_hub(config, cache, progress), config, cache, progress)
+    return with_held_out(open_hub(config, cache, progress), config, cache, progress)

@@ -3,7 +3,7 @@
 A Feistel network over the smallest power of two that holds n is a bijection whatever its round function is. Elements
 that land outside 0 … n-1 are sent through again until they land inside ("cycle walking", Black & Rogaway 2002, §4),
 which keeps it a bijection; less than half of them do. This decides how rows are shuffled; which rows a batch takes is
-`order.py`'s business.
+`order`'s business.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The machine a run trains on: Fabric, the model on its devices, the optimizer, and how ranks agree.
 
 Decides how a configuration becomes devices, processes, number formats and shards. What a step does with them is
-`loop.py`'s business.
+`loop`'s business.
 """
 
 from __future__ import annotations

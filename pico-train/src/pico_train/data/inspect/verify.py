@@ -12,18 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pico_schema.documents import sha256_file
-from pico_train.data import manifest as manifests
 from pico_train.data import tokenizer as tokenizers
-from pico_train.data.manifest import CorpusManifest, ShardEntry
-from pico_train.data.shards import check_schema, decode_group
-from pico_train.data.split_names import in_order
+from pico_train.data.shards import manifest as manifests
+from pico_train.data.shards.manifest import CorpusManifest, ShardEntry
+from pico_train.data.shards.parquet import check_schema, decode_group
+from pico_train.data.shards.split_names import in_order
 from pico_train.errors import DataError
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CorpusProblem:
     """One thing that is wrong."""
 
     problem: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class CorpusReport:
     """What was looked at and what was found."""
 
     directory: Path
@@ -46,7 +46,7 @@ class Report:
     """Rows looked at."""
     size: int
     """Bytes of the shards."""
-    findings: tuple[Finding, ...]
+    problems: tuple[CorpusProblem, ...]
     """What is wrong; empty for a sound corpus."""
 
 
@@ -56,7 +56,7 @@ def verify(
     seq_len: int | None = None,
     vocab_size: int | None = None,
     progress: Progress = lambda text: None,
-) -> Report:
+) -> CorpusReport:
     """Read a corpus whole and report all that is wrong with it.
 
     Args:
@@ -76,7 +76,7 @@ def verify(
         unfinished = (directory / ".prepare").is_dir()
         hint = "a preparation that was not finished: run it again" if unfinished else "is it the right folder?"
         raise DataError(f"{directory}: holds neither {manifests.FILE} nor Parquet shards: {hint}")
-    findings: list[Finding] = []
+    problems: list[CorpusProblem] = []
     rows = 0
     schema: str | None = None
     for name in names:
@@ -88,70 +88,74 @@ def verify(
                 if schema is None:
                     schema = columns
                 if columns != schema:
-                    findings.append(Finding("schema", name, f"has ({columns}), but {names[0]} has ({schema})"))
+                    problems.append(CorpusProblem("schema", name, f"has ({columns}), but {names[0]} has ({schema})"))
                 if seq_len is None:
                     check_schema(parquet.schema_arrow, where=name)
                     seq_len = len(next(parquet.iter_batches(1, columns=["input_ids"])).column(0)[0]) - 1
             for ids in _groups(path, seq_len + 1, name):
                 rows += len(ids)
-                findings += _beyond(ids, vocab_size, name)
+                problems += _beyond(ids, vocab_size, name)
         except (DataError, pa.ArrowException, OSError, StopIteration) as error:
-            findings.append(_as_finding(error, name))
-    return Report(
-        directory, len(names), rows, sum((directory / name).stat().st_size for name in names), tuple(findings)
+            problems.append(_as_problem(error, name))
+    return CorpusReport(
+        directory, len(names), rows, sum((directory / name).stat().st_size for name in names), tuple(problems)
     )
 
 
-def _prepared(directory: Path, manifest: CorpusManifest, progress: Progress) -> Report:
-    findings: list[Finding] = []
+def _prepared(directory: Path, manifest: CorpusManifest, progress: Progress) -> CorpusReport:
+    problems: list[CorpusProblem] = []
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     for shard in shards:
         progress(shard.file)
-        findings += _shard(directory, shard, manifest)
+        problems += _shard(directory, shard, manifest)
     for name, digest in manifest.tokenizer.files.items():
         path = directory / manifests.TOKENIZER_DIR / name
         label = f"{manifests.TOKENIZER_DIR}/{name}"
         if name not in tokenizers.FILES or not path.is_file():
-            findings.append(Finding("missing", label, "is in the manifest, but not there"))
+            problems.append(CorpusProblem("missing", label, "is in the manifest, but not there"))
         elif sha256_file(path) != digest:
-            findings.append(Finding("altered", label, "has another sha256 than in the manifest"))
+            problems.append(CorpusProblem("altered", label, "has another sha256 than in the manifest"))
     listed = {shard.file for shard in shards}
     for path in sorted(directory.rglob("*.parquet")):
         if path.relative_to(directory).as_posix() not in listed:
-            findings.append(Finding("unexpected", path.relative_to(directory).as_posix(), "is not in the manifest"))
+            problems.append(
+                CorpusProblem("unexpected", path.relative_to(directory).as_posix(), "is not in the manifest")
+            )
     train = manifest.splits["train"].shards if "train" in manifest.splits else ()
     if manifests.identity(manifest.seq_len, train) != manifest.sha256:
-        findings.append(
-            Finding("manifest", manifests.FILE, "its own digest of the rows does not match its list of shards")
+        problems.append(
+            CorpusProblem("manifest", manifests.FILE, "its own digest of the rows does not match its list of shards")
         )
     for name, split in manifest.splits.items():
         if sum(shard.n_rows for shard in split.shards) != split.n_rows:
-            findings.append(Finding("manifest", manifests.FILE, f"the rows of the {name} shards do not add up"))
-    return Report(directory, len(shards), sum(s.n_rows for s in shards), sum(s.size for s in shards), tuple(findings))
+            problems.append(CorpusProblem("manifest", manifests.FILE, f"the rows of the {name} shards do not add up"))
+    return CorpusReport(
+        directory, len(shards), sum(s.n_rows for s in shards), sum(s.size for s in shards), tuple(problems)
+    )
 
 
-def _shard(directory: Path, shard: ShardEntry, manifest: CorpusManifest) -> list[Finding]:
+def _shard(directory: Path, shard: ShardEntry, manifest: CorpusManifest) -> list[CorpusProblem]:
     path = directory / shard.file
     if not path.is_file():
-        return [Finding("missing", shard.file, "is in the manifest, but not there")]
+        return [CorpusProblem("missing", shard.file, "is in the manifest, but not there")]
     size = path.stat().st_size
     if size != shard.size:
         kind = "truncated" if size < shard.size else "altered"
-        return [Finding(kind, shard.file, f"has {size} bytes, {shard.size} are in the manifest")]
+        return [CorpusProblem(kind, shard.file, f"has {size} bytes, {shard.size} are in the manifest")]
     if sha256_file(path) != shard.sha256:
-        return [Finding("altered", shard.file, "has another sha256 than in the manifest")]
-    findings: list[Finding] = []
+        return [CorpusProblem("altered", shard.file, "has another sha256 than in the manifest")]
+    problems: list[CorpusProblem] = []
     state, n_rows = hashlib.sha256(), 0
     try:
         for ids in _groups(path, manifest.seq_len + 1, shard.file):
             state.update(ids.astype("<i4").tobytes())
             n_rows += len(ids)
-            findings += _beyond(ids, manifest.tokenizer.vocab_size, shard.file)
+            problems += _beyond(ids, manifest.tokenizer.vocab_size, shard.file)
     except (DataError, pa.ArrowException, OSError) as error:
-        return [_as_finding(error, shard.file)]
+        return [_as_problem(error, shard.file)]
     if n_rows != shard.n_rows or state.hexdigest() != shard.rows_sha256:
-        findings.append(Finding("altered", shard.file, "its rows are not those in the manifest"))
-    return findings
+        problems.append(CorpusProblem("altered", shard.file, "its rows are not those in the manifest"))
+    return problems
 
 
 def _groups(path: Path, row_len: int, name: str) -> Iterator[np.ndarray]:
@@ -162,17 +166,17 @@ def _groups(path: Path, row_len: int, name: str) -> Iterator[np.ndarray]:
             yield decode_group(parquet, group, row_len, where=name)
 
 
-def _beyond(ids: np.ndarray, vocab_size: int | None, name: str) -> list[Finding]:
+def _beyond(ids: np.ndarray, vocab_size: int | None, name: str) -> list[CorpusProblem]:
     if vocab_size is None or not ids.size or (int(ids.max()) < vocab_size and int(ids.min()) >= 0):
         return []
     row, place = np.argwhere((ids >= vocab_size) | (ids < 0))[0]
     detail = f"holds token id {int(ids[row, place])}, beyond the vocabulary of {vocab_size}"
-    return [Finding("vocabulary", name, detail)]
+    return [CorpusProblem("vocabulary", name, detail)]
 
 
-def _as_finding(error: Exception, name: str) -> Finding:
+def _as_problem(error: Exception, name: str) -> CorpusProblem:
     text = str(error).splitlines()[0] if str(error) else "has no rows"
     if isinstance(error, DataError):
         problem = "length" if " ids, not " in text else "schema" if "column" in text else "altered"
-        return Finding(problem, name, text.removeprefix(f"{name}: "))
-    return Finding("truncated", name, f"not a whole Parquet file ({text[:200]})")
+        return CorpusProblem(problem, name, text.removeprefix(f"{name}: "))
+    return CorpusProblem("truncated", name, f"not a whole Parquet file ({text[:200]})")

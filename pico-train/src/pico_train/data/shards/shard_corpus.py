@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from pico_schema import DataFingerprint
-from pico_train.data.manifest import CorpusManifest
 from pico_train.data.order import Order
-from pico_train.data.sharded import FEW_SHARDS, OPEN_SHARDS, ShardedRows
+from pico_train.data.shards.manifest import CorpusManifest
+from pico_train.data.shards.sharded_rows import FEW_SHARDS, OPEN_SHARDS, ShardedRows
 from pico_train.errors import ConfigError, DataError
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from pico_schema.documents import fsync_directory, sha256_file
-from pico_train.data.manifest import ShardEntry
 from pico_train.data.permutation import permute
-from pico_train.data.shards import rows_per_group, write_shard
-from pico_train.data.spool import Spool
+from pico_train.data.prepare.spool import Spool
+from pico_train.data.shards.manifest import ShardEntry
+from pico_train.data.shards.parquet import rows_per_group, write_shard
 
 MAX_SOURCES = 10_000
 
@@ -24,7 +24,7 @@ def shard_name(split: str, index: int, n_shards: int) -> str:
     return f"data/{split}-{index:05d}-of-{n_shards:05d}.parquet"
 
 
-def assemble(
+def write_shards(
     spool: Spool,
     directory: Path,
     split: str,
@@ -43,7 +43,7 @@ def assemble(
         spool: Rows in reading order.
         directory: The corpus.
         split: train or val.
-        n_rows: Rows to take: the first of the shuffled order.
+        n_rows: SpooledRows to take: the first of the shuffled order.
         rows_per_shard: Rows of each shard but the last.
         seed: Seed of the shuffle; None keeps reading order.
         compression: Of the shards.

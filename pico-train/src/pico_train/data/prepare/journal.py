@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pico_schema.documents import replace_file
-from pico_train.data.manifest import TOKENIZER_DIR, ShardEntry
-from pico_train.data.recipe import Selection
+from pico_train.data.prepare.recipe import DocumentSplits
+from pico_train.data.shards.manifest import TOKENIZER_DIR, ShardEntry
 from pico_train.errors import DataError
 
 
@@ -98,14 +98,14 @@ class Journal:
         self._state["point"] = point
         self._save()
 
-    def tokenized(self, selection: Selection, tokens: dict[str, int]) -> None:
+    def tokenized(self, chosen: DocumentSplits, tokens: dict[str, int]) -> None:
         """Note that all documents are in the spool."""
         self._state.update(
             stage="shards",
-            documents=dict(selection.documents),
+            documents=dict(chosen.documents),
             tokens=tokens,
-            left_out=dict(sorted(selection.left_out.items())),
-            documents_sha256=selection.sha256,
+            left_out=dict(sorted(chosen.left_out.items())),
+            documents_sha256=chosen.sha256,
         )
         self._save()
 

@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pico_schema import DataFingerprint
-from pico_train.data import footers
-from pico_train.data import manifest as manifests
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.cache import cache_root
-from pico_train.data.shard_corpus import ShardCorpus, in_directory, prepared_corpus
-from pico_train.data.sharded import FEW_SHARDS, OPEN_SHARDS, ShardedRows
-from pico_train.data.shards import COLUMN, check_schema
-from pico_train.data.split_names import split_of
+from pico_train.data.shards import footers
+from pico_train.data.shards import manifest as manifests
+from pico_train.data.shards.parquet import COLUMN, check_schema
+from pico_train.data.shards.shard_corpus import ShardCorpus, in_directory, prepared_corpus
+from pico_train.data.shards.sharded_rows import FEW_SHARDS, OPEN_SHARDS, ShardedRows
+from pico_train.data.shards.split_names import split_of
 from pico_train.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

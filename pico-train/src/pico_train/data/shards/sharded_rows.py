@@ -14,8 +14,8 @@ from threading import Lock
 
 import numpy as np
 
-from pico_train.data.reader import GroupCache, ShardReader
-from pico_train.data.shards import Layout
+from pico_train.data.shards.parquet import Layout
+from pico_train.data.shards.reader import GroupCache, ShardReader
 from pico_train.errors import DataError
 
 OPEN_SHARDS = 128

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pico_train.data.documents import DIGEST_BYTES, EMPTY, Document, fraction
+from pico_train.data.prepare.documents import DIGEST_BYTES, EMPTY, Document, fraction
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Inputs:
 
 
 @dataclass
-class Selection:
+class DocumentSplits:
     """Which documents go to which split.
 
     A held-out document is chosen by the hash of its text, so all its copies are held out with it; a training document

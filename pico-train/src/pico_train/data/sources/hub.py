@@ -1,8 +1,8 @@
 """Source `hub`: token shards in a dataset repository on the Hub, at one commit, fetched when they are needed.
 
 What the repository holds (its manifest, or names, sizes and digests of its shards) is read once and remembered by
-commit. Shards come into a bounded cache (`shard_cache.py`), the next ones ahead of their use. Nothing is fetched for
-rows that are not read: a run that starts at step 150,000 asks for nothing that earlier steps needed.
+commit. Shards come into a bounded cache (`shards.shard_cache`), the next ones ahead of their use. Nothing is fetched
+for rows that are not read: a run that starts at step 150,000 asks for nothing that earlier steps needed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_schema.documents import replace_file
-from pico_train.data import footers
-from pico_train.data import manifest as manifests
-from pico_train.data.footers import Footer
-from pico_train.data.manifest import CorpusManifest
 from pico_train.data.retry import with_retries
-from pico_train.data.shard_cache import RemoteShard, ShardCache
-from pico_train.data.shard_corpus import ShardCorpus, prepared_corpus
-from pico_train.data.split_names import in_order, split_of
-from pico_train.data.tokens import bare_corpus, check_tokenizer
+from pico_train.data.shards import footers
+from pico_train.data.shards import manifest as manifests
+from pico_train.data.shards.footers import Footer
+from pico_train.data.shards.manifest import CorpusManifest
+from pico_train.data.shards.shard_cache import RemoteShard, ShardCache
+from pico_train.data.shards.shard_corpus import ShardCorpus, prepared_corpus
+from pico_train.data.shards.split_names import in_order, split_of
+from pico_train.data.sources.tokens import bare_corpus, check_tokenizer
 from pico_train.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

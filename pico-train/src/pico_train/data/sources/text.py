@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pico_train.data import stdlib
-from pico_train.data.inputs import text_inputs
-from pico_train.data.prepare import corpus_key, prepare
-from pico_train.data.reading import Format
-from pico_train.data.recipe import Inputs, Recipe
-from pico_train.data.shard_corpus import ShardCorpus
-from pico_train.data.tokens import open_prepared
+from pico_train.data.prepare.inputs import text_inputs
+from pico_train.data.prepare.pipeline import corpus_key, prepare
+from pico_train.data.prepare.reading import TextLayout
+from pico_train.data.prepare.recipe import Inputs, Recipe
+from pico_train.data.shards.shard_corpus import ShardCorpus
+from pico_train.data.sources import stdlib
+from pico_train.data.sources.tokens import open_prepared
 
 if TYPE_CHECKING:
     from pico_train.config import DataConfig
@@ -48,7 +48,7 @@ def open_text(config: DataConfig, cache: Path, progress: Progress) -> ShardCorpu
         ConfigError: a path names nothing.
         DataError: a file cannot be used, or there is too little text.
     """
-    layout = Format(column=config.text_column, errors=config.encoding_errors)
+    layout = TextLayout(column=config.text_column, errors=config.encoding_errors)
     inputs = text_inputs(config.paths, config.val_paths, layout)
     recipe = _recipe(config, source=", ".join(config.paths)[:1000], license=None)
     return _open(inputs, recipe, config, cache, progress)

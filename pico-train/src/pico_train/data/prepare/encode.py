@@ -73,7 +73,7 @@ def encode(
     waiting: deque[tuple[list[Piece], Future[tuple[np.ndarray, np.ndarray]]]] = deque()
     try:
         for batch in batches:
-            task = pool.submit(_encode_here, [piece.text for piece in batch], [piece.ends for piece in batch])
+            task = pool.submit(_encode_in_worker, [piece.text for piece in batch], [piece.ends for piece in batch])
             waiting.append((batch, task))
             if len(waiting) > 2 * workers:
                 done, result = waiting.popleft()
@@ -85,20 +85,20 @@ def encode(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_here: tuple[Tokenizer, int] | None = None
+_worker: tuple[Tokenizer, int] | None = None
 """In a worker process: its tokenizer, and the id of end-of-text."""
 
 
 def _begin(tokenizer_dir: Path, eos_id: int) -> None:
-    """Prepare this worker: its tokenizer; deaf to Ctrl-C, which the command handles; gone when the command is."""
-    global _here
+    """Prepare this worker: load its tokenizer, leave Ctrl-C to the command, end when the command does."""
+    global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_follow_the_command, daemon=True).start()
+    Thread(target=_end_with_the_command, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _here = load(tokenizer_dir), eos_id
+    _worker = load(tokenizer_dir), eos_id
 
 
-def _follow_the_command() -> None:
+def _end_with_the_command() -> None:
     """A worker whose command was killed would wait for work for ever."""
     command = parent_process()
     if command is not None:
@@ -106,9 +106,9 @@ def _follow_the_command() -> None:
         os._exit(1)
 
 
-def _encode_here(texts: list[str], ends: list[bool]) -> tuple[np.ndarray, np.ndarray]:
-    assert _here is not None
-    return _encode(*_here, texts, ends)
+def _encode_in_worker(texts: list[str], ends: list[bool]) -> tuple[np.ndarray, np.ndarray]:
+    assert _worker is not None
+    return _encode(*_worker, texts, ends)
 
 
 def _encode(tokenizer: Tokenizer, eos_id: int, texts: list[str], ends: list[bool]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Reading documents: text files, JSON lines, Parquet; anything else, and the Hub, through `datasets`.
 
-Which files there are, and in which order, `inputs.py` decides; here one file, or one Hub dataset, becomes documents.
+Which files there are, and in which order, `inputs` decides; here one file, or one Hub dataset, becomes documents.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pico_train.data.documents import Document, digest
+from pico_train.data.prepare.documents import Document, digest
 from pico_train.errors import ConfigError, DataError
 
 PLAIN = (".txt", ".md")
@@ -33,7 +33,7 @@ Errors = Literal["refuse", "replace"]
 
 
 @dataclass(frozen=True)
-class Format:
+class TextLayout:
     """How documents lie in files."""
 
     column: str = "text"
@@ -110,7 +110,7 @@ class HubText:
         return replace(self, revision=info.sha)
 
 
-def read_file(path: Path, label: str, layout: Format) -> Iterator[Document]:
+def read_file(path: Path, label: str, layout: TextLayout) -> Iterator[Document]:
     """The documents of one file, in order.
 
     Args:
@@ -137,7 +137,7 @@ def read_file(path: Path, label: str, layout: Format) -> Iterator[Document]:
         raise DataError(f"{path}: not a whole gzip file ({error}): fetch it again") from None
 
 
-def read_hub(hub: HubText, layout: Format) -> Iterator[Document]:
+def read_hub(hub: HubText, layout: TextLayout) -> Iterator[Document]:
     """The documents of a dataset on the Hub, streamed by `datasets`.
 
     Raises:
@@ -147,7 +147,7 @@ def read_hub(hub: HubText, layout: Format) -> Iterator[Document]:
     yield from _documents(_hub_rows(hub), None, hub.repo, layout)
 
 
-def _text_file(path: Path, source: str, layout: Format, *, named: bool) -> Document:
+def _text_file(path: Path, source: str, layout: TextLayout, *, named: bool) -> Document:
     if path.stat().st_size <= IN_MEMORY and not path.name.endswith(".gz"):
         return Document.of("".join(_decoded(path, layout.errors)), source=source, named=named)
 
@@ -185,7 +185,7 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
-def _json_lines(path: Path, layout: Format) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _json_lines(path: Path, layout: TextLayout) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with _opened(path) as file:
         reader = io.BufferedReader(file, PART) if not isinstance(file, io.BufferedReader) else file  # type: ignore[type-var]
         number = 0
@@ -209,11 +209,11 @@ def _json_lines(path: Path, layout: Format) -> Iterator[tuple[str, Mapping[str, 
             yield where, record
 
 
-def _python_errors(layout: Format) -> str:
+def _python_errors(layout: TextLayout) -> str:
     return "replace" if layout.errors == "replace" else "strict"
 
 
-def _parquet_rows(path: Path, layout: Format) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _parquet_rows(path: Path, layout: TextLayout) -> Iterator[tuple[str, Mapping[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -281,7 +281,7 @@ def _hub_rows(hub: HubText) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _documents(
-    records: Iterable[tuple[str, Mapping[str, Any]]], folder: str | None, label: str, layout: Format
+    records: Iterable[tuple[str, Mapping[str, Any]]], folder: str | None, label: str, layout: TextLayout
 ) -> Iterator[Document]:
     for where, record in records:
         text = record.get(layout.column)

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pico_schema.documents import replace_file
-from pico_train.data.shards import check_schema
-from pico_train.data.split_names import in_order
+from pico_train.data.shards.parquet import check_schema
+from pico_train.data.shards.split_names import in_order
 from pico_train.errors import DataError
 
 TAIL = 2**16

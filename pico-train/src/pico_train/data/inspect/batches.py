@@ -14,7 +14,7 @@ from pico_train.data import tokenizer as tokenizers
 from pico_train.data.corpus import open_corpus
 from pico_train.data.fingerprint import check_unchanged, pinned
 from pico_train.data.order import batch_digest, cursor, row_ids
-from pico_train.data.shard_corpus import ShardCorpus
+from pico_train.data.shards.shard_corpus import ShardCorpus
 from pico_train.errors import UsageError
 
 Progress = Callable[[str], None]

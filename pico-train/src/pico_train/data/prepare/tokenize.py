@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pico_train.data.encode import BATCH_CHARS, Piece, encode
-from pico_train.data.journal import Journal
-from pico_train.data.pack import Packer
-from pico_train.data.recipe import Recipe, Selection
-from pico_train.data.spool import Spool
+from pico_train.data.prepare.encode import BATCH_CHARS, Piece, encode
+from pico_train.data.prepare.journal import Journal
+from pico_train.data.prepare.pack import Packer
+from pico_train.data.prepare.recipe import DocumentSplits, Recipe
+from pico_train.data.prepare.spool import Spool
 from pico_train.data.tokenizer import TokenizerInfo, pieces
 from pico_train.errors import DataError
 
@@ -21,7 +21,7 @@ COMMIT_EVERY = 64 * 2**20
 """Characters of text between two points to fall back to."""
 
 
-class Rows:
+class SpooledRows:
     """The spools of both splits and the unfinished rows, as they stand at a point of the preparation."""
 
     def __init__(self, directory: Path, recipe: Recipe, vocab_size: int, journal: Journal) -> None:
@@ -86,9 +86,9 @@ class Rows:
         )
 
 
-def fill(
-    rows: Rows,
-    selection: Selection,
+def tokenize(
+    rows: SpooledRows,
+    chosen: DocumentSplits,
     info: TokenizerInfo,
     journal: Journal,
     *,
@@ -100,7 +100,7 @@ def fill(
     Raises:
         DataError: there are no documents, or not enough for one row.
     """
-    batches = _batches(_pieces(selection, rows.position))
+    batches = _batches(_pieces(chosen, rows.position))
     since = 0
     for batch, ids, lengths in encode(batches, info.directory, eos_id=info.eos_id, workers=workers):
         rows.add(batch, ids, lengths)
@@ -109,34 +109,34 @@ def fill(
             rows.commit(journal)
             since = 0
             progress(f"tokenized {sum(rows.tokens.values()) / 1e6:,.1f} M tokens of {rows.position[0]:,} documents")
-    _check(rows, selection)
+    _check(rows, chosen)
     rows.commit(journal)
-    journal.tokenized(selection, dict(rows.tokens))
+    journal.tokenized(chosen, dict(rows.tokens))
 
 
-def _check(rows: Rows, selection: Selection) -> None:
+def _check(rows: SpooledRows, chosen: DocumentSplits) -> None:
     row_len = rows.recipe.seq_len + 1
-    if not selection.documents.total():
-        left = selection.left_out.total()
+    if not chosen.documents.total():
+        left = chosen.left_out.total()
         raise DataError("the corpus is empty: " + (f"all {left} documents were left out" if left else "no documents"))
     for split in ("train", "val"):
-        wanted = selection.documents[split] or (split == "train" and selection.inputs.val is None)
+        wanted = chosen.documents[split] or (split == "train" and chosen.inputs.val is None)
         if wanted and not rows.spools[split].n_rows:
             raise DataError(
                 f"the {split} split holds {rows.tokens[split]} tokens, fewer than one row of {row_len}: "
                 "give more text, or a smaller --seq-len (data.seq_len)"
             )
-    if rows.recipe.val_fraction and not selection.documents["val"]:
+    if rows.recipe.val_fraction and not chosen.documents["val"]:
         raise DataError(
             f"no document fell into the held-out fraction {rows.recipe.val_fraction} of "
-            f"{selection.documents['train']} documents: raise it, or name held-out files"
+            f"{chosen.documents['train']} documents: raise it, or name held-out files"
         )
 
 
-def _pieces(selection: Selection, position: tuple[int, int]) -> Iterator[Piece]:
+def _pieces(chosen: DocumentSplits, position: tuple[int, int]) -> Iterator[Piece]:
     """Pieces of all selected documents, from `position` on."""
     done, pieces_done = position
-    for number, (split, document) in enumerate(selection):
+    for number, (split, document) in enumerate(chosen):
         if number < done:
             continue
         group = document.source if split == "val" and document.named else ""

@@ -1,6 +1,6 @@
 """Reading rows of a shard that lies on disk: by positioned reads where it is stored plainly, else by decoding.
 
-Letters as in `shards.py`: k rows asked for, `row_len` ids per row.
+Letters as in `parquet`: k rows asked for, `row_len` ids per row.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pico_train.data.pages import MAX_HEADER, is_plain_run
-from pico_train.data.shards import SOURCE, Layout, decode_group, read_exactly, read_layout
+from pico_train.data.shards.page_header import MAX_HEADER, is_plain_run
+from pico_train.data.shards.parquet import SOURCE, Layout, decode_group, read_exactly, read_layout
 from pico_train.errors import DataError
 
 GROUP_CACHE_BYTES = 16 * 2**20

@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pico_schema.documents import replace_file
-from pico_train.data import manifest as manifests
 from pico_train.data import tokenizer as tokenizers
-from pico_train.data.assemble import assemble, count_sources
 from pico_train.data.cache import locked
-from pico_train.data.documents import fraction
-from pico_train.data.journal import Journal
-from pico_train.data.manifest import CorpusManifest, ShardEntry, Split, TokenizerEntry
-from pico_train.data.recipe import Inputs, Recipe, Selection
-from pico_train.data.rows import Rows, fill
+from pico_train.data.prepare.documents import fraction
+from pico_train.data.prepare.journal import Journal
+from pico_train.data.prepare.recipe import DocumentSplits, Inputs, Recipe
+from pico_train.data.prepare.shuffle import count_sources, write_shards
+from pico_train.data.prepare.tokenize import SpooledRows, tokenize
+from pico_train.data.shards import manifest as manifests
+from pico_train.data.shards.manifest import CorpusManifest, ShardEntry, Split, TokenizerEntry
 from pico_train.errors import DataError, StorageError
 from pico_train.version import __version__
 
@@ -75,8 +75,8 @@ def prepare(
                     return found
                 raise DataError(f"{out}: holds another corpus: choose another --out, or delete it")
             journal = Journal.begin(out / WORK, key)
-            effort = Effort(workers, training_bytes, block_bytes)
-            return _prepare(inputs, recipe, out, journal, effort, progress)
+            resources = Resources(workers, training_bytes, block_bytes)
+            return _prepare(inputs, recipe, out, journal, resources, progress)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
@@ -86,7 +86,7 @@ def prepare(
 
 
 @dataclass(frozen=True)
-class Effort:
+class Resources:
     """What changes the time and the memory, and nothing else."""
 
     workers: int
@@ -95,18 +95,18 @@ class Effort:
 
 
 def _prepare(
-    inputs: Inputs, recipe: Recipe, out: Path, journal: Journal, effort: Effort, progress: Progress
+    inputs: Inputs, recipe: Recipe, out: Path, journal: Journal, resources: Resources, progress: Progress
 ) -> CorpusManifest:
-    info = _tokenizer(inputs, recipe, out / manifests.TOKENIZER_DIR, effort.training_bytes, progress)
-    selection = Selection(inputs, recipe)
-    rows = Rows(out / WORK, recipe, info.vocab_size, journal)
+    info = _tokenizer(inputs, recipe, out / manifests.TOKENIZER_DIR, resources.training_bytes, progress)
+    chosen = DocumentSplits(inputs, recipe)
+    rows = SpooledRows(out / WORK, recipe, info.vocab_size, journal)
     try:
         if journal.stage == "tokenize":
-            fill(rows, selection, info, journal, workers=effort.workers, progress=progress)
+            tokenize(rows, chosen, info, journal, workers=resources.workers, progress=progress)
         splits = {}
         for split in ("train", "val"):
             if rows.spools[split].n_rows or split == "train":
-                splits[split] = _split(rows, recipe, out, journal, split, effort.block_bytes, progress)
+                splits[split] = _split(rows, recipe, out, journal, split, resources.block_bytes, progress)
     finally:
         rows.close()
     manifest = CorpusManifest(
@@ -196,7 +196,7 @@ def _training_text(inputs: Inputs, recipe: Recipe, limit: int) -> Iterator[str]:
 
 
 def _split(
-    rows: Rows, recipe: Recipe, out: Path, journal: Journal, split: str, block_bytes: int, progress: Progress
+    rows: SpooledRows, recipe: Recipe, out: Path, journal: Journal, split: str, block_bytes: int, progress: Progress
 ) -> Split:
     """The shards of one split, and what its manifest says."""
     spool = rows.spools[split]
@@ -207,7 +207,7 @@ def _split(
         journal.shard_done(split, entry)
         progress(f"wrote {entry.file}: {entry.n_rows} rows")
 
-    shards = assemble(
+    shards = write_shards(
         spool,
         out,
         split,

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pico_train.data import footers
-from pico_train.data import manifest as manifests
-from pico_train.data.shard_corpus import ShardCorpus, in_directory
-from pico_train.data.sharded import ShardedRows
+from pico_train.data.shards import footers
+from pico_train.data.shards import manifest as manifests
+from pico_train.data.shards.shard_corpus import ShardCorpus, in_directory
+from pico_train.data.shards.sharded_rows import ShardedRows
 from pico_train.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 
-def settle(corpus: ShardCorpus, config: DataConfig, cache: Path, progress: Progress) -> ShardCorpus:
+def with_held_out(corpus: ShardCorpus, config: DataConfig, cache: Path, progress: Progress) -> ShardCorpus:
     """The corpus with the held-out rows that the configuration asks for.
 
     `data.val_paths` names a directory of them; without it the split that lies with the corpus is taken; without that

@@ -8,7 +8,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from pico_train.data.documents import Document
+from pico_train.data.prepare.documents import Document
 from pico_train.errors import DataError
 
 SKIPPED = frozenset(

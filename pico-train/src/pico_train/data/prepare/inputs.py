@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pico_train.data.documents import Document
-from pico_train.data.reading import HUB, SUFFIXES, Format, HubText, ending, read_file, read_hub
-from pico_train.data.recipe import Inputs
+from pico_train.data.prepare.documents import Document
+from pico_train.data.prepare.reading import HUB, SUFFIXES, HubText, TextLayout, ending, read_file, read_hub
+from pico_train.data.prepare.recipe import Inputs
 from pico_train.errors import ConfigError, DataError
 
 
@@ -79,7 +79,7 @@ def _folder(root: Path) -> Iterator[TextFile]:
                 yield TextFile(path, path.relative_to(root).as_posix())
 
 
-def documents(found: Iterable[TextFile | HubText], layout: Format) -> Iterator[Document]:
+def documents(found: Iterable[TextFile | HubText], layout: TextLayout) -> Iterator[Document]:
     """The documents of all that was found, in order.
 
     Raises:
@@ -93,7 +93,7 @@ def documents(found: Iterable[TextFile | HubText], layout: Format) -> Iterator[D
 
 
 def text_inputs(
-    patterns: Sequence[str], val_patterns: Sequence[str], layout: Format, *, val_layout: Format | None = None
+    patterns: Sequence[str], val_patterns: Sequence[str], layout: TextLayout, *, val_layout: TextLayout | None = None
 ) -> Inputs:
     """The inputs that these patterns name.
 
@@ -102,7 +102,7 @@ def text_inputs(
     """
     train, val = find(patterns), find(val_patterns)
     sizes = [size_of(item) for item in train]
-    state = hashlib.sha256(repr((layout, val_layout)).encode())
+    state = hashlib.sha256(f"({_stated(layout)}, {_stated(val_layout)})".encode())
     for item in (*train, None, *val):
         state.update(repr(_signature(item)).encode() + b"\n")
     return Inputs(
@@ -111,6 +111,11 @@ def text_inputs(
         val=(lambda: documents(val, val_layout or layout)) if val else None,
         bytes=None if None in sizes else sum(size for size in sizes if size),
     )
+
+
+def _stated(layout: TextLayout | None) -> str:
+    """How a layout enters the inputs' identity. The words are those of the first release: its corpora stay theirs."""
+    return repr(layout).replace("TextLayout(", "Format(", 1)
 
 
 def size_of(item: TextFile | HubText) -> int | None:

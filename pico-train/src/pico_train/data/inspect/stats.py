@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pico_train.data import tokenizer as tokenizers
-from pico_train.data.shard_corpus import ShardCorpus
+from pico_train.data.shards.shard_corpus import ShardCorpus
 
 BLOCK_BYTES = 8 * 2**20
 MOST_SOURCES = 10_000
