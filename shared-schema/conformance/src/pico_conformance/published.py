@@ -27,6 +27,8 @@ def put_run(hub: Hub, run_dir: Path, repo: str) -> list[str]:
         wanted = {p.relative_to(directory).as_posix(): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
         wanted[layout.REVISIONS] = documents.dump(index)
         wanted[layout.RUN_MANIFEST] = documents.dump(run)
+        if run.validation is not None:
+            wanted[layout.VALIDATION_ROWS] = (run_dir / layout.VALIDATION_ROWS).read_bytes()
         changes = [(path, _stored(hub, path, content)) for path, content in wanted.items()]
         head = repository.write(branch, head, f"{run.name} step {entry.step}", changes, hub.user)
         repository.move(f"refs/tags/{layout.tag_name(run.name, entry.step)}", head, None)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from pico_conformance.rows import draw_rows, rows_parquet, tokenizer_json
 from pico_schema import (
     Capture,
     CheckpointEntry,
@@ -21,12 +22,13 @@ from pico_schema import (
     ModelSpec,
     Producer,
     RunManifest,
+    ValidationRows,
     documents,
     layout,
     read_run,
     sites,
 )
-from pico_schema.digests import sha256_file
+from pico_schema.digests import samples_sha256, sha256_file
 
 TINY = ModelSpec(vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=16)
 CAPTURED = ("attn.v", "attn.o", "mlp.down")
@@ -48,11 +50,16 @@ def write_run(
 ) -> Path:
     """Write a run with sealed checkpoints at `steps` under `root`; returns its directory.
 
-    Weights and captures are random numbers of (seed, step): different at every step, the same on every call.
+    Weights, captures and batches are random numbers of (seed, step): different at every step, the same on every call.
+
+    Args:
+        n_samples: Rows of each activation matrix, an even number: two positions of every row kept.
     """
     run_dir = root / name
     (run_dir / layout.CHECKPOINTS).mkdir(parents=True)
     last = max(steps) if max_steps is None else max_steps
+    stored = rows_parquet(_validation(spec, seed, n_samples), number="row", source="val")
+    (run_dir / layout.VALIDATION_ROWS).write_bytes(stored)
     run = RunManifest(
         id=run_id or hashlib.sha256(f"{name}:{seed}".encode()).hexdigest()[:32],
         name=name,
@@ -62,6 +69,9 @@ def write_run(
         model=spec,
         data=_fingerprint(spec),
         config={"name": name, "training": {"max_steps": last, "batch_size": BATCH, "optimizer": {"lr": 3e-4}}},
+        validation=ValidationRows(
+            size=len(stored), sha256=hashlib.sha256(stored).hexdigest(), n_rows=len(_validation(spec, seed, n_samples))
+        ),
     )
     documents.write(run_dir / layout.RUN_MANIFEST, run)
     (run_dir / layout.RUN_CONFIG).write_text(f"name: {name}\ntraining:\n  max_steps: {last}\n")
@@ -77,6 +87,13 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
     spec, rng = run.model, np.random.default_rng((run.seed, step))
     with (run_dir / layout.METRICS_LOG).open("a") as log:
         log.write(json.dumps({"step": step, "loss": _loss(step), "lr": 3e-4}) + "\n")
+    positions = (spec.max_seq_len // 2 - 1, spec.max_seq_len - 1)
+    kept = n_samples // len(positions)
+    batch = draw_rows(np.random.default_rng((run.seed, step, 1)), kept, spec.max_seq_len + 1, spec.vocab_size)
+    captured_rows = {
+        "train": (batch, range(kept)),
+        "val": (_validation(spec, run.seed, n_samples), range(1, 2 * kept, 2)),
+    }
     every = sites.expand(sites.WEIGHTED_KINDS, spec.n_layers)
     weights = {sites.llama_parameter(s): _normal(rng, spec.weight_shape(s.kind)) for s in every}
     for layer in range(spec.n_layers):
@@ -86,10 +103,10 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
         layout.WEIGHTS: save(weights, metadata={"format": "pt"}),
         layout.MODEL_CONFIG: json.dumps(_llama_config(spec), indent=1).encode(),
         layout.GENERATION_CONFIG: b'{"do_sample": false}\n',
-        layout.TOKENIZER: json.dumps({"version": "1.0", "model": {"vocab": list(range(2000))}}).encode(),
+        layout.TOKENIZER: tokenizer_json(),
         layout.TOKENIZER_CONFIG: b'{"model_max_length": 16}\n',
         f"{layout.TRAINING_STATE}/state.pt": rng.bytes(4096),
-        layout.TRAIN_BATCH: rng.bytes(512),
+        layout.TRAIN_BATCH: rows_parquet(batch, number="row_id", source="train"),
     }
     captured = sites.expand(CAPTURED, spec.n_layers)
     captures = []
@@ -98,10 +115,11 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
             layout.activation_tensor(s): _normal(rng, (n_samples, spec.activation_width(s.kind))) for s in captured
         }
         tensors |= {layout.gradient_tensor(s): _normal(rng, spec.weight_shape(s.kind)) for s in captured}
+        ids, rows = captured_rows[split]
+        samples = samples_sha256(ids[list(rows)].tobytes(), (kept, ids.shape[1]), positions)
         path = layout.captures_file(split)
-        files[path] = save(tensors)
+        files[path] = save(tensors, metadata={"rows": json.dumps(list(rows))})  # several would come in any order
         names = tuple(map(str, captured))
-        samples = "val" if split == "val" else f"train {step}"
         captures.append(
             Capture(
                 split=split,
@@ -109,9 +127,9 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
                 dtype="float32",
                 activations=names,
                 gradients=names,
-                n_rows=n_samples,
-                positions=(spec.max_seq_len - 1,),
-                samples_sha256=hashlib.sha256(samples.encode()).hexdigest(),
+                n_rows=kept,
+                positions=positions,
+                samples_sha256=samples,
                 loss=_loss(step),
             )
         )
@@ -143,6 +161,11 @@ def add_checkpoint(run_dir: Path, step: int, *, n_samples: int = 24) -> Path:
     entry = CheckpointEntry(step=step, tokens_seen=tokens, manifest_sha256=digest)
     documents.write(run_dir / layout.RUN_MANIFEST, run.with_checkpoint(entry))
     return directory
+
+
+def _validation(spec: ModelSpec, seed: int, n_samples: int) -> np.ndarray:
+    """The run's validation rows, of which its captures keep every other one."""
+    return draw_rows(np.random.default_rng((seed, 1 << 20)), n_samples, spec.max_seq_len + 1, spec.vocab_size)
 
 
 def _fingerprint(spec: ModelSpec) -> DataFingerprint:
