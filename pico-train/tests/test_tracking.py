@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pico_train.tracking import Tracker
+from pico_train.training.tracking import Tracker
 
 RUN_ID = "0123456789abcdef" * 2
 
@@ -73,7 +73,7 @@ def test_what_was_logged_is_in_the_file_and_a_resumed_run_goes_on_with_the_same_
 
 def test_disabled_does_nothing_and_imports_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from pico_train.tracking import Tracker\n"
+        "import sys; from pathlib import Path; from pico_train.training.tracking import Tracker\n"
         "t = Tracker.start(mode='disabled', run_id='x', name='x', directory=Path(sys.argv[1]))\n"
         "t.log(0, {'loss': 1.0}); t.finish(); assert not t.active and 'wandb' not in sys.modules"
     )

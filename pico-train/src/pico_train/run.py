@@ -2,8 +2,8 @@
 
     configuration → devices → corpus → new run or resume → model → loop → last words
 
-Every process executes this; what is written is written by the first. Collectives stand outside of what only the
-first process does.
+Every process executes this; what is written is written by rank 0. Collectives stand outside of what only rank 0
+does.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.data.loader import Batch, Loader
 from pico_train.errors import ConfigError, DataError, NonFiniteError, PicoTrainError, StorageError
 from pico_train.reporter import Reporter
-from pico_train.tracking import Tracker
 from pico_train.training.engine import Engine, build_fabric, set_up
 from pico_train.training.health import Meter
 from pico_train.training.loop import Measured, Outcome, Snapshot, fit
 from pico_train.training.snapshot import PRODUCER, assemble
+from pico_train.training.tracking import Tracker
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Summary:
 
 @dataclass
 class _Start:
-    """Where a run begins: decided by the first process, told to the others."""
+    """Where a run begins: decided by rank 0, told to the others."""
 
     run: RunManifest
     step: int
@@ -90,7 +90,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         reporter: Told of the run's course; by default nothing is said.
 
     Returns:
-        What came of it, on the first process; None on the others.
+        What came of it, on rank 0; None on the others.
 
     Raises:
         ConfigError, DataError, CheckpointError, StorageError, NonFiniteError: as their docstrings say.
@@ -115,9 +115,9 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
             with reporter.working("preparing the data"):
                 _check_fit(config, open_corpus(_data_section(config, run_dir), seed=config.sub_seed("data")))
 
-        _by_the_first(fabric, prepare)
+        on_rank_zero(fabric, prepare)
         corpus = open_corpus(_data_section(config, run_dir), seed=config.sub_seed("data"))
-        start = _by_the_first(fabric, lambda: _begin(config, run_dir, corpus, override))
+        start = on_rank_zero(fabric, lambda: _begin(config, run_dir, corpus, override))
         if start.finished:
             return _summary(run_dir, start, True, started, None) if first else None
 
@@ -146,11 +146,11 @@ def _run_loop(
     run_dir, run = Path(config.out) / config.name, start.run
     losses: dict[int, float] = {}
     with ExitStack() as inner:
-        log = MetricsLog(run_dir / layout.METRICS_LOG) if engine.is_first else None
+        log = MetricsLog(run_dir / layout.METRICS_LOG) if engine.is_rank_zero else None
         if log is not None:
             inner.callback(log.close)
-        tracker = inner.enter_context(_tracking(config, run, run_dir, active=engine.is_first))
-        publisher = inner.enter_context(_publishing(config, run_dir, reporter, active=engine.is_first))
+        tracker = inner.enter_context(_tracking(config, run, run_dir, active=engine.is_rank_zero))
+        publisher = inner.enter_context(_publishing(config, run_dir, reporter, active=engine.is_rank_zero))
 
         def sealed(step: int, directory: Path) -> None:
             if step in losses:
@@ -165,7 +165,7 @@ def _run_loop(
                 metrics_log=log,
                 on_sealed=sealed,
                 protected=publisher.pending if publisher is not None else None,
-                primary=engine.is_first,
+                primary=engine.is_rank_zero,
             )
         )
         group = _background_group(engine)
@@ -230,8 +230,8 @@ def _run_loop(
     return outcome, meter
 
 
-def _by_the_first(fabric: Fabric, work: Callable[[], T]) -> T:
-    """What `work` returns on the first process, on all of them; so too what it raises. A collective."""
+def on_rank_zero(fabric: Fabric, work: Callable[[], T]) -> T:
+    """What `work` returns on rank 0, on all of them; so too what it raises. A collective."""
     if fabric.world_size == 1:
         return work()
     told: Any = None
@@ -281,7 +281,7 @@ def _check_fit(config: RunConfig, corpus: Corpus) -> None:
 
 
 def _begin(config: RunConfig, run_dir: Path, corpus: Corpus, override: bool) -> _Start:
-    """Begin a new run, or find out where a begun one stands. First process only."""
+    """Begin a new run, or find out where a begun one stands. Rank 0 only."""
     if not (run_dir / layout.RUN_MANIFEST).exists():
         run = RunManifest(
             id=uuid.uuid4().hex,

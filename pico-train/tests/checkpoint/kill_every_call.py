@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from disks import CountingDisk, KillingDisk
-from small_run import clone, payload
+from small_run import clone, contents
 
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.writer import CheckpointWriter
@@ -31,7 +31,7 @@ def save(run_dir: Path, disk: CountingDisk) -> None:
     log = MetricsLog(run_dir / "metrics.jsonl", disk=disk)
     log.append({"step": 1, "loss": 2.0})
     with CheckpointWriter(run_dir, disk=disk, buffer=BUFFER, metrics_log=log, keep=KeepPolicy(last=1)) as writer:
-        writer.save(payload(2))
+        writer.save(contents(2))
 
 
 def main(base: Path, work: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run so small that it can be written a thousand times: its directory, and payloads that are the same every time."""
+"""A run so small that it can be written a thousand times: its directory, and contents that are the same every time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from pico_schema import Capture, DataCursor, DataFingerprint, ModelSpec, Producer, RunManifest, documents, layout
 from pico_schema.sites import expand, llama_parameter
-from pico_train.checkpoint.payload import BatchPayload, CapturePayload, Payload
+from pico_train.checkpoint.contents import BatchContents, CaptureContents, CheckpointContents
 
 SPEC = ModelSpec(vocab_size=40, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=12, max_seq_len=4)
 RUN_ID = "0123456789abcdef" * 2
@@ -33,7 +33,7 @@ def begin(run_dir: Path, name: str = "small") -> Path:
     return run_dir
 
 
-def payload(step: int, *, training_state: bool = True, run_name: str = "small") -> Payload:
+def contents(step: int, *, training_state: bool = True, run_name: str = "small") -> CheckpointContents:
     """The checkpoint of a step: every kind of content, each tensor a function of the step."""
     generator = torch.Generator().manual_seed(step)
 
@@ -53,7 +53,7 @@ def payload(step: int, *, training_state: bool = True, run_name: str = "small") 
             n_rows=2, positions=(3,), samples_sha256="b" * 64, loss=1.0,
         )  # fmt: skip
         tensors = {f"activations/{sites[0]}": random(2, 4), f"gradients/{sites[0]}": random(4, 8)}
-        captures.append(CapturePayload(entry, tensors, {"step": str(step)}))
+        captures.append(CaptureContents(entry, tensors, {"step": str(step)}))
     state: dict[str, Any] = {
         "version": 1,
         "step": step,
@@ -61,7 +61,7 @@ def payload(step: int, *, training_state: bool = True, run_name: str = "small") 
         "rng": [{"torch": torch.get_rng_state()[:64] * 0}],
     }
     rows = np.arange(10, dtype=np.int64).reshape(2, 5) + step
-    return Payload(
+    return CheckpointContents(
         step=step,
         manifest={
             "run_id": RUN_ID, "run_name": run_name, "tokens_seen": step * 8, "created": WHEN, "producer": PRODUCER,
@@ -73,7 +73,7 @@ def payload(step: int, *, training_state: bool = True, run_name: str = "small") 
         hf_files={layout.MODEL_CONFIG: b"{}\n", layout.TOKENIZER: b'{"version": "1.0"}\n'},
         training_state=state if training_state else None,
         captures=captures,
-        batch=BatchPayload(rows, np.array([4, 9]) + step, lambda: ["ä", ""], ["one.txt", "two.txt"]),
+        batch=BatchContents(rows, np.array([4, 9]) + step, lambda: ["ä", ""], ["one.txt", "two.txt"]),
     )  # fmt: skip
 
 

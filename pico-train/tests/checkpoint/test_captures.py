@@ -19,7 +19,7 @@ from worlds import launch
 from pico_schema import documents, layout
 from pico_schema.sites import KINDS, Site, llama_module, llama_parameter
 from pico_train.config import CaptureSplit
-from pico_train.training.capture import select
+from pico_train.training.capture import sample_index
 
 STEP = 6
 TRACED = {"PICO_TEST_COMPILER": "eager"}
@@ -187,12 +187,12 @@ def test_storage_in_bfloat16_is_the_rounded_float32(single, text, tmp_path):
     ],
 )
 def test_which_rows_and_positions_are_kept(split, expected):
-    chosen = select(split, 8, 12)
+    chosen = sample_index(split, 8, 12)
     assert (chosen.rows, chosen.positions) == expected
 
 
 @pytest.mark.parametrize("k", range(1, 13))
 def test_k_positions_are_evenly_spaced_and_end_at_the_last(k):
-    positions = np.array(select(CaptureSplit(positions=k), 1, 12).positions)
+    positions = np.array(sample_index(CaptureSplit(positions=k), 1, 12).positions)
     assert len(positions) == k and positions[-1] == 11
     assert np.ptp(np.diff(positions)) <= 1 if k > 1 else True

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from disks import CountingDisk, ForgetfulDisk, RefusingDisk
-from small_run import begin, clone, digest_tree, payload
+from small_run import begin, clone, contents, digest_tree
 
 from pico_schema import documents, layout
 from pico_train.checkpoint import metrics_log, resume
@@ -37,7 +37,7 @@ def base(tmp_path_factory):
     run_dir = begin(tmp_path_factory.mktemp("base") / "run")
     MetricsLog(run_dir / layout.METRICS_LOG).append({"step": 0, "loss": 3.0})
     with CheckpointWriter(run_dir) as writer:
-        writer.save(payload(OLD))
+        writer.save(contents(OLD))
     return run_dir
 
 
@@ -51,7 +51,7 @@ def references(base, tmp_path_factory):
     """The two states that may be found: before and after step 2 was saved."""
     after = clone(base, tmp_path_factory.mktemp("after") / "run")
     with CheckpointWriter(after) as writer:
-        writer.save(payload(NEW))
+        writer.save(contents(NEW))
     return {OLD: state_of(base), NEW: state_of(after)}
 
 
@@ -108,7 +108,7 @@ def test_killed_at_any_call_leaves_the_old_or_the_new_checkpoint(base, tmp_path)
 def test_a_refused_call_is_a_loud_error_and_leaves_no_litter(base, references, tmp_path, number, persistent):
     counting = CountingDisk()
     with CheckpointWriter(clone(base, tmp_path / "count"), disk=counting, buffer=BUFFER) as writer:
-        writer.save(payload(NEW))
+        writer.save(contents(NEW))
     for n, call in enumerate(counting.calls, start=1):
         run_dir = clone(base, tmp_path / f"run-{n}")
         disk = RefusingDisk(n, number, persistent=persistent)
@@ -116,7 +116,7 @@ def test_a_refused_call_is_a_loud_error_and_leaves_no_litter(base, references, t
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with pytest.raises(StorageError, match=r"step 2 .*earlier checkpoints are intact") as caught:
-                writer.save(payload(NEW))
+                writer.save(contents(NEW))
         assert isinstance(caught.value.__cause__, OSError) and caught.value.__cause__.errno == number, call
         assert disk.refused >= 1
         litter = [path for path in run_dir.rglob("*") if path.name.startswith(".")]
@@ -125,7 +125,7 @@ def test_a_refused_call_is_a_loud_error_and_leaves_no_litter(base, references, t
         step = recovered(clone(run_dir, tmp_path / f"recovered-{n}"), references)
         assert step in (OLD, NEW)
         if not persistent:
-            writer.save(payload(NEW))  # the disk works again: the same writer seals the same step
+            writer.save(contents(NEW))  # the disk works again: the same writer seals the same step
             assert state_of(run_dir) == references[NEW], call
 
 
@@ -144,7 +144,7 @@ def power_cuts(base: Path, tmp_path: Path, references, *, ignored: tuple[str, ..
     log = MetricsLog(run_dir / layout.METRICS_LOG, disk=disk)
     log.append({"step": 1, "loss": 2.0})
     writer = CheckpointWriter(run_dir, disk=disk, buffer=BUFFER, metrics_log=log)
-    writer.save(payload(NEW))
+    writer.save(contents(NEW))
     left = disk.after_power_cut(tmp_path / "end", "least")
     assert recovered(left, references) == NEW, "a save that was acknowledged is lost in a power cut"
     assert documents.read_run(left).checkpoints[-1].step == NEW
@@ -169,7 +169,7 @@ def test_the_order_of_a_save(base, tmp_path):
     """Each file is synced before the rename, the manifest last; the parent directory and the index come after it."""
     disk = CountingDisk()
     with CheckpointWriter(clone(base, tmp_path / "run"), disk=disk) as writer:
-        writer.save(payload(NEW))
+        writer.save(contents(NEW))
     calls = disk.calls
     renamed = calls.index(f"rename {layout.step_dir(NEW)}")
     opened = [index for index, call in enumerate(calls) if call.startswith("open") and index < renamed]
@@ -192,7 +192,7 @@ FILES = sorted(
 def two(base, tmp_path_factory):
     run_dir = clone(base, tmp_path_factory.mktemp("two") / "run")
     with CheckpointWriter(run_dir) as writer:
-        writer.save(payload(NEW))
+        writer.save(contents(NEW))
     return run_dir
 
 
@@ -228,7 +228,7 @@ def test_damage_to_any_file_is_found_and_the_run_falls_back(two, tmp_path, name,
 
     # Going on, the run comes to the damaged step again: it is put aside, never overwritten, and sealed anew.
     with pytest.warns(RuntimeWarning, match="damaged"), CheckpointWriter(run_dir) as writer:
-        writer.save(payload(NEW))
+        writer.save(contents(NEW))
     again = resume.newest_complete(run_dir)
     assert again is not None and again.step == NEW
     assert verify_run(run_dir).problems == []

@@ -1,5 +1,5 @@
 import pytest
-from small_run import begin, payload
+from small_run import begin, contents
 
 from pico_schema import layout
 from pico_train.checkpoint import resume
@@ -30,7 +30,7 @@ def test_training_states_go_and_everything_else_stays(tmp_path):
     run_dir = begin(tmp_path / "run")
     with CheckpointWriter(run_dir, keep=KeepPolicy(last=2)) as writer:
         for step in range(6):
-            writer.submit(payload(step))
+            writer.submit(contents(step))
     assert present(run_dir) == [4, 5]
     report = verify_run(run_dir)
     # the run's own configuration says that all are kept: from the outside, the removed ones are damage
@@ -48,10 +48,10 @@ def test_a_state_that_is_being_published_waits(tmp_path):
     pending = {0, 1}
     with CheckpointWriter(run_dir, keep=KeepPolicy(last=1), protected=lambda: set(pending)) as writer:
         for step in range(3):
-            writer.save(payload(step))
+            writer.save(contents(step))
         assert present(run_dir) == [0, 1, 2]
         pending.clear()
-        writer.save(payload(3))
+        writer.save(contents(3))
     assert present(run_dir) == [3]
 
 
@@ -59,7 +59,7 @@ def test_a_checkpoint_without_training_state_is_no_place_to_resume_from(tmp_path
     run_dir = begin(tmp_path / "run")
     with CheckpointWriter(run_dir, keep=KeepPolicy(last=1)) as writer:
         for step in range(3):
-            writer.save(payload(step, training_state=step < 2))
+            writer.save(contents(step, training_state=step < 2))
     newest = resume.newest_complete(run_dir)
     assert newest is not None and newest.step == 1  # 0 is pruned, 2 never had one
     weights = resume.newest_complete(run_dir, training_state=False)
@@ -69,6 +69,6 @@ def test_a_checkpoint_without_training_state_is_no_place_to_resume_from(tmp_path
 def test_part_of_a_training_state_missing_is_damage(tmp_path):
     run_dir = begin(tmp_path / "run")
     with CheckpointWriter(run_dir) as writer:
-        writer.save(payload(0))
+        writer.save(contents(0))
     (run_dir / layout.checkpoint_dir(0) / "training_state/state.ckpt").unlink()
     assert [item.path for item in resume.damage(run_dir / layout.checkpoint_dir(0))] == ["training_state/state.ckpt"]

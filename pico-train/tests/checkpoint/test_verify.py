@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from small_run import begin, payload
+from small_run import begin, contents
 from typer.testing import CliRunner
 
 from pico_schema import documents, layout
-from pico_train.checkpoint.target import parse_target
+from pico_train.addresses import parse_target
 from pico_train.checkpoint.verify import verify_run
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.cli import checkpoint as cli_checkpoint
@@ -21,7 +21,7 @@ def run_dir(tmp_path):
     directory = begin(tmp_path / "run")
     with CheckpointWriter(directory) as writer:
         for step in (0, 1, 4):
-            writer.save(payload(step))
+            writer.save(contents(step))
     return directory
 
 
@@ -54,7 +54,7 @@ def test_two_steps_with_the_same_weights_are_reported(run_dir):
     from dataclasses import replace
 
     with CheckpointWriter(run_dir) as writer:
-        writer.save(replace(payload(8), weights=payload(4).weights))
+        writer.save(replace(contents(8), weights=contents(4).weights))
     assert found(run_dir) == [(8, "duplicate", layout.WEIGHTS)]
     assert "identical to that of step 4" in verify_run(run_dir, step=8).problems[0].detail
     assert found(run_dir, step=4) == []
@@ -91,7 +91,7 @@ def test_training_states_that_the_policy_removed_are_no_damage(tmp_path):
     documents.write(run_dir / layout.RUN_MANIFEST, documents.read_run(run_dir).model_copy(update={"config": config}))
     with CheckpointWriter(run_dir, keep=KeepPolicy(last=1)) as writer:
         for step in (0, 1, 4):
-            writer.save(payload(step))
+            writer.save(contents(step))
     report = verify_run(run_dir)
     assert report.sound and report.pruned == [0, 1]
     shutil.rmtree(run_dir / layout.checkpoint_dir(4) / layout.TRAINING_STATE)

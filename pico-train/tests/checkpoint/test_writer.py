@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from small_run import RUN_ID, begin, digest_tree, payload
+from small_run import RUN_ID, begin, contents, digest_tree
 
 from pico_schema import documents, layout
 from pico_train.checkpoint.storage import Disk
@@ -32,7 +32,7 @@ class SlowDisk(Disk):
 
 
 def test_what_is_sealed_is_what_was_submitted(run_dir):
-    given = payload(3)
+    given = contents(3)
     with CheckpointWriter(run_dir) as writer:
         writer.submit(given)
     directory = run_dir / layout.checkpoint_dir(3)
@@ -66,7 +66,7 @@ def test_the_training_state_is_in_fabrics_form(run_dir):
     from lightning.fabric import Fabric
 
     with CheckpointWriter(run_dir) as writer:
-        writer.submit(payload(3))
+        writer.submit(contents(3))
     fabric = Fabric(accelerator="cpu", devices=1)
     state = fabric.load(run_dir / layout.checkpoint_dir(3) / "training_state/state.ckpt")
     assert state["step"] == 3 and "optimizer" in state
@@ -74,9 +74,9 @@ def test_the_training_state_is_in_fabrics_form(run_dir):
 
 def test_weights_are_stored_once(run_dir):
     with CheckpointWriter(run_dir) as writer:
-        writer.submit(payload(3))
+        writer.submit(contents(3))
     directory = run_dir / layout.checkpoint_dir(3)
-    pattern = payload(3).weights["model.embed_tokens.weight"].numpy().tobytes()[:64]
+    pattern = contents(3).weights["model.embed_tokens.weight"].numpy().tobytes()[:64]
     holders = [path.name for path in directory.rglob("*") if path.is_file() and pattern in path.read_bytes()]
     assert holders == [layout.WEIGHTS]
 
@@ -85,9 +85,9 @@ def test_submit_returns_at_once_and_the_next_waits(run_dir):
     disk = SlowDisk()
     with CheckpointWriter(run_dir, disk=disk) as writer:
         started = time.perf_counter()
-        writer.submit(payload(0))
+        writer.submit(contents(0))
         assert time.perf_counter() - started < 5 and writer.busy and writer.sealed == []
-        second = threading.Thread(target=writer.submit, args=(payload(1),))
+        second = threading.Thread(target=writer.submit, args=(contents(1),))
         second.start()
         second.join(0.2)
         assert second.is_alive(), "two checkpoints were in flight"
@@ -107,12 +107,12 @@ def test_an_error_is_raised_at_the_next_submit_once(run_dir):
 
     disk = Broken()
     writer = CheckpointWriter(run_dir, disk=disk)
-    writer.submit(payload(0))
+    writer.submit(contents(0))
     with pytest.raises(StorageError, match=r"step 0 could not be saved .*No space left on device") as caught:
-        writer.submit(payload(1))
+        writer.submit(contents(1))
     assert caught.value.exit_code == 4
     disk.broken = False
-    writer.save(payload(1))
+    writer.save(contents(1))
     assert [entry.step for entry in documents.read_run(run_dir).checkpoints] == [1]
 
 
@@ -122,24 +122,24 @@ def test_leaving_the_context_waits_and_raises(run_dir):
             raise OSError(5, "Input/output error")
 
     with pytest.raises(StorageError, match="Input/output error"), CheckpointWriter(run_dir, disk=Broken()) as writer:
-        writer.submit(payload(0))
+        writer.submit(contents(0))
     with (
         pytest.warns(RuntimeWarning, match="besides.*Input/output"),
         pytest.raises(ZeroDivisionError),
         CheckpointWriter(run_dir, disk=Broken()) as writer,
     ):
-        writer.submit(payload(0))
+        writer.submit(contents(0))
         raise ZeroDivisionError
 
 
 def test_a_sealed_step_is_never_written_again(run_dir):
     with CheckpointWriter(run_dir) as writer:
-        writer.save(payload(0))
+        writer.save(contents(0))
         before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
         content = digest_tree(run_dir)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            writer.save(payload(0))
+            writer.save(contents(0))
     assert digest_tree(run_dir) == content
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
@@ -147,9 +147,9 @@ def test_a_sealed_step_is_never_written_again(run_dir):
 def test_other_weights_at_a_sealed_step_are_a_warning_and_not_kept(run_dir):
     from dataclasses import replace
 
-    other = replace(payload(0), weights={name: tensor + 1 for name, tensor in payload(0).weights.items()})
+    other = replace(contents(0), weights={name: tensor + 1 for name, tensor in contents(0).weights.items()})
     with CheckpointWriter(run_dir) as writer:
-        writer.save(payload(0))
+        writer.save(contents(0))
         content = digest_tree(run_dir)
         with pytest.warns(RuntimeWarning, match="other weights"):
             writer.save(other)
@@ -163,13 +163,13 @@ def test_sealed_checkpoints_are_announced_after_they_are_in_the_index(run_dir):
         seen.append((step, directory.name, [entry.step for entry in documents.read_run(run_dir).checkpoints]))
 
     with CheckpointWriter(run_dir, on_sealed=announce) as writer:
-        writer.submit(payload(0))
-        writer.submit(payload(2))
+        writer.submit(contents(0))
+        writer.submit(contents(2))
     assert seen == [(0, "step-00000000", [0]), (2, "step-00000002", [0, 2])]
 
 
 def test_other_processes_write_nothing(run_dir):
     before = digest_tree(run_dir)
     with CheckpointWriter(run_dir, primary=False) as writer:
-        writer.submit(payload(0))
+        writer.submit(contents(0))
     assert digest_tree(run_dir) == before

@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 
 from pico_schema import documents, layout
+from pico_train.checkpoint.importing import checked_directory, import_checkpoint
 from pico_train.checkpoint.verify import verify_run
 from pico_train.errors import CheckpointError, UsageError
-from pico_train.importing import checked_directory, import_checkpoint
 from pico_train.model.decoder import Decoder
 from pico_train.model.huggingface import load_spec, load_weights
 from pico_train.model.pico_v1 import half_split_rows, import_pico_v1

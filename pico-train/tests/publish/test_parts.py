@@ -23,7 +23,7 @@ from pico_train.errors import CheckpointError, ConfigError, UsageError
 from pico_train.publish import redact
 from pico_train.publish.card import card, plot
 from pico_train.publish.command import choose_settings, choose_steps
-from pico_train.publish.finite import first_nonfinite
+from pico_train.publish.nonfinite import first_nonfinite
 from pico_train.publish.queue import Queue, git_blob_id, halt, halted, sealed
 from pico_train.publish.remote import backoff
 from pico_train.publish.revision import lines_before, package

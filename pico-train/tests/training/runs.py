@@ -28,9 +28,9 @@ def poison(config: RunConfig, bad_steps: tuple[int, ...], what: str = "gradient"
     from pico_train.errors import PicoTrainError
     from pico_train.reporter import Reporter
     from pico_train.run import train
-    from pico_train.training import loop, passes
+    from pico_train.training import forward_backward, loop
 
-    accumulate, loss_of, begun = loop.accumulate, passes.next_token_loss, [-1]
+    accumulate, loss_of, begun = loop.accumulate, forward_backward.next_token_loss, [-1]
 
     def bad() -> bool:
         return begun[0] in bad_steps and (rank is None or os.environ.get("RANK") == str(rank))
@@ -45,7 +45,7 @@ def poison(config: RunConfig, bad_steps: tuple[int, ...], what: str = "gradient"
     def losing(*args: Any, **kwargs: Any) -> Any:
         return loss_of(*args, **kwargs) * (float("nan") if what == "loss" and bad() else 1.0)
 
-    loop.accumulate, passes.next_token_loss = accumulating, losing
+    loop.accumulate, forward_backward.next_token_loss = accumulating, losing
     try:
         train(config, reporter=Reporter())
     except PicoTrainError as error:

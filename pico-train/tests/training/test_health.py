@@ -13,7 +13,7 @@ from worlds import launch
 
 from pico_schema import documents
 from pico_train.checkpoint.verify import verify_run
-from pico_train.training.peaks import peak_of
+from pico_train.training.peak_flops import peak_of
 
 EVERY_THREE = {name: value for name, value in QUIET.items() if "evaluation" in name or "captures" in name}
 

@@ -1,7 +1,11 @@
 """Checkpoints: either whole or absent, and cheap enough to take often.
 
-`cadence` (when) · `state` (what is copied off the model) · `writer` (in the background, sealed by the manifest) ·
-`tensorfile` and `storage` (how bytes reach the disk) · `resume` and `reconcile` (how a run goes on) · `changes` (under
-which configuration it may) · `retention` (which training states stay) · `verify`, `inspect` (what is there) ·
-`metrics_log`, `lock`, `signals`.
+Everything that is written into a run's directory while it trains, and everything that is asked of it afterwards, is
+here; what a step computes is not. A checkpoint is handed over as one `CheckpointContents`, copied off the model, and
+sealed by its manifest.
+
+`cadence` (when) · `state` (what is copied off the model) · `contents` (what one checkpoint will hold) · `writer` (in
+the background, sealed by the manifest) · `tensorfile`, `sharded`, `storage` (how bytes reach the disk) · `resume` (how
+a run goes on) · `changes` (under which configuration it may) · `retention` (which training states stay) · `verify`,
+`inspect` (what is there) · `importing` (checkpoints from elsewhere) · `metrics_log`, `lock`, `signals`.
 """

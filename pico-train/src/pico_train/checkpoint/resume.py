@@ -1,7 +1,7 @@
 """How a run goes on: which checkpoint it resumes from, and what a crash left behind.
 
-A checkpoint is trusted only after its files have been hashed against its manifest. Everything here is for the first
-process; the others are told the step.
+A checkpoint is trusted only after its files have been hashed against its manifest. Everything here is for rank 0;
+the others are told the step.
 """
 
 from __future__ import annotations

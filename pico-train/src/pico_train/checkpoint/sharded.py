@@ -40,7 +40,7 @@ def is_sharded_state(folder: Path) -> bool:
 def sharded_save(
     state: Mapping[str, Any], common: Mapping[str, Any], *, group: Any, disk: Disk | None = None
 ) -> Callable[[Path | None], None]:
-    """A function that writes `state` (this process's shards, on the CPU) and, on the first process, `common`.
+    """A function that writes `state` (this process's shards, on the CPU) and, on rank 0, `common`.
 
     Each process calls the function from a thread of its own; `group` keeps what they say to each other apart from
     training.

@@ -75,7 +75,7 @@ def interrupted(number: int, *, step: int, requeued: bool = False) -> Interrupte
 def requeue(number: int, environment: Mapping[str, str] | None = None) -> bool:
     """Put the job back into SLURM's queue if the signal was its request to, and there is a job.
 
-    Call it on the first process, after the save.
+    Call it on rank 0, after the save.
 
     Returns:
         Whether `scontrol requeue` was called with success.

@@ -65,7 +65,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def snapshot_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The whole weights on the CPU, as a copy; under FSDP2 all processes call it, and the first gets them.
+    """The whole weights on the CPU, as a copy; under FSDP2 all processes call it, and rank 0 gets them.
 
     A head tied to the embedding is left out, as transformers does.
     """
@@ -144,7 +144,7 @@ def snapshot_training_state(
     *,
     group: Any = None,
 ) -> dict[str, Any] | Callable[[Path | None], None]:
-    """A copy of the training state, ready for a `Payload`. All processes call it.
+    """A copy of the training state, ready for a `CheckpointContents`. All processes call it.
 
     Args:
         model: The bare model, whose parameters the optimizer updates.

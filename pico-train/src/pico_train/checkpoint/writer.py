@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from pico_schema import CheckpointManifest, FileEntry, documents, layout
+from pico_train.checkpoint.contents import CheckpointContents
 from pico_train.checkpoint.metrics_log import MetricsLog
-from pico_train.checkpoint.payload import Payload
 from pico_train.checkpoint.resume import damage, digests, index_entry
 from pico_train.checkpoint.retention import prune
 from pico_train.checkpoint.storage import BUFFER, Disk, HashedFile, replace_file, write_file
@@ -46,7 +46,7 @@ class CheckpointWriter:
         on_sealed: Called in the background with the step and the directory of each checkpoint once it is in the index;
             also where the step was sealed before, since a crash may have come between the seal and the call.
         protected: Steps whose training state is not to be removed yet (they are being published).
-        primary: False on the processes other than the first, which only take part in a sharded training state.
+        primary: False on the ranks other than 0, which only take part in a sharded training state.
         disk: Where to write.
         buffer: Bytes per write.
     """
@@ -78,16 +78,16 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def submit(self, payload: Payload) -> None:
-        """Save `payload` in the background; waits only while an earlier save has not ended.
+    def submit(self, contents: CheckpointContents) -> None:
+        """Save `contents` in the background; waits only while an earlier save has not ended.
 
         Raises:
             StorageError: an earlier save failed.
         """
         self.wait()
-        if not self._primary and not callable(payload.training_state):
+        if not self._primary and not callable(contents.training_state):
             return
-        self._thread = threading.Thread(target=self._run, args=(payload,), name=f"checkpoint-{payload.step}")
+        self._thread = threading.Thread(target=self._run, args=(contents,), name=f"checkpoint-{contents.step}")
         self._thread.start()
 
     def wait(self) -> None:
@@ -105,9 +105,9 @@ class CheckpointWriter:
             error, self._error = self._error, None
             raise error
 
-    def save(self, payload: Payload) -> None:
-        """Save `payload` and return when it is sealed."""
-        self.submit(payload)
+    def save(self, contents: CheckpointContents) -> None:
+        """Save `contents` and return when it is sealed."""
+        self.submit(contents)
         self.wait()
 
     @property
@@ -129,13 +129,13 @@ class CheckpointWriter:
                 raise
             warnings.warn(f"besides, {failure}", RuntimeWarning, stacklevel=2)
 
-    def _run(self, payload: Payload) -> None:
+    def _run(self, contents: CheckpointContents) -> None:
         try:
-            self._save(payload)
+            self._save(contents)
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             failure = StorageError(
-                f"the checkpoint of step {payload.step} could not be saved in {self.run_dir}: "
+                f"the checkpoint of step {contents.step} could not be saved in {self.run_dir}: "
                 f"{error.strerror or error}{where}; earlier checkpoints are intact: mend the storage, then resume"
             )
             failure.__cause__ = error
@@ -143,25 +143,25 @@ class CheckpointWriter:
         except BaseException as error:
             self._error = error
 
-    def _save(self, payload: Payload) -> None:
+    def _save(self, contents: CheckpointContents) -> None:
         root = self.run_dir / layout.CHECKPOINTS
-        temporary = root / f"{TEMPORARY}{layout.step_dir(payload.step)}"
+        temporary = root / f"{TEMPORARY}{layout.step_dir(contents.step)}"
         if not self._primary:
-            assert callable(payload.training_state)
-            payload.training_state(None)
+            assert callable(contents.training_state)
+            contents.training_state(None)
             return
-        target = root / layout.step_dir(payload.step)
+        target = root / layout.step_dir(contents.step)
         if target.exists():
-            if self._is_whole(target, payload):
-                if callable(payload.training_state):
-                    payload.training_state(None)
-                self._announce(payload.step, target)
+            if self._is_whole(target, contents):
+                if callable(contents.training_state):
+                    contents.training_state(None)
+                self._announce(contents.step, target)
                 return
             self._set_aside(target)
         self._disk.remove(temporary)
         try:
-            shards = self._write_shards(temporary, payload)
-            manifest = self._write_content(temporary, payload, shards)
+            shards = self._write_shards(temporary, contents)
+            manifest = self._write_files(temporary, contents, shards)
             self._write(temporary / layout.MANIFEST, [documents.dump(manifest)])
             self._disk.fsync_directory(temporary)
             if self._metrics_log is not None:
@@ -172,15 +172,15 @@ class CheckpointWriter:
             raise
         self._disk.fsync_directory(root)
         self._add_to_index(target, manifest)
-        self.sealed.append(payload.step)
+        self.sealed.append(contents.step)
         prune(self.run_dir, self._keep, disk=self._disk, protected=self._protected() if self._protected else set())
-        self._announce(payload.step, target)
+        self._announce(contents.step, target)
 
     def _announce(self, step: int, directory: Path) -> None:
         if self._on_sealed is not None:
             self._on_sealed(step, directory)
 
-    def _write_shards(self, directory: Path, payload: Payload) -> dict[str, FileEntry]:
+    def _write_shards(self, directory: Path, contents: CheckpointContents) -> dict[str, FileEntry]:
         """Create the temporary directory, and in it the training state where it is sharded.
 
         That comes first: the other processes are waiting for it, and are told if there will be none.
@@ -188,47 +188,49 @@ class CheckpointWriter:
         path: Path | None = directory / layout.TRAINING_STATE
         try:
             self._disk.make_directory(directory)
-            if callable(payload.training_state):
+            if callable(contents.training_state):
                 self._disk.make_directory(directory / layout.TRAINING_STATE)
         except OSError:
             path = None
             raise
         finally:
-            if callable(payload.training_state):
-                payload.training_state(path)
-        return _entries(directory, layout.TRAINING_STATE) if callable(payload.training_state) else {}
+            if callable(contents.training_state):
+                contents.training_state(path)
+        return _entries(directory, layout.TRAINING_STATE) if callable(contents.training_state) else {}
 
-    def _write_content(self, directory: Path, payload: Payload, shards: Mapping[str, FileEntry]) -> CheckpointManifest:
+    def _write_files(
+        self, directory: Path, contents: CheckpointContents, shards: Mapping[str, FileEntry]
+    ) -> CheckpointManifest:
         """All files but the manifest, durable together with the directories they are in."""
         disk, files = self._disk, dict(shards)
         folders = []
-        if payload.training_state is not None:
+        if contents.training_state is not None:
             folders.append(layout.TRAINING_STATE)
-        if payload.captures or payload.batch is not None:
+        if contents.captures or contents.batch is not None:
             folders.append(layout.CAPTURES)
         for folder in folders:
             if not (directory / folder).exists():
                 disk.make_directory(directory / folder)
-        if payload.training_state is not None and not callable(payload.training_state):
-            files[STATE_FILE] = self._write_state(directory / STATE_FILE, payload.training_state)
-        for name, content in payload.hf_files.items():
+        if contents.training_state is not None and not callable(contents.training_state):
+            files[STATE_FILE] = self._write_state(directory / STATE_FILE, contents.training_state)
+        for name, content in contents.hf_files.items():
             files[name] = self._write(directory / name, [content])
         files[layout.WEIGHTS] = self._write(
-            directory / layout.WEIGHTS, safetensors_chunks(payload.weights, {"format": "pt"})
+            directory / layout.WEIGHTS, safetensors_chunks(contents.weights, {"format": "pt"})
         )
-        for item in payload.captures:
+        for item in contents.captures:
             metadata = {"format": "pt", **item.metadata}
             files[item.capture.file] = self._write(
                 directory / item.capture.file, safetensors_chunks(item.tensors, metadata)
             )
-        if payload.batch is not None:
-            files[layout.TRAIN_BATCH] = self._write(directory / layout.TRAIN_BATCH, [payload.batch.parquet()])
+        if contents.batch is not None:
+            files[layout.TRAIN_BATCH] = self._write(directory / layout.TRAIN_BATCH, [contents.batch.parquet()])
         for folder in folders:
             disk.fsync_directory(directory / folder)
         return CheckpointManifest(
-            **payload.manifest,
-            step=payload.step,
-            captures=tuple(item.capture for item in payload.captures),
+            **contents.manifest,
+            step=contents.step,
+            captures=tuple(item.capture for item in contents.captures),
             weights_sha256=files[layout.WEIGHTS].sha256,
             files=dict(sorted(files.items())),
         )
@@ -256,13 +258,13 @@ class CheckpointWriter:
         run = documents.read_run(self.run_dir).with_checkpoint(index_entry(directory, manifest))
         replace_file(self._disk, self.run_dir / layout.RUN_MANIFEST, documents.dump(run))
 
-    def _is_whole(self, target: Path, payload: Payload) -> bool:
+    def _is_whole(self, target: Path, contents: CheckpointContents) -> bool:
         """Whether the step is sealed already, as where a run resumed from an earlier one. It is then left alone."""
         listed = digests(self.run_dir)
-        if damage(target, manifest_sha256=listed.get(payload.step)):
+        if damage(target, manifest_sha256=listed.get(contents.step)):
             return False
         digest = hashlib.sha256()
-        for chunk in safetensors_chunks(payload.weights, {"format": "pt"}):
+        for chunk in safetensors_chunks(contents.weights, {"format": "pt"}):
             digest.update(chunk)
         manifest = documents.read_checkpoint(target)
         if manifest.weights_sha256 != digest.hexdigest():
@@ -271,7 +273,7 @@ class CheckpointWriter:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        if payload.step not in listed:
+        if contents.step not in listed:
             self._add_to_index(target, manifest)
         return True
 

@@ -135,7 +135,7 @@ def generate(
     output: As = Format.table,
 ) -> None:
     """Sample from a checkpoint."""
-    from pico_train.checkpoint.target import parse_target
+    from pico_train.addresses import parse_target
     from pico_train.model.sampling import continue_text
 
     run_dir, step = parse_target(target)

@@ -22,7 +22,7 @@ Target = Annotated[
 
 def verify(target: Target, output: As = Format.table) -> None:
     """Re-hash checkpoints: report what is missing, truncated, altered, unexpected or held twice (exit code 3)."""
-    from pico_train.checkpoint.target import parse_target
+    from pico_train.addresses import parse_target
     from pico_train.checkpoint.verify import verify_run
 
     run_dir, step = parse_target(target)
@@ -56,8 +56,8 @@ def _print_report(report: VerifyReport) -> None:
 
 def inspect(target: Target, output: As = Format.table) -> None:
     """What a run's checkpoints hold; with @step-N, everything that one of them holds."""
+    from pico_train.addresses import parse_target
     from pico_train.checkpoint.inspect import inspect_checkpoint, inspect_run
-    from pico_train.checkpoint.target import parse_target
 
     run_dir, step = parse_target(target)
     content = inspect_run(run_dir) if step is None else inspect_checkpoint(run_dir, step)

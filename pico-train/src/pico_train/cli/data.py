@@ -286,7 +286,7 @@ def verify(
 
 def _run(name: str | None) -> tuple[Path, int | None]:
     """A run's directory, and the step if the name holds one; without a name the newest run."""
-    from pico_train.checkpoint.target import RUNS, parse_target
+    from pico_train.addresses import RUNS, parse_target
     from pico_train.errors import UsageError
 
     if name is not None:

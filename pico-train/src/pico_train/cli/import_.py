@@ -28,7 +28,7 @@ def pico_v1(
     output: As = Format.table,
 ) -> None:
     """A checkpoint of Pico 1.0: its interleaved rotary pairs become half-split ones, its names Llama's."""
-    from pico_train.importing import checked_directory, import_checkpoint
+    from pico_train.checkpoint.importing import checked_directory, import_checkpoint
 
     target = import_checkpoint(checked_directory(directory), out, step=step)
     if output is Format.json:

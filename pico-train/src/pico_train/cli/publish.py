@@ -38,7 +38,7 @@ def publish(
     output: As = Format.table,
 ) -> None:
     """Publish a run's checkpoints on the Hugging Face Hub, or finish what a training run left pending."""
-    from pico_train.checkpoint.target import parse_target
+    from pico_train.addresses import parse_target
     from pico_train.publish.command import choose_settings, choose_steps, publish_run
 
     run_dir, one = parse_target(run)

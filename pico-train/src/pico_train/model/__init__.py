@@ -1,1 +1,8 @@
-"""The decoder and what reads, writes and samples from it."""
+"""The decoder and what reads, writes and samples from it.
+
+Knows weights, configurations and tokens of one checkpoint; not runs, data or training. The architecture is Llama's, and
+so are its names.
+
+`decoder` · `generation` (tokens, with a cache) · `sampling` (text from a checkpoint) · `huggingface` (config.json and
+weights) · `pico_v1` (weights of Pico 1.0).
+"""

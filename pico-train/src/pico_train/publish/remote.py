@@ -63,7 +63,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Refs:
+class BranchesAndTags:
     """Commit of each branch and tag."""
 
     branches: dict[str, str]
@@ -163,10 +163,10 @@ class Remote:
     # -- reading
 
     @_understood
-    def refs(self) -> Refs:
+    def refs(self) -> BranchesAndTags:
         """All branches and tags, in one request."""
         found = self.api.list_repo_refs(self.repo, repo_type="model")
-        return Refs(
+        return BranchesAndTags(
             {ref.name: ref.target_commit for ref in found.branches},
             {ref.name: ref.target_commit for ref in found.tags},
         )

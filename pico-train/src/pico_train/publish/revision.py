@@ -25,7 +25,7 @@ from pico_schema import (
 )
 from pico_train.errors import CheckpointError
 from pico_train.publish.card import card
-from pico_train.publish.finite import first_nonfinite
+from pico_train.publish.nonfinite import first_nonfinite
 from pico_train.publish.queue import git_blob_id
 from pico_train.publish.remote import RemoteFile
 
@@ -138,7 +138,7 @@ def results(evaluation: Evaluation | None) -> dict[str, float]:
     }
 
 
-def extended(before: RevisionIndex | None, bundle: Package) -> RevisionIndex:
+def index_with(before: RevisionIndex | None, bundle: Package) -> RevisionIndex:
     """The branch's index with this checkpoint in it, and evaluations as known by now."""
     index = before or RevisionIndex(run_id=bundle.run.id, run_name=bundle.run.name)
     return with_results(index.with_checkpoint(bundle.manifest, bundle.manifest_sha256), bundle.evaluations)
@@ -155,7 +155,7 @@ def with_results(index: RevisionIndex, evaluations: Mapping[int, Evaluation]) ->
     return index.model_copy(update={"revisions": known})
 
 
-def desired(
+def revision_files(
     bundle: Package, index: RevisionIndex, run_dir: Path, *, repo: str, license: str, final: bool = False
 ) -> dict[str, LocalFile]:
     """Every file of the revision to be made, by path.

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 from pico_schema import RevisionIndex, documents, layout, read_run
 from pico_train.config import PublishConfig
 from pico_train.errors import CheckpointError, PublishError
-from pico_train.publish import queue, redact, revision, steps
+from pico_train.publish import commits, queue, redact, revision
 from pico_train.publish.queue import PublishLock, Queue, StepRecord, sealed
 from pico_train.publish.remote import DeniedError, MismatchError, Remote, RemoteFile, TransientError, backoff
 
@@ -149,13 +149,13 @@ class Worker:
         size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(step)).size
         self.say("attempt", step=step, attempt=record.attempts, size=size, allowed=self._allowed(size))
 
-        def before_commit(planned: steps.Change) -> None:
+        def before_commit(planned: commits.Change) -> None:
             self.queue.count_commit()
             allowed = self._allowed(planned.size)
             self.say("uploading", step=step, files=len(planned.add), size=planned.size, allowed=allowed)
 
         try:
-            commit = steps.publish_step(self.remote, self.run_dir, step, self.settings, before_commit=before_commit)
+            commit = commits.publish_step(self.remote, self.run_dir, step, self.settings, before_commit=before_commit)
         except (CheckpointError, MismatchError) as error:
             text = redact.clean(str(error))
             self.queue.save(record.model_copy(update={"state": "refused", "error": text}))
@@ -176,7 +176,7 @@ class Worker:
             size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(last)).size
             self.say("attempt", step=last, branch="main", allowed=self._allowed(size))
             try:
-                commit = steps.move_main(
+                commit = commits.move_main(
                     self.remote,
                     self.run_dir,
                     last,
@@ -222,30 +222,32 @@ class Worker:
         branch = layout.branch_name(run_name)
         self.remote.probe_write(branch if branch in refs.branches else "main")
         if branch in refs.branches:
-            head = steps.read_head(self.remote, refs.branches[branch])
-            steps.check_owner(self.remote, head, run_id or "", run_name)
+            head = commits.read_head(self.remote, refs.branches[branch])
+            commits.check_owner(self.remote, head, run_id or "", run_name)
 
     def plan(self) -> None:
         """Say what would be committed, without committing it."""
         run = read_run(self.run_dir)
         self.say("attempt", step=None, allowed=10 * self.settings.timeout)
-        head = steps.Head("", {}, None, None)
+        head = commits.Head("", {}, None, None)
         tags: Mapping[str, str] = {}
         with contextlib.suppress(PublishError):
             refs = self.remote.refs()
             tags = refs.tags
             if layout.branch_name(run.name) in refs.branches:
-                head = steps.read_head(self.remote, refs.branches[layout.branch_name(run.name)])
-        steps.check_owner(self.remote, head, run.id, run.name)
+                head = commits.read_head(self.remote, refs.branches[layout.branch_name(run.name)])
+        commits.check_owner(self.remote, head, run.id, run.name)
         for record in self.queue.records(self.chosen):
             if layout.tag_name(run.name, record.step) in tags:
                 continue
             size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(record.step)).size
             self.say("attempt", step=record.step, allowed=self._allowed(size))
             bundle = revision.package(self.run_dir, record.step)
-            index = revision.extended(head.index, bundle)
-            files = revision.desired(bundle, index, self.run_dir, repo=self.remote.repo, license=self.settings.license)
-            planned = steps.change(head, files)
+            index = revision.index_with(head.index, bundle)
+            files = revision.revision_files(
+                bundle, index, self.run_dir, repo=self.remote.repo, license=self.settings.license
+            )
+            planned = commits.change(head, files)
             self.say(
                 "planned",
                 step=record.step,
@@ -260,9 +262,9 @@ class Worker:
 
 def _as_if_committed(
     files: Mapping[str, revision.LocalFile], index: RevisionIndex, bundle: revision.Package
-) -> steps.Head:
+) -> commits.Head:
     tree = {path: RemoteFile(file.size, "", file.sha256) for path, file in files.items()}
-    return steps.Head("", tree, index, bundle.manifest)
+    return commits.Head("", tree, index, bundle.manifest)
 
 
 @contextlib.contextmanager

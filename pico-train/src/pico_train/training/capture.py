@@ -29,7 +29,7 @@ ROW_LOSS = "row_loss"
 
 
 @dataclass(frozen=True)
-class Selection:
+class SampleIndex:
     """Which samples of a batch are kept."""
 
     rows: tuple[int, ...]
@@ -38,7 +38,7 @@ class Selection:
     """Positions of each row, ascending."""
 
 
-def select(split: CaptureSplit, n_rows: int, seq_len: int) -> Selection:
+def sample_index(split: CaptureSplit, n_rows: int, seq_len: int) -> SampleIndex:
     """The samples that a split keeps of a batch of `n_rows` × `seq_len` predictions.
 
     k of n are taken evenly spaced: the last of each of k equal stretches, so that `last` is the case k = 1.
@@ -48,7 +48,7 @@ def select(split: CaptureSplit, n_rows: int, seq_len: int) -> Selection:
         positions: Iterable[int] = range(seq_len)
     else:
         positions = _spaced(1 if split.positions == "last" else split.positions, seq_len)
-    return Selection(tuple(rows), tuple(positions))
+    return SampleIndex(tuple(rows), tuple(positions))
 
 
 def _spaced(k: int, n: int) -> list[int]:
@@ -66,7 +66,7 @@ class ActivationTap:
 
     decoder: nn.Module
     sites: list[Site]
-    selection: Selection
+    samples: SampleIndex
     per_row_loss: bool = False
     kept: dict[Site, list[Tensor]] = field(default_factory=dict)
     row_losses: list[Tensor] = field(default_factory=list)
@@ -90,9 +90,9 @@ class ActivationTap:
 
     def expect(self, first_row: int, n_rows: int, device: torch.device) -> None:
         """Announce a micro-batch that holds rows `first_row` to `first_row + n_rows` of the global batch."""
-        local = [row - first_row for row in self.selection.rows if first_row <= row < first_row + n_rows]
+        local = [row - first_row for row in self.samples.rows if first_row <= row < first_row + n_rows]
         self._rows_R1 = torch.tensor(local, dtype=torch.long, device=device)[:, None]
-        self._positions_P = torch.tensor(self.selection.positions, dtype=torch.long, device=device)
+        self._positions_P = torch.tensor(self.samples.positions, dtype=torch.long, device=device)
 
     def note_losses(self, each_BT: Tensor) -> None:
         """Keep the mean token loss of each row of a micro-batch, kept rows or not."""
@@ -111,17 +111,17 @@ class ActivationTap:
         return keep
 
     def gathered(self, engine: Engine, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Name → (n_samples, F) on the host, on the first process; empty elsewhere. A collective."""
+        """Name → (n_samples, F) on the host, on rank 0; empty elsewhere. A collective."""
         result: dict[str, Tensor] = {}
         for site in self.sites:
             parts = self.kept.get(site, [])
             mine_RPF = torch.cat(parts) if parts else None
-            all_RPF = _gather_rows(engine, mine_RPF, len(self.selection.positions))
-            if engine.is_first and all_RPF is not None:
+            all_RPF = _gather_rows(engine, mine_RPF, len(self.samples.positions))
+            if engine.is_rank_zero and all_RPF is not None:
                 result[activation_tensor(site)] = to_host(all_RPF.flatten(0, 1), dtype)
         if self.per_row_loss:
             all_B11 = _gather_rows(engine, torch.cat(self.row_losses)[:, None, None], 1)
-            if engine.is_first and all_B11 is not None:
+            if engine.is_rank_zero and all_B11 is not None:
                 result[ROW_LOSS] = to_host(all_B11.flatten(), torch.float32)
         return result
 
@@ -142,7 +142,7 @@ def _gather_rows(engine: Engine, mine_RPF: Tensor | None, n_positions: int) -> T
 
 
 def gradients(engine: Engine, sites: list[Site], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Name → gradient of each site's weight on the host, on the first process; empty elsewhere.
+    """Name → gradient of each site's weight on the host, on rank 0; empty elsewhere.
 
     Where parameters are sharded this is a collective. Call it after the last backward pass of the step, unscaled and
     before clipping: what it reads is then the gradient of the mean token loss over the global batch.
@@ -155,7 +155,7 @@ def gradients(engine: Engine, sites: list[Site], dtype: torch.dtype) -> dict[str
         grad = parameters[_parameter_name(site, parameters)].grad
         assert grad is not None, f"no gradient at {site}"
         full = whole(grad)
-        if engine.is_first:
+        if engine.is_rank_zero:
             result[gradient_tensor(site)] = to_host(full, dtype)
     return result
 
@@ -171,7 +171,7 @@ def moments(engine: Engine, sites: list[Site]) -> dict[str, Tensor]:
         for name in ("exp_avg", "exp_avg_sq"):
             if name in state:
                 full = whole(state[name])
-                if engine.is_first:
+                if engine.is_rank_zero:
                     result[f"{name}/{site}"] = to_host(full, torch.float32)
     return result
 
@@ -196,6 +196,6 @@ def storage_dtype(config: CapturesConfig) -> torch.dtype:
     return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
 
 
-def positions_array(selection: Selection) -> np.ndarray:
+def positions_array(samples: SampleIndex) -> np.ndarray:
     """Positions as int64, for digests."""
-    return np.asarray(selection.positions, dtype=np.int64)
+    return np.asarray(samples.positions, dtype=np.int64)

@@ -58,8 +58,8 @@ class Engine:
         return self.fabric.global_rank
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is the process that writes and prints."""
+    def is_rank_zero(self) -> bool:
+        """Whether this is rank 0, the process that writes and prints."""
         return self.fabric.global_rank == 0
 
     @property

@@ -28,8 +28,8 @@ from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
 from pico_train.training import capture
 from pico_train.training.engine import Engine
+from pico_train.training.forward_backward import Captured, accumulate, eagerly, validation_capture, validation_loss
 from pico_train.training.optimizer import set_learning_rate
-from pico_train.training.passes import Captured, accumulate, eagerly, validation_capture, validation_loss
 from pico_train.training.schedule import learning_rate
 
 
@@ -130,7 +130,7 @@ def fit(
     chunk = training.loss_chunk or share * config.data.seq_len
     sites = capture.captured_sites(config.captures, engine.decoder.spec.n_layers)
     dtype = capture.storage_dtype(config.captures)
-    selection = capture.select(config.captures.train, training.batch_size, config.data.seq_len)
+    samples = capture.sample_index(config.captures.train, training.batch_size, config.data.seq_len)
     stopped_by, bad_in_a_row, clock, step = 0, 0, _Clock(), 0
 
     for batch in batches:
@@ -159,7 +159,7 @@ def fit(
         rows = batch.input_ids
         tapping = due.captures and config.captures.train.enabled
         keep_losses = config.captures.per_row_loss
-        tap = capture.ActivationTap(engine.decoder, sites, selection, keep_losses) if tapping else None
+        tap = capture.ActivationTap(engine.decoder, sites, samples, keep_losses) if tapping else None
         with eagerly(engine.decoder) if tapping else contextlib.nullcontext(), tap or contextlib.nullcontext():
             loss_sum = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
         engine.unscale_gradients()
@@ -177,7 +177,7 @@ def fit(
         finite = _is_finite(measured.loss) and _is_finite(measured.grad_norm)
         overflow = _is_finite(measured.loss) and not finite and engine.can_lower_scale
         if not finite and not overflow:
-            bad_in_a_row = _bear_nonfinite(measured, bad_in_a_row, config, batch, last_good)
+            bad_in_a_row = _count_nonfinite(measured, bad_in_a_row, config, batch, last_good)
         elif finite:
             bad_in_a_row = 0
 
@@ -185,7 +185,7 @@ def fit(
             tensors = tap.gathered(engine, dtype) | capture.gradients(engine, sites, dtype)
             if config.captures.moments:
                 tensors |= capture.moments(engine, sites)
-            captured["train"] = Captured(selection, tensors, tuple(sites), measured.loss)
+            captured["train"] = Captured(samples, tensors, tuple(sites), measured.loss)
             clock.lap(measured, "capture")
         if due.checkpoint or stopped_by:
             save(Snapshot(batch, due if not stopped_by else Due(True, True, due.captures, False), captured, measured))
@@ -215,7 +215,7 @@ def _update(engine: Engine, config: RunConfig, step: int, norm: Tensor, *, skip:
     return lr
 
 
-def _bear_nonfinite(
+def _count_nonfinite(
     measured: Measured, before: int, config: RunConfig, batch: Batch, last_good: Callable[[], int | None]
 ) -> int:
     """Count a step whose loss or gradient is not finite; raise where the configuration says to stop."""

@@ -1,6 +1,6 @@
 """From the state of a run at one step to what the writer seals: copies to the host, digests, names.
 
-All processes call `assemble` together (sharded weights are gathered); only the first gets tensors.
+All processes call `assemble` together (sharded weights are gathered); only rank 0 gets tensors.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 from pico_schema import Capture, DataCursor, Producer, RunManifest, layout
 from pico_schema.sites import Site, expand, llama_parameter
 from pico_train.checkpoint import state
-from pico_train.checkpoint.payload import BatchPayload, CapturePayload, Payload
+from pico_train.checkpoint.contents import BatchContents, CaptureContents, CheckpointContents
 from pico_train.config import RunConfig
 from pico_train.data import order
 from pico_train.data.corpus import Corpus
 from pico_train.model.huggingface import config_json, generation_config_json
-from pico_train.training.capture import Selection
+from pico_train.training.capture import SampleIndex
 from pico_train.training.engine import Engine
+from pico_train.training.forward_backward import Captured
 from pico_train.training.loop import Snapshot
-from pico_train.training.passes import Captured
 from pico_train.training.schedule import learning_rate
 from pico_train.version import __version__
 
@@ -35,7 +35,7 @@ PRODUCER = Producer(name="pico-train", version=__version__)
 
 def assemble(
     engine: Engine, config: RunConfig, corpus: Corpus, run: RunManifest, snapshot: Snapshot, *, group: Any = None
-) -> Payload:
+) -> CheckpointContents:
     """Copy everything a checkpoint holds off the running model. A collective.
 
     Args:
@@ -62,16 +62,16 @@ def assemble(
             rng=_gather_rng(engine),
         )
         training_state = state.snapshot_training_state(engine.decoder, engine.optimizer, common, group=group)
-    if not engine.is_first:
-        return Payload(step=step, manifest={}, weights={}, training_state=training_state)
+    if not engine.is_rank_zero:
+        return CheckpointContents(step=step, manifest={}, weights={}, training_state=training_state)
 
     ids, rows = snapshot.batch.row_ids, snapshot.batch.global_rows()
     captures = []
     if "train" in snapshot.captured:
-        captures.append(capture_payload("train", snapshot.captured["train"], rows, step))
+        captures.append(capture_contents("train", snapshot.captured["train"], rows, step))
     if "val" in snapshot.captured:
         validation = corpus.validation(config.data.val_rows)
-        captures.append(capture_payload("val", snapshot.captured["val"], validation, step))
+        captures.append(capture_contents("val", snapshot.captured["val"], validation, step))
     measured = snapshot.measured
     known = {"train_loss": measured.loss, "val_loss": measured.val_loss, "grad_norm": measured.grad_norm}
     manifest: dict[str, Any] = {
@@ -89,14 +89,14 @@ def assemble(
         "weights_dtype": str(next(iter(weights.values())).dtype).removeprefix("torch."),
         "metrics": {name: value for name, value in known.items() if value is not None},
     }
-    return Payload(
+    return CheckpointContents(
         step=step,
         manifest=manifest,
         weights=weights,
         hf_files=hf_files(corpus, engine.decoder.spec, manifest["weights_dtype"]),
         training_state=training_state,
         captures=captures,
-        batch=BatchPayload(rows, ids, partial(decode, corpus, rows), snapshot.batch.sources()),
+        batch=BatchContents(rows, ids, partial(decode, corpus, rows), snapshot.batch.sources()),
     )
 
 
@@ -117,9 +117,9 @@ def cursor(config: RunConfig, corpus: Corpus, step: int) -> DataCursor:
     return DataCursor(epoch=epoch, row=row, batch_size=config.training.batch_size)
 
 
-def capture_payload(split: str, captured: Captured, rows: np.ndarray, step: int) -> CapturePayload:
+def capture_contents(split: str, captured: Captured, rows: np.ndarray, step: int) -> CaptureContents:
     """A split's tensors with their entry in the manifest."""
-    selection = captured.selection
+    samples = captured.samples
     names = list(captured.tensors)
     activations = [name.partition("/")[2] for name in names if name.startswith("activations/")]
     gradients = [name.partition("/")[2] for name in names if name.startswith("gradients/")]
@@ -131,24 +131,24 @@ def capture_payload(split: str, captured: Captured, rows: np.ndarray, step: int)
         activations=tuple(activations),
         gradients=tuple(gradients),
         extras=tuple(name for name in names if not name.startswith(("activations/", "gradients/"))),
-        n_rows=len(selection.rows),
-        positions=selection.positions,
-        samples_sha256=samples_digest(rows, selection),
+        n_rows=len(samples.rows),
+        positions=samples.positions,
+        samples_sha256=samples_digest(rows, samples),
         loss=captured.loss,
     )
     metadata = {
         "step": str(step),
-        "rows": json.dumps(selection.rows),
-        "positions": json.dumps(selection.positions),
+        "rows": json.dumps(samples.rows),
+        "positions": json.dumps(samples.positions),
         "samples_sha256": entry.samples_sha256,
     }
-    return CapturePayload(entry, captured.tensors, metadata)
+    return CaptureContents(entry, captured.tensors, metadata)
 
 
-def samples_digest(rows: np.ndarray, selection: Selection) -> str:
+def samples_digest(rows: np.ndarray, samples: SampleIndex) -> str:
     """SHA-256 over the token rows that were kept and the positions: what the samples are, in their order."""
-    kept = np.ascontiguousarray(rows[list(selection.rows)], dtype="<i4")
-    digest = hashlib.sha256(json.dumps([kept.shape, selection.positions]).encode())
+    kept = np.ascontiguousarray(rows[list(samples.rows)], dtype="<i4")
+    digest = hashlib.sha256(json.dumps([kept.shape, samples.positions]).encode())
     digest.update(kept.tobytes())
     return digest.hexdigest()
 

@@ -69,9 +69,9 @@ def eagerly(model: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Captured:
-    """What was captured of one split. Tensors are on the first process only."""
+    """What was captured of one split. Tensors are on rank 0 only."""
 
-    selection: capture.Selection
+    samples: capture.SampleIndex
     """The samples kept."""
     tensors: dict[str, Tensor]
     """Name → tensor, as in a captures file."""
@@ -95,16 +95,16 @@ def validation_capture(
     """
     sites = capture.captured_sites(config, engine.decoder.spec.n_layers)
     n_rows, seq_len = rows.shape[0] * engine.world_size, rows.shape[1] - 1
-    selection = capture.select(config.val, n_rows, seq_len)
+    samples = capture.sample_index(config.val, n_rows, seq_len)
     engine.optimizer.zero_grad(set_to_none=True)
-    with eagerly(engine.decoder), capture.ActivationTap(engine.decoder, sites, selection, config.per_row_loss) as tap:
+    with eagerly(engine.decoder), capture.ActivationTap(engine.decoder, sites, samples, config.per_row_loss) as tap:
         total = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
     dtype = capture.storage_dtype(config)
     unscaled(engine)
     tensors = tap.gathered(engine, dtype) | capture.gradients(engine, sites, dtype)
     engine.optimizer.zero_grad(set_to_none=True)
     loss = engine.sum_over_ranks(total).item() / (n_rows * seq_len)
-    return Captured(selection, tensors, tuple(sites), loss)
+    return Captured(samples, tensors, tuple(sites), loss)
 
 
 def unscaled(engine: Engine) -> None:

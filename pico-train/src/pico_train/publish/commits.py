@@ -173,8 +173,8 @@ def publish_step(
     if known is not None:
         commit = known.commit or commit
     else:
-        index = revision.extended(head.index, bundle)
-        files = revision.desired(bundle, index, run_dir, repo=remote.repo, license=settings.license)
+        index = revision.index_with(head.index, bundle)
+        files = revision.revision_files(bundle, index, run_dir, repo=remote.repo, license=settings.license)
         planned = change(head, files)
         operations = _operations(remote, planned)
         before_commit(planned)
@@ -222,7 +222,7 @@ def move_main(
         raise TransientError(f"step {step} of {bundle.run.name} is not on its branch yet")
     head = read_head(remote, remote.refs().branches["main"])
     index = revision.with_results(branch.index, bundle.evaluations)
-    files = revision.desired(bundle, index, run_dir, repo=remote.repo, license=settings.license, final=True)
+    files = revision.revision_files(bundle, index, run_dir, repo=remote.repo, license=settings.license, final=True)
     planned, commit = change(head, files), head.commit
     if planned.add or planned.delete:
         referred = _references(remote, published.commit or source, planned.add)

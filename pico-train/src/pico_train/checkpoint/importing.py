@@ -15,8 +15,8 @@ from typing import Any
 
 from pico_schema import DataCursor, DataFingerprint, ModelSpec, Producer, RunManifest, documents, layout
 from pico_schema.sites import expand, llama_parameter
+from pico_train.checkpoint.contents import CheckpointContents
 from pico_train.checkpoint.lock import RunLock
-from pico_train.checkpoint.payload import Payload
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import CheckpointError, StorageError, UsageError
@@ -56,7 +56,7 @@ def import_checkpoint(directory: Path, run_dir: Path, *, step: int | None = None
         (run_dir / layout.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         with RunLock(run_dir), CheckpointWriter(run_dir) as writer:
             run = _run(run_dir, spec, source)
-            writer.save(_payload(run, spec, weights, directory, step))
+            writer.save(_contents(run, spec, weights, directory, step))
     except OSError as error:
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror})") from None
     return target
@@ -90,7 +90,9 @@ def _run(run_dir: Path, spec: ModelSpec, source: str) -> RunManifest:
     return run
 
 
-def _payload(run: RunManifest, spec: ModelSpec, weights: dict[str, Any], directory: Path, step: int) -> Payload:
+def _contents(
+    run: RunManifest, spec: ModelSpec, weights: dict[str, Any], directory: Path, step: int
+) -> CheckpointContents:
     dtype = stored_dtype(weights)
     parts = {
         layout.MODEL_CONFIG: config_json(spec, dtype=dtype),
@@ -111,7 +113,7 @@ def _payload(run: RunManifest, spec: ModelSpec, weights: dict[str, Any], directo
         "weights": {str(site): llama_parameter(site) for site in expand(_WEIGHTED, spec.n_layers)},
         "weights_dtype": dtype,
     }
-    return Payload(step=step, manifest=manifest, weights=weights, hf_files=files)
+    return CheckpointContents(step=step, manifest=manifest, weights=weights, hf_files=files)
 
 
 def checked_directory(directory: Path) -> Path:

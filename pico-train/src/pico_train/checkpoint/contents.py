@@ -1,6 +1,6 @@
 """What the training loop hands to the writer: everything one checkpoint will hold, copied off the model.
 
-Nothing in a payload is shared with the running model, so that training goes on while it is written.
+Nothing in a contents is shared with the running model, so that training goes on while it is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ process gives counts, and None there means that nothing is saved."""
 
 
 @dataclass(frozen=True)
-class CapturePayload:
+class CaptureContents:
     """One split's activations and gradients."""
 
     capture: Capture
@@ -36,7 +36,7 @@ class CapturePayload:
 
 
 @dataclass(frozen=True)
-class BatchPayload:
+class BatchContents:
     """The rows of batch N, as ids and as text."""
 
     input_ids: np.ndarray
@@ -69,7 +69,7 @@ class BatchPayload:
 
 
 @dataclass(frozen=True)
-class Payload:
+class CheckpointContents:
     """One checkpoint, ready to be written."""
 
     step: int
@@ -83,7 +83,7 @@ class Payload:
     training_state: Mapping[str, Any] | ShardedSave | None = None
     """What a resume needs besides the weights, as one dictionary, or as a function where it is sharded; None where it
     is not due."""
-    captures: Sequence[CapturePayload] = ()
+    captures: Sequence[CaptureContents] = ()
     """At most one per split."""
-    batch: BatchPayload | None = None
+    batch: BatchContents | None = None
     """The batch that the next update consumes."""
