@@ -1,9 +1,9 @@
 """What a checkpoint takes on disk, and what `plan` says it takes."""
 
 import pytest
-from tiny import config
-from training_runs import train_until
-from worlds import launch
+from support.tiny import config
+from support.training_runs import train_until
+from support.worlds import launch
 
 from pico_schema import documents, layout
 from pico_train.plan import plan

@@ -18,8 +18,9 @@ import warnings
 from pathlib import Path
 
 import pytest
-from disks import CountingDisk, ForgetfulDisk, RefusingDisk
-from small_run import begin, clone, contents, digest_tree
+from support import PROGRAMS
+from support.disks import CountingDisk, ForgetfulDisk, RefusingDisk
+from support.small_run import begin, clone, contents, digest_tree
 
 from pico_schema import documents, layout
 from pico_train.checkpoint import metrics_log, resume
@@ -73,7 +74,7 @@ def test_killed_at_any_call_leaves_the_old_or_the_new_checkpoint(base, tmp_path)
     """SIGKILL at call N, for every N; writes also in their middle; with an older training state to prune at the end."""
     work = tmp_path / "work"
     work.mkdir()
-    program = Path(__file__).with_name("kill_every_call.py")
+    program = PROGRAMS / "kill_every_call.py"
     done = subprocess.run(
         [sys.executable, str(program), str(base), str(work)], capture_output=True, text=True, check=False
     )

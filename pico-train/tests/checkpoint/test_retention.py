@@ -1,5 +1,5 @@
 import pytest
-from small_run import begin, contents
+from support.small_run import begin, contents
 
 from pico_schema import layout
 from pico_train.checkpoint import resume

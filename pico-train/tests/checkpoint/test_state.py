@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from state_cases import fabric_loads_the_sharded_state, train_with_a_full_disk_on_the_second, trap
-from tiny import config
-from training_runs import sealed, train_until
-from worlds import launch
+from support.state_cases import fabric_loads_the_sharded_state, train_with_a_full_disk_on_the_second, trap
+from support.tiny import config
+from support.training_runs import sealed, train_until
+from support.worlds import launch
 
 from pico_schema import ModelSpec, layout
 from pico_train.checkpoint import resume, state

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from small_run import begin, contents
+from support.small_run import begin, contents
 from typer.testing import CliRunner
 
 from pico_schema import documents, layout

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from small_run import RUN_ID, begin, contents, digest_tree
+from support.small_run import RUN_ID, begin, contents, digest_tree
 
 from pico_schema import documents, layout
 from pico_train.checkpoint.storage import Disk

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from quick import REPO
+from support.publishing import REPO
 
 from pico_conformance import Hub
 from pico_conformance.gitstore import Repository

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from quick import QUICK, REPO
+from support.publishing import QUICK, REPO
 
 from pico_conformance import Fault, Hub
 from pico_conformance.gitstore import Repository

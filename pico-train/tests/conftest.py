@@ -1,12 +1,13 @@
-"""Small corpora, made once per test process: a few hundred rows of 16 tokens of generated English-like text."""
+"""What tests of several rooms begin from: a text to train on, and small corpora, made once per test process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from corpora import SEQ_LEN, make_text, tokens_config
+from support import tiny
+from support.corpora import SEQ_LEN, make_text, tokens_config
 
 from pico_train.data.corpus import open_corpus
 from pico_train.data.prepare.inputs import text_inputs
@@ -69,3 +70,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def corpus(corpus_dir: Path, cache: Path) -> ShardCorpus:
     """The prepared corpus, open."""
     return open_corpus(tokens_config(corpus_dir), cache_dir=cache)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The text that the training runs learn from; what is prepared of it is kept for the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PICO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield tiny.write_text(tmp_path_factory.mktemp("text"))

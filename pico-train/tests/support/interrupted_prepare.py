@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from corpora import SEQ_LEN
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pico_train.data.prepare import tokenize
 from pico_train.data.prepare.inputs import text_inputs
@@ -20,6 +20,7 @@ from pico_train.data.prepare.pipeline import prepare
 from pico_train.data.prepare.reading import TextLayout
 from pico_train.data.prepare.recipe import Recipe
 from pico_train.errors import PicoTrainError
+from support.corpora import SEQ_LEN
 
 if __name__ == "__main__":
     text, out, workers, saves = sys.argv[1:5]

@@ -13,14 +13,13 @@ import sys
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from disks import CountingDisk, KillingDisk
-from small_run import clone, contents
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import KeepPolicy
+from support.disks import CountingDisk, KillingDisk
+from support.small_run import clone, contents
 
 BUFFER = 256
 """Bytes per write: small, so that a file takes several."""

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from tiny import config
-from training_runs import count_forward_passes, train_until
-from worlds import launch
+from support.tiny import config
+from support.training_runs import count_forward_passes, train_until
+from support.worlds import launch
 
 from pico_schema import documents, layout
 from pico_schema.sites import KINDS, Site, llama_module, llama_parameter

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import SEQ_LEN, make_text, tokens_config
+from support.corpora import SEQ_LEN, make_text, tokens_config
 
 from pico_train.config import DataConfig
 from pico_train.data import retry

@@ -12,51 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_train.data.order import batch_digest, cursor, rank_slice, row_ids
-from pico_train.data.permutation import permute
 from pico_train.data.shards.sharded_rows import ShardIndex
-
-
-@given(n=st.integers(1, 3000), key=st.text(max_size=20))
-def test_every_element_is_hit_once(n: int, key: str) -> None:
-    assert np.array_equal(np.sort(permute(np.arange(n), n, key)), np.arange(n))
-
-
-@given(n=st.integers(2, 2**62), data=st.data())
-def test_distinct_elements_stay_distinct_and_in_range_whatever_the_size(n: int, data: st.DataObject) -> None:
-    elements = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=50, unique=True))
-    images = permute(np.array(elements), n, "key")
-    assert len(set(images.tolist())) == len(elements)
-    assert images.min() >= 0
-    assert images.max() < n
-
-
-@given(n=st.integers(1, 500), data=st.data())
-def test_one_element_alone_goes_where_it_goes_among_all(n: int, data: st.DataObject) -> None:
-    element = data.draw(st.integers(0, n - 1))
-    assert permute(np.array([element]), n, "k")[0] == permute(np.arange(n), n, "k")[element]
-
-
-def test_images_are_spread_evenly() -> None:
-    """Chi-squared over a 20 × 20 grid of (place, image) for 40,000 elements: 361 degrees of freedom, sd 27."""
-    n = 40_000
-    images = permute(np.arange(n), n, "a key")
-    grid, *_ = np.histogram2d(np.arange(n), images, bins=20)
-    expected = n / 400
-    chi_squared = ((grid - expected) ** 2 / expected).sum()
-    assert abs(chi_squared - 361) < 5 * 27
-
-
-def test_keys_give_unrelated_permutations() -> None:
-    n = 10_000
-    one, two = permute(np.arange(n), n, "epoch 0"), permute(np.arange(n), n, "epoch 1")
-    assert (one == two).sum() < 10  # expected: 1
-    assert abs(np.corrcoef(one, two)[0, 1]) < 0.05
-
-
-@pytest.mark.parametrize(("n", "indices"), [(0, [0]), (5, [5]), (5, [-1]), (2**62 + 1, [0])])
-def test_impossible_permutations_are_refused(n: int, indices: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"permut"):
-        permute(np.array(indices), n, "k")
 
 
 @given(
@@ -125,9 +81,3 @@ def test_any_step_of_ten_billion_rows_is_located_at_once() -> None:
     shards, rows = index.locate(ids)
     assert time.perf_counter() - started < 0.5
     assert np.array_equal(shards * 20_480 + rows, ids)
-
-
-def test_shards_without_rows_are_passed_over() -> None:
-    shards, rows = ShardIndex.of([3, 0, 2]).locate(np.arange(5))
-    assert shards.tolist() == [0, 0, 0, 2, 2]
-    assert rows.tolist() == [0, 1, 2, 0, 1]

@@ -6,7 +6,7 @@ import pytest
 
 from pico_train.cli import reference
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", reference.PAGES)

@@ -11,9 +11,9 @@ import warnings
 
 import numpy as np
 import pytest
-from small_run import clone
-from tiny import config
-from training_runs import (
+from support.small_run import clone
+from support.tiny import config
+from support.training_runs import (
     as_text,
     command_line,
     count_writers_at_each_copy,
@@ -25,7 +25,7 @@ from training_runs import (
     weights,
     what_a_step_holds,
 )
-from worlds import launch, start
+from support.worlds import launch, start
 
 from pico_schema import Evaluation, documents, layout
 from pico_train.checkpoint import metrics_log, resume

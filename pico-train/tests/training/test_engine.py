@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from runs import QUIET, column, fail_on_rank_one, losses, weights
-from tiny import config
-from training_runs import train_until
-from worlds import launch, start
+from support.failing_runs import QUIET, column, fail_on_rank_one, losses, weights
+from support.tiny import config
+from support.training_runs import train_until
+from support.worlds import launch, start
 
 from pico_train.config import layers
 from pico_train.errors import ConfigError

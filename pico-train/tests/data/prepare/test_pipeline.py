@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import json
 import os
@@ -19,20 +18,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from corpora import SEQ_LEN, make_text, tokens_config
-from hypothesis import given
-from hypothesis import strategies as st
+from support import PROGRAMS
+from support.corpora import SEQ_LEN, make_text, tokens_config
 from tokenizers import Tokenizer
 
 from pico_train.data import tokenizer
 from pico_train.data.corpus import open_corpus
 from pico_train.data.inspect.verify import verify
 from pico_train.data.prepare import encode, tokenize
-from pico_train.data.prepare.budget import parse_size, plan_memory
-from pico_train.data.prepare.pack import Packer
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.manifest import CorpusManifest
-from pico_train.errors import ConfigError, DataError
+from pico_train.errors import DataError
 
 Prepare = Callable[..., CorpusManifest]
 
@@ -91,37 +87,6 @@ def test_pieces_of_a_large_document_make_no_difference(
     assert np.array_equal(all_rows(tmp_path / "c"), expected)
 
 
-@given(
-    text=st.text(alphabet="ab \n\r\té", max_size=400),
-    cuts=st.lists(st.integers(0, 400), max_size=5),
-)
-def test_how_a_text_is_parted_makes_no_difference_to_its_pieces(text: str, cuts: list[int]) -> None:
-    bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    parts = [text[a:b] for a, b in pairwise(bounds)]
-    pieces = list(tokenizer.pieces(parts, limit=8))
-    assert "".join(pieces) == text
-    assert pieces == list(tokenizer.pieces([text], limit=8))
-    assert max(map(len, pieces)) <= 17 * 8
-
-
-@given(lengths=st.lists(st.integers(1, 40), max_size=30), chunks=st.integers(1, 7), row_len=st.integers(2, 9))
-def test_packing_in_chunks_is_packing_at_once(lengths: list[int], chunks: int, row_len: int) -> None:
-    tokens = np.arange(sum(lengths), dtype=np.int32)
-    begins = np.concatenate([[0], np.cumsum(lengths)])[: len(lengths)].astype(np.int64)
-    sources = np.arange(len(lengths), dtype=np.int32)
-    packer, got, got_sources = Packer(row_len), [], []
-    bounds = np.linspace(0, len(tokens), chunks + 1).astype(int)
-    for first, last in pairwise(bounds):
-        here = (begins >= first) & (begins < last)
-        found, owners = packer.add(tokens[first:last], begins[here] - first, sources[here])
-        got.append(found)
-        got_sources.append(owners)
-    k = len(tokens) // row_len
-    assert np.array_equal(np.concatenate(got), tokens[: k * row_len].reshape(k, row_len))
-    expected = np.searchsorted(begins, np.arange(k) * row_len, side="right") - 1
-    assert np.array_equal(np.concatenate(got_sources), expected)
-
-
 def test_the_shuffle_moves_every_row_once(text_dir: Path, tmp_path: Path, prepare_text: Prepare) -> None:
     for name, seed in (("plain", None), ("one", 1), ("two", 2)):
         prepare_text([text_dir], tmp_path / name, shuffle_seed=seed)
@@ -140,7 +105,7 @@ def test_workers_change_nothing_but_the_time(text_dir: Path, tmp_path: Path, pre
 
 
 def interrupted(text: Path, out: Path, saves: str, *, workers: int = 1, limit: int | None = None) -> int:
-    command = [sys.executable, str(Path(__file__).with_name("interrupted_prepare.py")), str(text), str(out)]
+    command = [sys.executable, str(PROGRAMS / "interrupted_prepare.py"), str(text), str(out)]
     command += [str(workers), saves] + ([str(limit)] if limit else [])
     environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode
@@ -168,7 +133,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read from /proc")
 def test_workers_do_not_outlive_a_killed_command(text_dir: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("interrupted_prepare.py")), str(text_dir), str(tmp_path)]
+    command = [sys.executable, str(PROGRAMS / "interrupted_prepare.py"), str(text_dir), str(tmp_path)]
     with subprocess.Popen([*command, "2", "20"], stderr=subprocess.DEVNULL) as process:
         seen: set[int] = set()
         deadline = time.monotonic() + 60
@@ -225,77 +190,11 @@ def test_an_unfinished_preparation_of_something_else_is_not_continued(
     assert prepare_text([text_dir], tmp_path / "hardly", seq_len=8).seq_len == 8, "nothing had been done for the other"
 
 
-def test_copies_share_their_split(tmp_path: Path, prepare_text: Prepare) -> None:
-    """Held out by hash: whatever is held out, no copy of it is trained on."""
-    for number in range(60):
-        for copy in ("a", "b"):
-            (tmp_path / f"{number}{copy}.txt").write_text(make_text(number, 60))
-    manifest = prepare_text([tmp_path], tmp_path / "c", val_fraction=0.3)
-    train, val = set(map(tuple, all_rows(tmp_path / "c"))), set(map(tuple, all_rows(tmp_path / "c", "val")))
-    assert manifest.splits["val"].n_documents % 2 == 0
-    assert manifest.splits["val"].n_documents + manifest.splits["train"].n_documents == 120
-    assert len(val) > 0
-    assert len(train & val) < 0.05 * len(val)
-
-
-def test_documents_that_are_also_held_out_are_left_out_of_train(tmp_path: Path, prepare_text: Prepare) -> None:
-    for folder in ("train", "val"):
-        (tmp_path / folder).mkdir()
-    for number in range(20):
-        (tmp_path / "train" / f"{number}.txt").write_text(make_text(number, 100))
-    for number in (3, 7, 50):
-        (tmp_path / "val" / f"renamed-{number}.txt").write_text(make_text(number, 100))
-    (tmp_path / "train" / "empty.txt").write_text("")
-    manifest = prepare_text([tmp_path / "train"], tmp_path / "c", val=(tmp_path / "val",), tokenizer="train:300")
-    assert manifest.counts == {"also_held_out": 2, "empty": 1}
-    assert manifest.splits["train"].n_documents == 18
-    assert manifest.splits["val"].n_documents == 3
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    """JSON lines, gzipped, of three sources, as evaluation sets come."""
-    path = tmp_path / "eval.jsonl.gz"
-    with gzip.open(path, "wt") as file:
-        for number in range(60):
-            record = {"text": make_text(number, 80), "source": ("c4", "wiki", "code")[number % 3], "id": number}
-            file.write(json.dumps(record) + "\n")
-    return path
-
-
-def test_held_out_rows_have_one_source_each_and_at_most_k_per_source(
-    lines: Path, tmp_path: Path, prepare_text: Prepare
-) -> None:
-    out = tmp_path / "paloma"
-    prepare_text([lines], tmp_path / "for-its-tokenizer")
-    manifest = prepare_text(
-        [], out, val=(lines,), val_rows_per_source=15, tokenizer=str(tmp_path / "for-its-tokenizer" / "tokenizer")
-    )
-    assert manifest.splits["val"].sources == {"c4": 15, "code": 15, "wiki": 15}
-    assert manifest.splits["train"].n_rows == 0
-    encoder = tokenizer.load(out / "tokenizer")
-    table = pq.read_table(out / manifest.splits["val"].shards[0].file)
-    sources = dict(zip(("c4", "wiki", "code"), range(3), strict=True))
-    for row, source in zip(table.column("input_ids").to_pylist(), table.column("source").to_pylist(), strict=True):
-        documents = [number for number in range(60) if number % 3 == sources[source]]
-        stream = "<|endoftext|>".join(make_text(number, 80) for number in documents)
-        assert encoder.decode(row, skip_special_tokens=False) in stream
-    with pytest.raises(DataError, match="holds no rows to train on, only a held-out split"):
-        open_corpus(tokens_config(out))
-
-
 def test_a_smaller_corpus_is_the_beginning_of_the_larger(text_dir: Path, tmp_path: Path, prepare_text: Prepare) -> None:
     prepare_text([text_dir], tmp_path / "all")
     manifest = prepare_text([text_dir], tmp_path / "small", max_rows=150)
     assert manifest.splits["train"].n_rows == 150
     assert np.array_equal(all_rows(tmp_path / "small"), all_rows(tmp_path / "all")[:150])
-
-
-def test_a_sample_takes_documents_by_hash(text_dir: Path, tmp_path: Path, prepare_text: Prepare) -> None:
-    manifest = prepare_text([text_dir], tmp_path / "c", sample=0.5)
-    taken = manifest.splits["train"].n_documents
-    assert taken + manifest.counts["not_sampled"] == 40
-    assert 10 <= taken <= 30  # binomial(40, 0.5): outside with a chance of 1 in 1,000, and fixed by the texts
 
 
 def test_equal_rows_have_equal_identity_however_they_are_stored(
@@ -364,23 +263,3 @@ def test_a_corpus_larger_than_its_memory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) * 1024 < 290e6
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("512MB", 512 * 10**6), ("2GiB", 2 * 2**30), ("1.5g", 15 * 10**8), ("1000", 1000)]
-)
-def test_sizes_are_understood(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize(
-    ("memory", "workers", "message"),
-    [
-        ("lots", None, "--memory lots: not a size: write it as 512MB or 2GB"),
-        ("100MB", None, "--memory 100MB: too little: at least 284MB"),
-        ("400MB", 8, "--memory 400MB: too little for 8 workers, which need 1091MB: 2 would fit"),
-    ],
-)
-def test_impossible_budgets_are_refused(memory: str, workers: int | None, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        plan_memory(memory, workers)

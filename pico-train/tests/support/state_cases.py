@@ -39,7 +39,7 @@ def fabric_loads_the_sharded_state(config: RunConfig, checkpoint: Path) -> list[
 
 def train_with_a_full_disk_on_the_second(config: RunConfig) -> str:
     """Train; the second process cannot write its shards from the second checkpoint on."""
-    from training_runs import train_again
+    from support.training_runs import train_again
 
     count = 0
     write = dcp.FileSystemWriter.write_data

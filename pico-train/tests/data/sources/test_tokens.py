@@ -10,15 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import SEQ_LEN, tokens_config
-from pydantic import ValidationError
+from support.corpora import SEQ_LEN, tokens_config
 
 from pico_train.config import DataConfig
 from pico_train.data.corpus import open_corpus
-from pico_train.data.shards import footers
-from pico_train.data.shards.reader import GroupCache, ShardReader
-from pico_train.data.shards.shard_corpus import ShardCorpus
-from pico_train.data.sources.tokens import open_directory
 from pico_train.errors import ConfigError, DataError
 
 
@@ -81,54 +76,6 @@ def test_shards_are_taken_in_the_order_of_their_numbers(
     assert corpus.rows(np.array([0, 10, 20]))[:, 0].tolist() == [0, 2, 10]
     assert corpus.n_rows == 30
     assert corpus.validation(8)[:, 0].tolist() == [99] * 8
-
-
-def test_a_directory_of_held_out_shards_may_be_named(
-    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig], corpus_dir: Path
-) -> None:
-    write(tmp_path / "shards/a.parquet", draw(20))
-    write(tmp_path / "held/a.parquet", np.full((9, SEQ_LEN + 1), 7))
-    assert open_corpus(bare(val_paths=(str(tmp_path / "held"),))).validation(9)[:, 0].tolist() == [7] * 9
-    assert open_corpus(bare(val_paths=(str(corpus_dir),))).n_validation_rows > 20
-
-
-def test_a_prepared_corpus_without_a_held_out_split_holds_out_its_last_rows(
-    text_dir: Path, tmp_path: Path, cache: Path, prepare_text: Callable[..., Any], corpus_dir: Path
-) -> None:
-    n_rows = prepare_text([text_dir], tmp_path / "c").splits["train"].n_rows
-    everything = open_directory(tmp_path / "c", None, progress=print)
-    corpus = open_corpus(tokens_config(tmp_path / "c"))
-    assert (everything.n_rows, corpus.n_rows) == (n_rows, n_rows - 8)
-    assert np.array_equal(corpus.validation(8), everything.rows(np.arange(n_rows - 8, n_rows)))
-    assert corpus.fingerprint.details["held_out"] == "the last 8 rows"
-    with pytest.raises(DataError, match=rf"{n_rows} rows, of which {n_rows} would be held out"):
-        open_corpus(tokens_config(tmp_path / "c", val_rows=n_rows))
-    with pytest.raises(
-        ConfigError, match=r"val_paths: .*: was made with another tokenizer \(train:300\) than the corpus"
-    ):
-        open_corpus(tokens_config(tmp_path / "c", val_paths=(str(corpus_dir),)))
-    prepare_text([], tmp_path / "held", val=(text_dir / "web",), tokenizer=str(tmp_path / "c" / "tokenizer"))
-    named = open_corpus(tokens_config(tmp_path / "c", val_paths=(str(tmp_path / "held"),)))
-    assert named.n_rows == n_rows
-    assert named.n_validation_rows > 100
-
-
-def test_the_index_of_many_shards_is_read_once(
-    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(5):
-        write(tmp_path / f"shards/{number}.parquet", draw(10))
-    before = open_corpus(bare()).fingerprint
-    reads: list[str] = []
-    original = footers.read_footer
-    monkeypatch.setattr(
-        footers, "read_footer", lambda *a, where, **k: reads.append(where) or original(*a, where=where, **k)
-    )
-    assert open_corpus(bare()).fingerprint == before
-    assert reads == []
-    write(tmp_path / "shards/4.parquet", draw(11))
-    assert open_corpus(bare()).fingerprint != before
-    assert len(reads) == 5
 
 
 def truncated(root: Path) -> None:
@@ -213,42 +160,6 @@ def test_unusable_shards_are_named(
     assert "\n" not in str(caught.value)
 
 
-def test_prepared_shards_are_read_without_decoding(corpus_dir: Path) -> None:
-    """Each row's bytes stand in the file as they are: the fast path is really taken, and right."""
-    for path in sorted((corpus_dir / "data").glob("*.parquet")):
-        reader = ShardReader(path, SEQ_LEN + 1, cache=GroupCache())
-        assert reader.layout.offsets is not None
-        out = np.empty((reader.layout.n_rows, SEQ_LEN + 1), np.int32)
-        reader.rows(np.arange(len(out)), out)
-        assert out.tolist() == pq.read_table(path).column("input_ids").to_pylist()
-
-
-def test_a_shard_that_only_claims_to_be_plain_is_refused(tmp_path: Path) -> None:
-    """A forged footer: the claim, over pages that do not hold the run of ids where it should end."""
-    table = pa.table({"input_ids": pa.array(draw(2000).tolist(), pa.list_(pa.int32()))})
-    options = {"compression": "none", "use_dictionary": False, "data_page_size": 1000}
-    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema, **options) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({"pico.layout": "plain-1"})
-    with pytest.raises(DataError, match=r"a\.parquet: declares a plain layout that it does not have"):
-        ShardReader(tmp_path / "a.parquet", SEQ_LEN + 1, cache=GroupCache())
-
-
-def test_a_shard_that_is_damaged_while_it_is_read_is_named(corpus_dir: Path, tmp_path: Path, cache: Path) -> None:
-    """Plainly stored: cut short after it was opened; the rows before the cut can still be read."""
-    import shutil
-
-    shutil.copytree(corpus_dir, tmp_path / "c")
-    corpus = open_corpus(tokens_config(tmp_path / "c"))
-    first = corpus.rows(np.array([0]))
-    shard = tmp_path / "c/data" / sorted(p.name for p in (tmp_path / "c/data").glob("train-00000*"))[0]
-    with shard.open("r+b") as file:
-        file.truncate(3000)
-    assert np.array_equal(corpus.rows(np.array([0])), first)
-    with pytest.raises(DataError, match=r"train-00000-of-.*: ends before byte \d+: the file is cut short"):
-        corpus.rows(np.array([99]))
-
-
 def test_a_shard_that_was_exchanged_is_noticed(corpus_dir: Path, tmp_path: Path, cache: Path) -> None:
     import shutil
 
@@ -257,31 +168,6 @@ def test_a_shard_that_was_exchanged_is_noticed(corpus_dir: Path, tmp_path: Path,
     shutil.copy(shards[-1], shards[0])
     with pytest.raises(DataError, match=r"holds \d+ rows, not 100: it is not the shard it was"):
         open_corpus(tokens_config(tmp_path / "c")).rows(np.array([0]))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"source": "tokens"}, "data.source=tokens needs data.paths"),
-        ({"source": "tokens", "paths": ("a", "b")}, "data.source=tokens reads one directory, 2 are in data.paths"),
-        ({"source": "hub"}, "data.source=hub needs data.repo"),
-        ({"source": "hub", "repo": "a/b", "order": "shuffled"}, "data.order=shuffled would fetch every shard"),
-        (
-            {"source": "tokens", "paths": ("a",), "tokenizer": "train:300"},
-            "data.tokenizer=train:300 cannot be trained on data.source=tokens",
-        ),
-    ],
-)
-def test_impossible_settings_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        DataConfig.model_validate(settings)
-
-
-def test_defaults_follow_the_source() -> None:
-    assert DataConfig().tokenizer == "train:4096"
-    assert DataConfig().order == "shuffled"
-    hub = DataConfig.model_validate({"source": "hub", "repo": "a/b"})
-    assert (hub.tokenizer, hub.order) == (None, "sequential")
 
 
 @pytest.mark.parametrize(
@@ -306,18 +192,3 @@ def test_shards_without_a_tokenizer_need_one_named(tmp_path: Path, cache: Path) 
         open_corpus(tokens_config(tmp_path / "shards"))
     with pytest.raises(ConfigError, match=r"tokenizer ./nowhere: no tokenizer.json there"):
         open_corpus(tokens_config(tmp_path / "shards", tokenizer="./nowhere"))
-
-
-def test_too_few_held_out_rows_are_refused(corpus: ShardCorpus) -> None:
-    there = corpus.n_validation_rows
-    with pytest.raises(
-        DataError, match=rf"has {there} held-out rows, {there + 1} were asked for: set data.val_rows={there}"
-    ):
-        corpus.validation(there + 1)
-
-
-def test_rows_that_do_not_exist_are_refused(corpus: ShardCorpus) -> None:
-    with pytest.raises(
-        DataError, match=rf"row {corpus.n_rows} does not exist: the corpus has rows 0 to {corpus.n_rows - 1}"
-    ):
-        corpus.rows(np.array([0, corpus.n_rows]))

@@ -1,0 +1,33 @@
+"""Manifests of prepared corpora that cannot be trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pico_train.data.shards import manifest
+from pico_train.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not a corpus manifest: the file is damaged"),
+        (b"[]", "not a corpus manifest"),
+        (b'{"format": "9.0"}', r"format 9\.0 is newer than this pico-train reads: pip install -U pico-train"),
+        (b'{"format": "1.0"}', "producer: Field required"),
+    ],
+)
+def test_damaged_manifests_are_refused(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        manifest.parse(content, where="x")
+
+
+def test_a_manifest_names_no_file_outside(corpus_dir: Path) -> None:
+    raw = json.loads((corpus_dir / manifest.FILE).read_text())
+    for path in ("../evil.parquet", "/etc/evil.parquet", "a/../../b.parquet", "data/.hidden.parquet"):
+        raw["splits"]["train"]["shards"][0]["file"] = path
+        with pytest.raises(DataError, match=r"splits\.train\.shards\.0\.file"):
+            manifest.parse(json.dumps(raw).encode(), where="x")

@@ -1,0 +1,70 @@
+"""Which rows of shards are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.corpora import SEQ_LEN, tokens_config
+
+from pico_train.config import DataConfig
+from pico_train.data.corpus import open_corpus
+from pico_train.data.sources.tokens import open_directory
+from pico_train.errors import ConfigError, DataError
+
+
+def write(path: Path, rows: Any, *, kind: pa.DataType | None = None, **options: Any) -> Path:
+    """A shard as other programs write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    column = pa.array([list(map(int, row)) for row in rows], kind or pa.list_(pa.int32()))
+    pq.write_table(pa.table({"input_ids": column}), path, **options)
+    return path
+
+
+def draw(count: int, *, high: int = 300, length: int = SEQ_LEN + 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, high, (count, length))
+
+
+@pytest.fixture
+def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
+    """`bare(**settings)`: configuration of a directory `shards` that has no manifest."""
+
+    def config(**settings: object) -> DataConfig:
+        return tokens_config(tmp_path / "shards", tokenizer=str(corpus_dir / "tokenizer"), **settings)
+
+    return config
+
+
+def test_a_directory_of_held_out_shards_may_be_named(
+    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig], corpus_dir: Path
+) -> None:
+    write(tmp_path / "shards/a.parquet", draw(20))
+    write(tmp_path / "held/a.parquet", np.full((9, SEQ_LEN + 1), 7))
+    assert open_corpus(bare(val_paths=(str(tmp_path / "held"),))).validation(9)[:, 0].tolist() == [7] * 9
+    assert open_corpus(bare(val_paths=(str(corpus_dir),))).n_validation_rows > 20
+
+
+def test_a_prepared_corpus_without_a_held_out_split_holds_out_its_last_rows(
+    text_dir: Path, tmp_path: Path, cache: Path, prepare_text: Callable[..., Any], corpus_dir: Path
+) -> None:
+    n_rows = prepare_text([text_dir], tmp_path / "c").splits["train"].n_rows
+    everything = open_directory(tmp_path / "c", None, progress=print)
+    corpus = open_corpus(tokens_config(tmp_path / "c"))
+    assert (everything.n_rows, corpus.n_rows) == (n_rows, n_rows - 8)
+    assert np.array_equal(corpus.validation(8), everything.rows(np.arange(n_rows - 8, n_rows)))
+    assert corpus.fingerprint.details["held_out"] == "the last 8 rows"
+    with pytest.raises(DataError, match=rf"{n_rows} rows, of which {n_rows} would be held out"):
+        open_corpus(tokens_config(tmp_path / "c", val_rows=n_rows))
+    with pytest.raises(
+        ConfigError, match=r"val_paths: .*: was made with another tokenizer \(train:300\) than the corpus"
+    ):
+        open_corpus(tokens_config(tmp_path / "c", val_paths=(str(corpus_dir),)))
+    prepare_text([], tmp_path / "held", val=(text_dir / "web",), tokenizer=str(tmp_path / "c" / "tokenizer"))
+    named = open_corpus(tokens_config(tmp_path / "c", val_paths=(str(tmp_path / "held"),)))
+    assert named.n_rows == n_rows
+    assert named.n_validation_rows > 100
