@@ -20,6 +20,7 @@ from pico_analyze.questions.question import Question, Target, Use
 from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.pico_v1 import pickles
 from pico_analyze.stores.pico_v1.pickles import Pickles
+from pico_conformance.rows import tokenizer_json
 
 D, H, KV, FF, V, LAYERS = 16, 4, 2, 32, 50, 2
 SUFFIXES = {"attention.v_proj": (D // 2, D), "attention.o_proj": (D, D), "swiglu.w_2": (D, FF)}
@@ -66,7 +67,7 @@ def v1(tmp_path) -> Path:
                 continue  # Pico 1.0 left its last step without a train split
             for data in ("activations", "gradients", "weights"):
                 torch.save(captured(step, split, data, torch.bfloat16), dynamics / f"{split}_{data}.pt")
-        batch = pa.table({"input_ids": [[step, 1, 2], [3, 4, 5]], "text": ["a", "b"]})
+        batch = pa.table({"input_ids": [[step, 1, 2], *([3, row, 5] for row in range(15))], "text": ["a"] * 16})
         (dynamics / "train_data").mkdir()
         shard = str(dynamics / "train_data" / "data-00000-of-00001.arrow")
         with pa.OSFile(shard, "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -128,6 +129,47 @@ def test_a_split_that_the_last_step_lacks_is_skipped_and_counted(v1, tmp_path):
 def test_batches_of_different_steps_are_told_apart_by_their_tokens(v1, tmp_path):
     with pytest.raises(SamplesError, match="are of different samples"):
         analyze([(v1, Question((Use("cka"),), split="train"))], Settings(out=tmp_path / "o"))
+
+
+def test_samples_of_a_batch_are_the_tokens_that_the_model_read_last(v1):
+    # Pico 1.0 took gradients on rows without their last token, and captured the last position of what was read.
+    (v1 / "checkpoints/step_10/tokenizer.json").write_bytes(tokenizer_json())
+    store = open_store(v1)
+    samples = store.samples(10, "train")
+    assert len(samples) == len(store.read(10, "train", "activations", "layers.0.attn.v")) == 16
+    assert samples["row"].tolist() == list(range(16)) and set(samples["position"]) == {1}
+    assert samples["token_id"].tolist() == [1, *range(15)]
+    assert samples["token"].tolist()[:5] == [" ", "<|endoftext|>", " ", "!", '"']
+    assert store.samples(0, "train")["token"].isna().all(), "step 0 has no tokenizer"
+    for gradients in v1.rglob("train_gradients.pt"):
+        gradients.unlink()
+    assert open_store(v1).samples(10, "train")["token_id"].tolist() == [2] + [5] * 15
+
+
+def test_samples_that_1_0_did_not_keep_are_refused_in_a_sentence(v1):
+    store = open_store(v1)
+    for step, split, says in [
+        (10, "val", "Pico 1.0 kept no validation rows"),
+        (20, "train", "holds no train activations"),
+        (30, "train", "no checkpoint of step 30"),
+    ]:
+        with pytest.raises(DataError, match=says):
+            store.samples(step, split)
+    shard = v1 / "checkpoints/step_0/learning_dynamics/train_data/data-00000-of-00001.arrow"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(DataError, match="not a file of token rows"):
+        store.samples(0, "train")
+    for column, says in [([1, 2], "not a file of token rows"), ([[1], [2, 3]], "differ in length")]:
+        table = pa.table({"input_ids": column})
+        with pa.OSFile(str(shard), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        with pytest.raises(DataError, match=says):
+            store.samples(0, "train")
+    config = yaml.safe_load((v1 / "training_config.yaml").read_text())
+    config["checkpointing"]["learning_dynamics"]["sequence_idx"] = 5
+    (v1 / "training_config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(DataError, match="sequence_idx 5 is no position of rows of 2 tokens"):
+        open_store(v1).samples(10, "train")
 
 
 def test_runs_without_digests_are_compared_with_a_warning(v1, tmp_path):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
 
     from pico_schema import ModelSpec
 
@@ -107,6 +108,18 @@ class Store(Protocol):
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor, float32 (float64 where it is stored so): activations (n_samples, n_features), weights and
         gradients (out, in), as (vocab, d_model) for `embed`. `split` is ignored for weights."""
+        ...
+
+    def samples(self, step: int, split: str) -> pandas.DataFrame:
+        """The tokens that the activations of a step and split belong to: a line for each row of each activation matrix,
+        in that order.
+
+        Returns:
+            `row`, `position`, `token_id`, `token` (the text of that one token; missing without a tokenizer), `source`.
+
+        Raises:
+            DataError: nothing was captured of the split, or its rows are not stored.
+        """
         ...
 
     def evaluations(self) -> Mapping[int, Mapping[str, float]]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.samples import Files, captured_samples, read_whole
 from pico_schema import (
     CheckpointManifest,
     Evaluation,
+    FileEntry,
     ModelSpec,
     RunManifest,
     SchemaError,
@@ -26,6 +29,9 @@ from pico_schema import (
     read_checkpoint,
     read_run,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def step_info(manifest: CheckpointManifest, digest: str) -> StepInfo:
@@ -168,6 +174,16 @@ class LocalStore:
         array = file.read(name)
         check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
         return array
+
+    def samples(self, step: int, split: str) -> pandas.DataFrame:
+        """The tokens of a capture, from the run's validation rows or the checkpoint's batch."""
+        manifest, _, directory = self._checkpoint(step)
+
+        def content(path: str, _: FileEntry) -> bytes:
+            return read_whole(layout.inside(self.path if path == layout.VALIDATION_ROWS else directory, path))
+
+        files = Files(lambda: self.manifest, lambda path: self._file(step, path).metadata, content)
+        return captured_samples(files, manifest, split, where=str(directory))
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and `evaluations/step-N.json`, by step."""

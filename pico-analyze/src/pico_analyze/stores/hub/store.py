@@ -21,9 +21,21 @@ from pico_analyze.stores.hub.block_cache import BlockCache
 from pico_analyze.stores.hub.client import HubClient, MissingError, Refs
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
-from pico_schema import CheckpointManifest, ModelSpec, RevisionIndex, SchemaError, documents, layout
+from pico_analyze.stores.samples import Files, captured_samples
+from pico_schema import (
+    CheckpointManifest,
+    FileEntry,
+    ModelSpec,
+    RevisionIndex,
+    RunManifest,
+    SchemaError,
+    documents,
+    layout,
+)
 
 if TYPE_CHECKING:
+    import pandas
+
     from pico_analyze.stores.opening import ReadOptions
 
 MAX_DOCUMENT = 64 << 20
@@ -264,6 +276,37 @@ class HubStore:
             return self._blocks.read(sha256, size, offset, length, fetch)
 
         return read
+
+    def samples(self, step: int, split: str) -> pandas.DataFrame:
+        """The tokens of a capture: two files of some kilobytes, kept in the cache like any other. What shows to be
+        damaged is thrown away and asked for once more."""
+        manifest, _, commit = self._found(step)
+
+        def content(path: str, entry: FileEntry) -> bytes:
+            at = self._commit if path == layout.VALIDATION_ROWS else commit
+            where = f"{self.repo}@{at[:12]}:{path}"
+            return bytes(self._reader(at, path, entry.sha256, entry.size, where)(0, entry.size))
+
+        files = Files(self._run_manifest, lambda path: self._file(step, path).metadata, content)
+        where, capture = f"{self.repo}@{commit[:12]}", manifest.capture(split)
+        try:
+            return captured_samples(files, manifest, split, where=where)
+        except DataError:
+            stored = split != "val" or self._run_manifest().validation is not None
+            if self.offline or capture is None or not stored:
+                raise
+            self._blocks.forget(manifest.files[capture.file].sha256)
+            self._file.cache_clear()
+            return captured_samples(files, manifest, split, where=where)
+
+    def _run_manifest(self) -> RunManifest:
+        where = f"{self.repo}@{self._commit[:12]}:{layout.RUN_MANIFEST}"
+        try:
+            return documents.parse(self._document(self._commit, layout.RUN_MANIFEST), RunManifest, where=where)
+        except MissingError:
+            raise DataError(f"{where}: the repository lacks it: the revision is not whole") from None
+        except SchemaError as error:
+            raise DataError(str(error)) from None
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and the results of evaluation known when the branch was last published to."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,15 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
 from pico_analyze.stores.transformers.architectures import model_spec, sites_of, sources
 from pico_analyze.stores.transformers.store import read_json
 from pico_schema import ModelSpec, layout
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
+    import pyarrow
 
 CONFIG = "training_config.yaml"
 DYNAMICS = "learning_dynamics"
@@ -168,6 +171,31 @@ class PicoV1Store:
             raise DataError(f"{path}: it holds nothing at site {site!r}")
         return found.cut(file.read(found.tensor), self.spec(step))
 
+    def samples(self, step: int, split: str) -> pandas.DataFrame:
+        """The tokens of a step's own batch, at the one position that Pico 1.0 captured; it kept no validation rows."""
+        if step not in self._directories:
+            raise DataError(f"run {self.run!r} has no checkpoint of step {step}")
+        directory = self._directories[step]
+        if not (directory / DYNAMICS / f"{split}_activations.pt").is_file():
+            raise DataError(f"{directory}: it holds no {split} activations, so it has no {split} samples")
+        where = str(directory / DYNAMICS / f"{split}_data")
+        shards = sorted(Path(where).glob("*.arrow"))
+        if not shards:
+            reason = "Pico 1.0 kept no validation rows" if split == "val" else "its batch was not kept"
+            raise DataError(f"{where}: there are no rows: {reason}")
+        rows = token_rows(_input_ids(shards), where=where)
+        # The gradient's pass read each row but its last token; without gradients the whole row was read.
+        n_read = rows.ids_NT.shape[1] - (directory / DYNAMICS / f"{split}_gradients.pt").is_file()
+        position = _get(self._config, "checkpointing", "learning_dynamics", "sequence_idx")
+        position = -1 if position is None else position
+        if not isinstance(position, int) or not -n_read <= position < n_read:
+            raise DataError(
+                f"{self.path / CONFIG}: sequence_idx {position!r} is no position of rows of {n_read} tokens"
+            )
+        tokenizer = directory / layout.TOKENIZER
+        text = read_whole(tokenizer) if tokenizer.is_file() else None
+        return samples_table(rows, range(len(rows.ids_NT)), [position % n_read], text, where=str(directory))
+
     def evaluations(self) -> dict[int, dict[str, float]]:
         """Numbers in ``eval_results/*step_<N>*.json``, by step."""
         results: dict[int, dict[str, float]] = {}
@@ -182,6 +210,28 @@ class PicoV1Store:
         """Where it lies and what stands for its content."""
         info = next(info for info in self.steps() if info.step == step)
         return {"path": str(self.path.resolve()), "files_digest": info.digest}
+
+
+def _input_ids(shards: Sequence[Path]) -> pyarrow.ChunkedArray:
+    """The token ids in the Arrow files of a batch.
+
+    Raises:
+        DataError: one is not an Arrow stream with such a column, or is too large.
+    """
+    import pyarrow as pa
+
+    columns = []
+    for shard in shards:
+        try:
+            if shard.stat().st_size > MAX_FILE:
+                raise DataError(f"{shard}: more than the {MAX_FILE} bytes that make sense")
+            with pa.memory_map(str(shard)) as source:
+                columns += pa.ipc.open_stream(source).read_all()["input_ids"].chunks
+        except (OSError, pa.ArrowException, KeyError):
+            raise DataError(f"{shard}: not a file of token rows: it is damaged") from None
+    if not columns:
+        raise DataError(f"{shards[0]}: it holds no rows: it is damaged")
+    return pa.chunked_array(columns)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

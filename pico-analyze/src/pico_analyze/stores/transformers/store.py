@@ -19,6 +19,7 @@ from pico_schema import ModelSpec, SchemaError, layout
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
 
 INDEX = "model.safetensors.index.json"
 _MAX_JSON = 64 * 2**20
@@ -136,6 +137,16 @@ class TransformersStore:
         if source is None:
             raise DataError(f"model {self.run!r} holds no {data} at site {site!r}: of a model there are weights only")
         return source.cut(self._file(self._files[source.tensor]).read(source.tensor), self._spec)
+
+    def samples(self, step: int, split: str) -> pandas.DataFrame:
+        """None: a model captures nothing.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"{self.path}: a transformers model holds no captures, so step {step} has no {split} samples: give a run"
+        )
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """None are kept with a model."""
