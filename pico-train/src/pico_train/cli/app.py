@@ -18,7 +18,7 @@ from pico_train.version import __version__
 
 if TYPE_CHECKING:
     from pico_train.config import RunConfig
-    from pico_train.run import Summary
+    from pico_train.run_summary import Summary
 
 app = typer.Typer(
     name="pico-train",

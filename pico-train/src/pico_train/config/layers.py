@@ -112,7 +112,8 @@ def read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: expected sections such as `training:`, found a {type(raw).__name__}")
-    return _number(raw)
+    values: dict[str, Any] = _number(raw)
+    return values
 
 
 def load_config(

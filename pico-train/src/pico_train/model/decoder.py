@@ -123,7 +123,8 @@ class Attention(nn.Module):
         out_BHTC = F.scaled_dot_product_attention(
             q_BHTC, k_BKTC, v_BKTC, attn_mask=mask_TS, is_causal=causal, enable_gqa=q_BHTC.shape[1] != k_BKTC.shape[1]
         )
-        return self.o_proj(out_BHTC.transpose(1, 2).reshape(B, T, -1))
+        out_BTD: Tensor = self.o_proj(out_BHTC.transpose(1, 2).reshape(B, T, -1))
+        return out_BTD
 
 
 class FeedForward(nn.Module):
@@ -137,7 +138,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return down(silu(gate(x)) · up(x)), (B, T, D)."""
-        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        out_BTD: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        return out_BTD
 
 
 class Block(nn.Module):
@@ -153,7 +155,8 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, cos_TC: Tensor, sin_TC: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return the residual stream after this block, (B, T, D)."""
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TC, sin_TC, cache)
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        out_BTD: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        return out_BTD
 
 
 class Body(nn.Module):
@@ -175,7 +178,8 @@ class Body(nn.Module):
             x_BTD = block(x_BTD, cos_TC, sin_TC, cache)
         if cache is not None:
             cache.length += T
-        return self.norm(x_BTD)
+        normed_BTD: Tensor = self.norm(x_BTD)
+        return normed_BTD
 
 
 class Decoder(nn.Module):
@@ -200,7 +204,8 @@ class Decoder(nn.Module):
 
     def hidden(self, input_ids_BT: Tensor) -> Tensor:
         """Return the normalised final hidden states, (B, T, D)."""
-        return self.model(input_ids_BT)
+        hidden_BTD: Tensor = self.model(input_ids_BT)
+        return hidden_BTD
 
     def compile_blocks(self) -> None:
         """Compile each block in place; names, hooks on the blocks and sharding by block stay as they are.

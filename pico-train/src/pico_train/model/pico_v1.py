@@ -74,7 +74,7 @@ def half_split_rows(matrix: Tensor, head_dim: int) -> Tensor:
 
     A rotation of interleaved pairs of the old rows is then a rotation of the pairs (i, i + C/2) of the new ones.
     """
-    pairs = matrix.unflatten(0, (-1, head_dim // 2, 2))
+    pairs = matrix.reshape(-1, head_dim // 2, 2, matrix.shape[1])
     return pairs.transpose(1, 2).flatten(0, 2).contiguous()
 
 

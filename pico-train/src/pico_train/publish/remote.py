@@ -243,4 +243,5 @@ class Remote:
 
 def backoff(tries: int, first: float, longest: float) -> float:
     """Seconds to wait after so many failures: doubling, with jitter, so that publishers fall out of step."""
-    return min(longest, first * 2 ** min(tries - 1, 40)) * random.uniform(0.5, 1.0)
+    doubled: float = first * 2 ** min(tries - 1, 40)
+    return min(longest, doubled) * random.uniform(0.5, 1.0)

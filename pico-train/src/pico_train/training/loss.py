@@ -10,6 +10,7 @@ Letters as in `model.decoder`, and N = B · T positions, n of them in a chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -40,7 +41,9 @@ def next_token_loss(
         each_BT: (B, seq_len) float32, filled with the loss of each predicted token if given.
     """
     targets_BT = rows_BT[:, 1:]
-    total = model(rows_BT[:, :-1], score=partial(head_loss, targets_BT=targets_BT, chunk=chunk, each_BT=each_BT))
+    total: Tensor = model(
+        rows_BT[:, :-1], score=partial(head_loss, targets_BT=targets_BT, chunk=chunk, each_BT=each_BT)
+    )
     return total / targets_BT.numel() if reduction == "mean" else total
 
 
@@ -53,7 +56,8 @@ def head_loss(
     """
     targets_N = targets_BT.flatten()
     each_N = None if each_BT is None else each_BT.view(-1)
-    return _ChunkedCrossEntropy.apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel(), each_N)
+    apply: Callable[..., Tensor] = _ChunkedCrossEntropy.apply
+    return apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel(), each_N)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

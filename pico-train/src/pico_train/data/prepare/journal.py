@@ -69,17 +69,20 @@ class Journal:
     @property
     def documents(self) -> dict[str, int]:
         """Documents by split, once all are tokenized."""
-        return self._state["documents"]
+        counts: dict[str, int] = self._state["documents"]
+        return counts
 
     @property
     def tokens(self) -> dict[str, int]:
         """Tokens by split, once all documents are tokenized."""
-        return self._state["tokens"]
+        counts: dict[str, int] = self._state["tokens"]
+        return counts
 
     @property
     def left_out(self) -> dict[str, int]:
         """Documents left out by reason, once all are tokenized."""
-        return self._state["left_out"]
+        counts: dict[str, int] = self._state["left_out"]
+        return counts
 
     @property
     def documents_sha256(self) -> str:

@@ -1,0 +1,68 @@
+"""The end of a run: what came of it, for people."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pico_schema import documents, layout
+from pico_train.checkpoint import metrics_log
+from pico_train.run_start import Start
+from pico_train.training.health import Meter
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a run, for people."""
+
+    run_dir: Path
+    """Where everything is."""
+    steps: int
+    """Updates done in all."""
+    resumed_at: int | None
+    """Step it went on from, None for a new run."""
+    was_finished: bool
+    """Whether there was nothing left to do."""
+    first_loss: float | None
+    """Loss of the first logged step, in nats per token."""
+    last_loss: float | None
+    """Loss of the last logged step."""
+    val_loss: float | None
+    """Newest validation loss."""
+    seconds: float
+    """Time from start to end."""
+    tokens_per_second: float | None
+    """Training speed, captures and checkpoints left out."""
+    checkpoints: int
+    """Sealed checkpoints."""
+    size: int
+    """Bytes of the run on disk."""
+
+
+def summarize(run_dir: Path, start: Start, *, started: float, meter: Meter | None = None) -> Summary:
+    """What came of a run, from its documents and its log.
+
+    Args:
+        run_dir: The run.
+        start: Where this process took it up.
+        started: When that was, by `time.perf_counter`.
+        meter: What it measured; None where there was nothing left to do.
+    """
+    rows = metrics_log.read(run_dir / layout.METRICS_LOG)
+    losses = [row["loss"] for row in rows if row.get("loss") is not None]
+    val = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
+    run = documents.read_run(run_dir)
+    return Summary(
+        run_dir=run_dir,
+        steps=run.checkpoints[-1].step if run.checkpoints else 0,
+        resumed_at=start.step if start.checkpoint is not None else None,
+        was_finished=meter is None,
+        first_loss=losses[0] if losses else None,
+        last_loss=losses[-1] if losses else None,
+        val_loss=val[-1] if val else None,
+        seconds=time.perf_counter() - started,
+        tokens_per_second=meter.training_tokens / meter.training_seconds if meter and meter.training_seconds else None,
+        checkpoints=len(run.checkpoints),
+        size=sum(path.stat().st_size for path in run_dir.rglob("*") if path.is_file()),
+    )
