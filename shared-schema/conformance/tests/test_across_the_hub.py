@@ -163,7 +163,7 @@ def test_the_commit_is_in_every_row(published: tuple[Hub, dict[str, str], Path],
 
 
 @ONE_MODE
-def test_the_tag_loads_as_a_plain_llama_model(published: tuple[Hub, dict[str, str], Path], tmp_path: Path) -> None:
+def test_the_tag_loads_as_a_plain_llama_model(published: tuple[Hub, dict[str, str], Path]) -> None:
     """As the card says, in the environment that has transformers."""
     _, environment, run = published
     code = (

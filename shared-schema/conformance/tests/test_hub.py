@@ -48,13 +48,13 @@ def status(call: Callable[[], object]) -> int:
     return caught.value.response.status_code
 
 
-def test_a_repository_is_created_once(hub: Hub, api: HfApi) -> None:
+def test_a_repository_is_created_once(api: HfApi) -> None:
     assert api.create_repo(REPO, exist_ok=True).repo_id == REPO
     assert status(lambda: api.create_repo(REPO)) == 409
     assert api.whoami()["name"] == "tester"
 
 
-def test_branches_and_tags_point_at_commits(hub: Hub, api: HfApi) -> None:
+def test_branches_and_tags_point_at_commits(api: HfApi) -> None:
     api.create_branch(REPO, branch="run/a")
     first = commit(api, "x.txt", b"1", revision="run/a")
     assert api.model_info(REPO, revision="run/a").sha == first
@@ -98,9 +98,7 @@ def test_git_itself_accepts_the_repository(hub: Hub, api: HfApi, folder: Path, t
     assert (tmp_path / "clone" / "config.json").read_text() == '{"d_model": 96}'
 
 
-def test_history_is_linear_and_paginated(
-    make_hub: Callable[..., Hub], hub_mode: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_history_is_linear_and_paginated(hub: Hub) -> None:
     hub.page, hub.tree_page = 5, 4
     api = HfApi(endpoint=hub.url, token=hub.token)
     api.create_repo(REPO)
@@ -115,14 +113,14 @@ def test_history_is_linear_and_paginated(
     assert all(row.last_commit is not None for row in expanded)
 
 
-def test_a_commit_adds_and_deletes_at_once(hub: Hub, api: HfApi) -> None:
+def test_a_commit_adds_and_deletes_at_once(api: HfApi) -> None:
     commit(api, "old.txt", b"old")
     changes = [CommitOperationAdd("new.txt", b"new"), CommitOperationDelete("old.txt")]
     api.create_commit(REPO, changes, commit_message="swap")
     assert set(api.list_repo_files(REPO)) == {".gitattributes", "new.txt"}
 
 
-def test_a_stale_parent_is_answered_412(hub: Hub, api: HfApi) -> None:
+def test_a_stale_parent_is_answered_412(api: HfApi) -> None:
     stale = str(api.model_info(REPO).sha)
     commit(api, "x.txt", b"1")
     assert status(lambda: commit(api, "y.txt", b"2", parent_commit=stale)) == 412
@@ -203,7 +201,8 @@ def test_a_dataset_repository_works_as_a_model_does(hub: Hub, api: HfApi, folder
     assert {s.rfilename for s in info.siblings or []} >= {"config.json", "model.safetensors"}
 
 
-def test_the_commit_limit_is_the_real_hubs(make_hub: Callable[..., Hub], hub_mode: str) -> None:
+@pytest.mark.usefixtures("hub_mode")
+def test_the_commit_limit_is_the_real_hubs(make_hub: Callable[..., Hub]) -> None:
     hub = make_hub(commits_per_hour=2, xet=False)
     api = HfApi(endpoint=hub.url, token=hub.token)
     api.create_repo(REPO)
@@ -236,14 +235,16 @@ class TestFaults:
             commit(api, "x.txt", b"1")
         assert "x.txt" not in api.list_repo_files(REPO)
 
-    def test_a_hang_outlasts_a_timeout(self, hub: Hub, api: HfApi) -> None:
+    @pytest.mark.usefixtures("api")
+    def test_a_hang_outlasts_a_timeout(self, hub: Hub) -> None:
         hub.faults.add(Fault("GET .*/refs", "hang", delay=30))
         start = time.monotonic()
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(f"{hub.url}/api/models/{REPO}/refs", timeout=0.3)
         assert time.monotonic() - start < 5
 
-    def test_half_a_body_is_announced_as_a_whole(self, hub: Hub, api: HfApi) -> None:
+    @pytest.mark.usefixtures("api")
+    def test_half_a_body_is_announced_as_a_whole(self, hub: Hub) -> None:
         hub.faults.add(Fault("GET .*/refs", "truncate"))
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(f"{hub.url}/api/models/{REPO}/refs")

@@ -54,6 +54,11 @@ def remove(call: Call) -> Answer:
     return as_json({})
 
 
+def validate_card(_: Call) -> Answer:
+    """`POST /api/validate-yaml`: any card is valid."""
+    return as_json({"errors": [], "warnings": []})
+
+
 def collections(call: Call) -> Answer:
     """`POST /api/collections/{slug}/items` and `GET /api/collections/{slug}`."""
     slug = "/".join(call.parts[2:4])
@@ -77,16 +82,21 @@ def repository_api(call: Call, kind: str, name: str, action: str, rest: list[str
     if action in ("", "revision"):
         return _info(call, repository, name, rest[0] if rest else "main")
     if action == "refs":
-        heads, tags = repository.refs("refs/heads/"), repository.refs("refs/tags/")
-        return as_json({"branches": heads, "tags": tags, "converts": [], "pullRequests": []})
-    if action == "branch":
-        return _branch(call, repository, rest[0])
-    if action == "tag":
-        return _tag(call, repository, rest[0])
+        return _refs(repository)
     if action == "settings" and call.method == "PUT":
         return _settings(call, repository)
     if not rest:
         raise HubError(404, "Not found")
+    if action == "branch":
+        return _branch(call, repository, rest[0])
+    if action == "tag":
+        return _tag(call, repository, rest[0])
+    address = name if kind == "models" else f"{kind}/{name}"
+    return _at_commit(call, repository, address, action, rest)
+
+
+def _at_commit(call: Call, repository: Repository, address: str, action: str, rest: list[str]) -> Answer:
+    """What is asked of a revision, the first word of `rest`."""
     commit = repository.resolve(rest[0])
     match action:
         case "commits":
@@ -100,8 +110,13 @@ def repository_api(call: Call, kind: str, name: str, action: str, rest: list[str
         case "xet-write-token" | "xet-read-token":
             return _xet_token(call)
         case "commit":
-            return _commit(call, repository, kind, name, rest[0], commit)
+            return _commit(call, repository, address, rest[0], commit)
     raise HubError(404, "Not found")
+
+
+def _refs(repository: Repository) -> Answer:
+    heads, tags = repository.refs("refs/heads/"), repository.refs("refs/tags/")
+    return as_json({"branches": heads, "tags": tags, "converts": [], "pullRequests": []})
 
 
 def _info(call: Call, repository: Repository, name: str, revision: str) -> Answer:
@@ -288,7 +303,7 @@ def _changes(call: Call, repository: Repository, head: str) -> tuple[dict[str, A
     return header, changes
 
 
-def _commit(call: Call, repository: Repository, kind: str, name: str, branch: str, head: str) -> Answer:
+def _commit(call: Call, repository: Repository, address: str, branch: str, head: str) -> Answer:
     hub = call.hub
     if repository.ref(f"refs/heads/{branch}") is None:
         raise HubError(400, "Cannot commit to something that is not a branch")
@@ -304,7 +319,7 @@ def _commit(call: Call, repository: Repository, kind: str, name: str, branch: st
             raise HubError(412, STALE)
         new = repository.write(branch, now, message, changes, hub.user)
         hub.commit_times.append(time.time())
-    url = hub.url + ("/" if kind == "models" else f"/{kind}/") + f"{name}/commit/{new}"
+    url = f"{hub.url}/{address}/commit/{new}"
     return as_json({"success": True, "commitOid": new, "commitUrl": url, "hookOutput": ""})
 
 

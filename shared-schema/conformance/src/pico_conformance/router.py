@@ -6,13 +6,20 @@ import re
 from urllib.parse import unquote
 
 from pico_conformance import repo_routes, storage_routes
-from pico_conformance.answers import Answer, HubError, as_json
+from pico_conformance.answers import Answer, HubError
 from pico_conformance.hub import SERVER_TOKEN, Call
 
 ACCOUNT_ROUTES = {
     "whoami-v2": repo_routes.who_am_i,
-    "validate-yaml": lambda call: as_json({"errors": [], "warnings": []}),
+    "validate-yaml": repo_routes.validate_card,
     "collections": repo_routes.collections,
+}
+REPOSITORIES = {"create": repo_routes.create, "delete": repo_routes.remove}
+STORES = {
+    "v1": storage_routes.xet_store,
+    "v2": storage_routes.xet_store,
+    "_lfs": storage_routes.lfs_store,
+    "_cdn": storage_routes.cdn,
 }
 
 
@@ -22,27 +29,31 @@ def route(call: Call) -> Answer:
     Raises:
         HubError: What the Hub would answer instead of success.
     """
-    parts = call.parts
-    first, second = parts[0], parts[1] if len(parts) > 1 else ""
-    if first in ("v1", "v2"):
-        return storage_routes.xet_store(call)
-    if first == "_lfs":
-        return storage_routes.lfs_store(call)
-    if first == "_cdn":
-        return storage_routes.cdn(call)
+    if call.parts[0] in STORES:
+        return STORES[call.parts[0]](call)
     call.role = _role(call)
-    if first == "api" and second in ACCOUNT_ROUTES:
+    return _api(call) if call.parts[0] == "api" else _content(call)
+
+
+def _api(call: Call) -> Answer:
+    """Addresses that begin with ``/api/``."""
+    parts = call.parts
+    second, third = [*parts[1:3], "", ""][:2]
+    if second in ACCOUNT_ROUTES:
         return ACCOUNT_ROUTES[second](call)
-    if parts[:3] == ["api", "repos", "create"]:
-        return repo_routes.create(call)
-    if parts[:3] == ["api", "repos", "delete"]:
-        return repo_routes.remove(call)
-    if first == "api" and second in ("models", "datasets") and len(parts) >= 4:
+    if second == "repos" and third in REPOSITORIES:
+        return REPOSITORIES[third](call)
+    if second in ("models", "datasets") and len(parts) >= 4:
         action = parts[4] if len(parts) > 4 else ""
         return repo_routes.repository_api(call, second, "/".join(parts[2:4]), action, [unquote(p) for p in parts[5:]])
-    kind = "models"
-    if first == "datasets":
-        kind, parts = first, parts[1:]
+    raise HubError(404, "Not found")
+
+
+def _content(call: Call) -> Answer:
+    """Addresses of a repository itself: its large objects and its files."""
+    kind, parts = "models", call.parts
+    if parts[0] == "datasets":
+        kind, parts = parts[0], parts[1:]
     if len(parts) >= 2 and parts[1].endswith(".git") and parts[2:] == ["info", "lfs", "objects", "batch"]:
         return storage_routes.lfs_batch(call, kind, f"{parts[0]}/{parts[1][:-4]}")
     if len(parts) >= 5 and parts[2] == "resolve":

@@ -38,6 +38,33 @@ def hash_text(raw: bytes) -> str:
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", raw))
 
 
+def _files_of(shard: bytes) -> list[tuple[str, str | None, list[Term]]]:
+    """The files that a shard describes: name, sha256 where it is declared, terms.
+
+    Raises:
+        HubError: 400, it is no shard.
+    """
+    position, found = SHARD_HEADER, []
+    try:
+        while shard[position : position + 32] != BOOKEND:
+            name = hash_text(shard[position : position + 32])
+            flags, count = struct.unpack("<II", shard[position + 32 : position + 40])
+            position += ENTRY
+            terms = []
+            for at in range(position, position + ENTRY * count, ENTRY):
+                _, size, first, last = struct.unpack("<IIII", shard[at + 32 : at + 48])
+                terms.append(Term(hash_text(shard[at : at + 32]), size, first, last))
+            position += ENTRY * count * (2 if flags & WITH_VERIFICATION else 1)
+            sha256 = None
+            if flags & WITH_METADATA:
+                sha256 = hash_text(shard[position : position + 32])
+                position += ENTRY
+            found.append((name, sha256, terms))
+    except struct.error:
+        raise HubError(400, "not a shard") from None
+    return found
+
+
 class XetStore:
     """What was uploaded through Xet, indexed by Xet hash and by sha256."""
 
@@ -54,27 +81,7 @@ class XetStore:
         Raises:
             HubError: 400, it names a xorb that was not uploaded, its files are not what they claim, or it is no shard.
         """
-        raw = body.read_bytes()
-        position = SHARD_HEADER
-        found: list[tuple[str, str | None, list[Term]]] = []
-        try:
-            while raw[position : position + 32] != BOOKEND:
-                name = hash_text(raw[position : position + 32])
-                flags, count = struct.unpack("<II", raw[position + 32 : position + 40])
-                position += ENTRY
-                starts = range(position, position + ENTRY * count, ENTRY)
-                terms = []
-                for at in starts:
-                    _, size, first, last = struct.unpack("<IIII", raw[at + 32 : at + 48])
-                    terms.append(Term(hash_text(raw[at : at + 32]), size, first, last))
-                position += ENTRY * count * (2 if flags & WITH_VERIFICATION else 1)
-                sha256 = None
-                if flags & WITH_METADATA:
-                    sha256 = hash_text(raw[position : position + 32])
-                    position += ENTRY
-                found.append((name, sha256, terms))
-        except struct.error:
-            raise HubError(400, "not a shard") from None
+        found = _files_of(body.read_bytes())
         with self._lock:
             if any(not self.objects.path("xorbs", t.xorb).exists() for _, _, terms in found for t in terms):
                 raise HubError(400, "shard names an unknown xorb")
