@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pico_schema import layout
-from pico_schema.digests import sha256_file as sha256_file
+from pico_schema.digests import sha256_file as sha256_file  # under these names here too, as in 1.0
 from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
 from pico_schema.files import fsync_directory as fsync_directory
 from pico_schema.files import replace_file as replace_file
