@@ -246,3 +246,24 @@ def test_every_file_without_gaps_is_accepted(file: tuple[dict[str, Any], int]) -
     assert {name: (e.dtype, list(e.shape), e.nbytes) for name, e in header.tensors.items()} == {
         name: (e["dtype"], e["shape"], e["data_offsets"][1] - e["data_offsets"][0]) for name, e in tensors.items()
     }
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.builds(lambda file, more: (file[0], max(0, file[1] + more)), valid_files(), st.integers(-1, 1)),
+        st.tuples(st.dictionaries(st.text(max_size=3), any_entry, max_size=3), st.integers(0, 70)),
+    )
+)
+def test_it_accepts_what_the_library_itself_accepts(file: tuple[dict[str, Any], int]) -> None:
+    """The format's own implementation (in Rust) is the oracle."""
+    library = pytest.importorskip("safetensors")
+    tensors, n_bytes = file
+    content = with_header(tensors, bytes(n_bytes))
+    try:
+        theirs = {name: tuple(view["shape"]) for name, view in library.deserialize(content)}
+    except library.SafetensorError:
+        with pytest.raises(TensorHeaderError):
+            parse(content)
+    else:
+        assert {name: entry.shape for name, entry in parse(content).tensors.items()} == theirs
