@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pico_analyze.engine.pipeline import OUT, Settings, analyze, between_runs
+from pico_analyze.engine.pipeline import analyze, between_runs
+from pico_analyze.engine.settings import OUT, Settings
 from pico_analyze.questions.question import Null, Pairs, Question, Selection, Target, Use
 from pico_analyze.stores.opening import ReadOptions, newest_run, open_store
 
@@ -109,7 +110,7 @@ def compute(
     else:
         runs = [run] if isinstance(run, str | Path) else list(run)
     asked = between_runs(runs, question) if among_runs else [(each, question) for each in runs]
-    settings = Settings(Path(out), processes, 1, memory_gb, fresh, ReadOptions(offline))
+    settings = Settings(Path(out), jobs=processes, memory=memory_gb, fresh=fresh, read=ReadOptions(offline))
     return analyze(asked, settings).frame
 
 

@@ -50,6 +50,12 @@ class StorageError(PicoAnalyzeError):
     exit_code = 4
 
 
+class WorkerError(PicoAnalyzeError):
+    """A scheduler or a worker cannot be reached, does not fit, or was lost; the rows written so far are kept."""
+
+    exit_code = 4
+
+
 class PluginError(PicoAnalyzeError):
     """A plug-in does not load, or is not what its entry point says."""
 

@@ -261,7 +261,7 @@ def test_an_interruption_keeps_the_rows_and_says_so(runs, pico, monkeypatch):
 
     make_run(runs)
 
-    def stop(self, jobs, rows):
+    def stop(self, tasks):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Console, "advanced", stop)

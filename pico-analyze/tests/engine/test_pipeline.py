@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from synthetic import N_ROWS, POSITIONS, SPEC, make_run
 
-from pico_analyze.engine.pipeline import Settings, Silence, analyze, between_runs
+from pico_analyze.engine.pipeline import analyze, between_runs
+from pico_analyze.engine.settings import Settings, Silence
 from pico_analyze.errors import DataError, SamplesError, UsageError
 from pico_analyze.questions.question import Question, Selection, Target, Use
 from pico_analyze.stores.opening import open_store
@@ -21,7 +22,7 @@ N = N_ROWS * len(POSITIONS)
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(out=tmp_path / "analysis")
+    return Settings(out=tmp_path / "analysis", threads=1)
 
 
 def direct_cka(x: np.ndarray, y: np.ndarray) -> float:
@@ -69,12 +70,12 @@ def test_layers_against_layers_reads_each_tensor_once_too(run_dir, settings):
 def test_a_small_memory_bound_gives_the_same_rows(run_dir, settings, tmp_path):
     question = replace(CKA, pairs="steps")
     plenty = analyze([(run_dir, question)], settings)
-    tight = analyze([(run_dir, question)], replace(settings, out=tmp_path / "tight", memory_gb=1e-5))
+    tight = analyze([(run_dir, question)], replace(settings, out=tmp_path / "tight", memory=1e-5))
     assert plenty.frame.equals(tight.frame)
     assert max(tight.tally.reads.values()) > 1
 
 
-@pytest.mark.parametrize("how", [{"processes": 2}, {"threads": 3}])
+@pytest.mark.parametrize("how", [{"jobs": 2}, {"threads": 2}])
 def test_several_processes_or_threads_give_the_same_rows(run_dir, settings, tmp_path, how):
     question = Question((Use("cka"), Use("per")), component=Use("ov_circuit"))
     alone = analyze([(run_dir, question)], settings)
@@ -250,8 +251,8 @@ class _Stop(Silence):
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def advanced(self, jobs: int, rows: object) -> None:
-        self.left -= jobs
+    def advanced(self, tasks: int) -> None:
+        self.left -= tasks
         if self.left < 0:
             raise KeyboardInterrupt
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from synthetic import SPEC, make_run
 
-from pico_analyze.engine.pipeline import Settings, analyze
+from pico_analyze.engine.pipeline import analyze
+from pico_analyze.engine.settings import Settings
 from pico_analyze.output import plots
 from pico_analyze.questions.question import Question, Use
 

@@ -14,7 +14,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from pico_analyze.engine.pipeline import Settings, analyze
+from pico_analyze.engine.pipeline import analyze
+from pico_analyze.engine.settings import Settings
 from pico_analyze.errors import DataError, SamplesError
 from pico_analyze.questions.question import Question, Target, Use
 from pico_analyze.stores.opening import open_store

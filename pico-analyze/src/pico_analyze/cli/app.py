@@ -19,7 +19,8 @@ from pico_analyze.errors import Interrupted
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
-    from pico_analyze.engine.pipeline import Outcome, Settings
+    from pico_analyze.engine.outcome import Outcome
+    from pico_analyze.engine.settings import Settings
     from pico_analyze.questions.question import Question
 
 # Several BLAS threads per small matrix spin more than they compute; the work is shared out by layers instead.
@@ -77,6 +78,8 @@ def compute(
     plot: o.Plot = True,
     jobs: o.Jobs = 1,
     threads: o.Threads = 0,
+    scheduler: o.Scheduler = None,
+    shard: o.ShardOption = None,
     memory: o.Memory = 1.0,
     fresh: o.Fresh = False,
     offline: o.Offline = False,
@@ -104,7 +107,7 @@ def compute(
         draws=draws,
         seed=seed,
     )
-    settings = o.settings(out, jobs, threads, memory, fresh, offline, cache_dir)
+    settings = o.settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
     outcome = _answer(_asked(asked, runs, between_runs), settings, form, plot)
     _log(outcome, wandb, wandb_project, "-".join(metrics))
 
@@ -144,7 +147,7 @@ def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: 
 def _draw(outcome: Outcome) -> list[Path]:
     from pico_analyze.output.plots import draw
 
-    written = [path for directory, rows in outcome.frames() for path in draw(rows, directory)]
+    written = [path for run, rows in outcome.frames() for path in draw(rows, outcome.directories[run])]
     return list(dict.fromkeys(written))
 
 
@@ -172,6 +175,8 @@ def run_study(
     plot: o.Plot = True,
     jobs: o.Jobs = 1,
     threads: o.Threads = 0,
+    scheduler: o.Scheduler = None,
+    shard: o.ShardOption = None,
     memory: o.Memory = 1.0,
     fresh: o.Fresh = False,
     offline: o.Offline = False,
@@ -186,7 +191,7 @@ def run_study(
     study, notes = load_study(file)
     for note in notes:
         say(note)
-    settings = o.settings(out or Path(study.out), jobs, threads, memory, fresh, offline, cache_dir)
+    settings = o.settings(out or Path(study.out), jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
     outcome = _answer(study.asked(runs or ()), settings, form, plot)
     _log(outcome, wandb, wandb_project, study.name)
 
@@ -213,6 +218,8 @@ def dynamics(
     form: o.As = o.Form.table,
     jobs: o.Jobs = 1,
     threads: o.Threads = 0,
+    scheduler: o.Scheduler = None,
+    shard: o.ShardOption = None,
     memory: o.Memory = 1.0,
     fresh: o.Fresh = False,
     offline: o.Offline = False,
@@ -243,7 +250,7 @@ def dynamics(
         draws=100,
         seed=0,
     )
-    settings, console = o.settings(out, jobs, threads, memory, fresh, offline, cache_dir), Console()
+    settings, console = o.settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir), Console()
     if evaluation is not None:
         for run in runs:
             results(run, evaluation, settings.read)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pico_analyze.engine.pipeline import Outcome
+    from pico_analyze.engine.outcome import Outcome
     from pico_analyze.stores.base import Store, Unusable
 
 _LINE_SECONDS = 30.0
@@ -47,25 +47,25 @@ class Console:
         for lost in found:
             say(f"warning: {store.run}: {lost.name} is left out: {lost.reason}")
 
-    def planned(self, jobs: int, reused: int) -> None:
+    def planned(self, tasks: int, reused: int) -> None:
         """Name the runs, begin the bar."""
         for line in self._opened:
             say(line)
-        self._total = jobs
-        if jobs and sys.stderr.isatty():
+        self._total = tasks
+        if tasks and sys.stderr.isatty():
             from rich.console import Console as Terminal
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=Terminal(stderr=True), transient=True)
-            self._task = self._bar.add_task("measuring", total=jobs)
+            self._task = self._bar.add_task("measuring", total=tasks)
             self._bar.start()
 
-    def advanced(self, jobs: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def advanced(self, tasks: int) -> None:
         """Move the bar, or say now and then how far it is."""
-        self._done += jobs
+        self._done += tasks
         if self._bar is not None:
-            self._bar.advance(self._task, jobs)
+            self._bar.advance(self._task, tasks)
         elif time.monotonic() - self._last > _LINE_SECONDS:
             self._last = time.monotonic()
             left = (self._last - self._begun) / self._done * (self._total - self._done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from pico_analyze.components.spec import ComponentSpec
-    from pico_analyze.engine.pipeline import Settings
+    from pico_analyze.engine.settings import Settings
     from pico_analyze.metrics.spec import MetricSpec
     from pico_analyze.questions.question import Question
     from pico_analyze.stores.base import Data
@@ -97,6 +96,18 @@ Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1024, help="Proces
 Threads = Annotated[
     int, typer.Option("--threads", min=0, max=1024, show_default="cores", help="Threads, where there is one process.")
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, tcp://HOST:PORT, whose workers compute."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th of N shares, for job arrays; the same command without it brings all together.",
+    ),
+]
 Memory = Annotated[float, typer.Option("--memory", min=0.01, help="Bound of tensors held at a time, in GiB.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Compute again what is already in the table.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Read runs on the Hub from the local cache only.")]
@@ -106,14 +117,23 @@ WandbProject = Annotated[str, typer.Option("--wandb-project", help="Its project,
 
 
 def settings(
-    out: Path, jobs: int, threads: int, memory: float, fresh: bool, offline: bool, cache_dir: Path | None
+    out: Path,
+    jobs: int,
+    threads: int,
+    scheduler: str | None,
+    shard: str | None,
+    memory: float,
+    fresh: bool,
+    offline: bool,
+    cache_dir: Path | None,
 ) -> Settings:
     """How an analysis is carried out."""
-    from pico_analyze.engine.pipeline import Settings
+    from pico_analyze.engine.settings import Settings
+    from pico_analyze.engine.tasks import Shard
     from pico_analyze.stores.opening import ReadOptions
 
-    threads = threads or (os.cpu_count() or 1)
-    return Settings(out, jobs, threads, memory, fresh, ReadOptions(offline, cache_dir))
+    read = ReadOptions(offline, cache_dir)
+    return Settings(out, jobs, threads, scheduler, Shard.parse(shard) if shard else None, memory, fresh, read)
 
 
 def metrics_and_runs(words: Sequence[str]) -> tuple[list[str], list[str]]:

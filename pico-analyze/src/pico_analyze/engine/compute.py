@@ -1,7 +1,7 @@
-"""Carrying out jobs one after the other: build each matrix once, compute all that needs it, give back rows.
+"""Carrying out tasks one after the other: build each matrix once, compute all that needs it, give back rows.
 
 A tensor is read when it is first needed and dropped after its last use; should the memory bound be reached before, what
-was used longest ago goes first, and is read again. Who does which jobs, in which order, is `sharing.py`'s business.
+was used longest ago goes first, and is read again. Where tasks are carried out is decided in `executors.py`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from pico_analyze.components.spec import COMPONENTS, Labelled
-from pico_analyze.engine.plan import Job, Side
 from pico_analyze.engine.rows import RowMaker
+from pico_analyze.engine.tasks import Job, Side, Task, TensorKey, tensors_of
 from pico_analyze.errors import SamplesError
 from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
 from pico_analyze.questions.question import Question
+from pico_analyze.statistics import uncertainty
 from pico_analyze.stores.base import Data, Store
-from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_analyze.table.columns import Row
 
-_TensorKey = tuple[int, int, str | None, Data, str]
+K = TypeVar("K")
+
 _MatrixKey = tuple[Side, object, Data, str | None, bool]
 _OVERHEAD = 3.0
 """What a matrix and all that is derived from it weigh, over the tensors it is made of (float64 copies, cores)."""
@@ -44,7 +45,7 @@ class Tally:
     """What could not be compared, found only while comparing → how often."""
 
     def add(self, other: Tally) -> None:
-        """Add another process's tally."""
+        """Add another worker's tally."""
         self.reads.update(other.reads)
         self.bytes_read += other.bytes_read
         self.warnings.update(other.warnings)
@@ -52,37 +53,40 @@ class Tally:
         self.skipped.update(other.skipped)
 
 
-class Bench:
-    """The tensors and matrices at hand, within a bound in bytes."""
+class Workspace:
+    """The tensors and matrices at hand while a batch of tasks is carried out, within a bound in bytes.
+
+    Args:
+        stores: The runs.
+        questions: What is asked.
+        jobs: All jobs of the batch, in order: what none of those left needs is dropped.
+        memory: Bound in bytes of what is held.
+        tally: Counts what is read.
+    """
 
     def __init__(
-        self, stores: Sequence[Store], questions: Sequence[Question], jobs: Sequence[Job], memory: float, tally: Tally
+        self,
+        stores: Sequence[Store],
+        questions: Sequence[Question],
+        jobs: Sequence[Job],
+        memory: float,
+        tally: Tally,
     ) -> None:
         self.stores, self.questions, self.memory, self.tally = stores, questions, memory, tally
-        self._tensors: OrderedDict[_TensorKey, np.ndarray] = OrderedDict()
+        self._tensors: OrderedDict[TensorKey, np.ndarray] = OrderedDict()
         self._matrices: OrderedDict[_MatrixKey, tuple[list[Labelled], float]] = OrderedDict()
         self._matrix_bytes = 0.0
-        self._last_use: dict[_MatrixKey | _TensorKey, int] = {}
-        self._ends: dict[int, list[_MatrixKey | _TensorKey]] = {}
+        matrix_ends: dict[_MatrixKey, int] = {}
+        tensor_ends: dict[TensorKey, int] = {}
         for position, job in enumerate(jobs):
-            for side in filter(None, (job.x, job.y)):
-                self._last_use[self._key(job, side)] = position
-                for tensor in self._needs(job, side):
-                    self._last_use[tensor] = position
-        for key, position in self._last_use.items():
-            self._ends.setdefault(position, []).append(key)
+            for side in job.sides:
+                matrix_ends[self._key(job, side)] = position
+                tensor_ends.update(dict.fromkeys(tensors_of(job, side, questions), position))
+        self._matrix_ends, self._tensor_ends = _by_end(matrix_ends), _by_end(tensor_ends)
 
     def _key(self, job: Job, side: Side) -> _MatrixKey:
         question = self.questions[job.question]
         return side, question.component, question.data, question.split, question.heads
-
-    def _needs(self, job: Job, side: Side) -> list[_TensorKey]:
-        question = self.questions[job.question]
-        component = COMPONENTS.get(question.component.name)
-        return [
-            (side.store, side.step, None if data == "weights" else question.split, data, site)
-            for data, site in component.needs(question.data, side.unit)
-        ]
 
     def matrices(self, job: Job, side: Side) -> list[Labelled]:
         """The matrices of one side of a job, whole first."""
@@ -91,7 +95,6 @@ class Bench:
             self._matrices.move_to_end(key)
             return self._matrices[key][0]
         question = self.questions[job.question]
-        component = COMPONENTS.get(question.component.name)
         weight = 0.0
 
         def read(data: Data, site: str) -> np.ndarray:
@@ -100,16 +103,16 @@ class Bench:
             weight += array.nbytes
             return array
 
-        model = self.stores[side.store].spec(side.step)
-        params = dict(question.component.params)
-        built = list(component.build(read, model, question.data, side.unit, heads=question.heads, **params))
+        model, params = self.stores[side.store].spec(side.step), dict(question.component.params)
+        build = COMPONENTS.get(question.component.name).build
+        built = list(build(read, model, question.data, side.unit, heads=question.heads, **params))
         weight *= _OVERHEAD
         self._make_room(weight)
         self._matrices[key] = built, weight
         self._matrix_bytes += weight
         return built
 
-    def _read(self, key: _TensorKey) -> np.ndarray:
+    def _read(self, key: TensorKey) -> np.ndarray:
         if key in self._tensors:
             self._tensors.move_to_end(key)
             return self._tensors[key]
@@ -131,88 +134,92 @@ class Bench:
             held -= array.nbytes
 
     def done(self, position: int) -> None:
-        """Drop what no later job needs."""
-        for key in self._ends.get(position, ()):
-            if key in self._matrices:
-                self._matrix_bytes -= self._matrices.pop(key)[1]  # type: ignore[arg-type]
-            self._tensors.pop(key, None)  # type: ignore[arg-type]
+        """Drop what no job after this one needs."""
+        for matrix in self._matrix_ends.get(position, ()):
+            if matrix in self._matrices:
+                self._matrix_bytes -= self._matrices.pop(matrix)[1]
+        for tensor in self._tensor_ends.get(position, ()):
+            self._tensors.pop(tensor, None)
 
 
-@dataclass
-class Work:
-    """Everything a process needs to carry out jobs: picklable, runs by their location."""
-
-    locations: tuple[str, ...]
-    options: ReadOptions
-    questions: tuple[Question, ...]
-    memory: float
-    """Bound of what is held at a time, in bytes."""
-
-    @cached_property
-    def stores(self) -> list[Store]:
-        """The runs, opened here."""
-        return [open_store(location, self.options) for location in self.locations]
+def _by_end(ends: Mapping[K, int]) -> dict[int, list[K]]:
+    found: dict[int, list[K]] = {}
+    for key, position in ends.items():
+        found.setdefault(position, []).append(key)
+    return found
 
 
-def run_jobs(work: Work, jobs: Sequence[Job], tally: Tally) -> Iterator[list[Row]]:
-    """Rows of one job after the other."""
-    bench, maker = Bench(work.stores, work.questions, jobs, work.memory, tally), RowMaker(work.stores)
-    metric_of = cache(METRICS.get)
-    for position, job in enumerate(jobs):
-        question = work.questions[job.question]
-        rows = []
-        for x, y in _paired(bench.matrices(job, job.x), None if job.y is None else bench.matrices(job, job.y)):
-            if job.y is not None and y is None:
-                other = work.stores[job.y.store]
-                tally.skipped[f"run {other.run!r} has no head {x.head} of {x.site} to compare with"] += 1
-                continue
-            for use, unit in zip(job.metrics, job.units, strict=True):
-                metric = metric_of(use.name)
-                result = measure(metric, dict(use.params), x, y, question, job, work.stores)
-                if result.reason is not None:
-                    tally.undefined[result.reason] += 1
-                if result.warning is not None:
-                    tally.warnings[result.warning] += 1
-                rows.append(maker.row(question, job, use, unit, x, y, result))
-        bench.done(position)
-        yield rows
-
-
-def _paired(xs: list[Labelled], ys: list[Labelled] | None) -> Iterator[tuple[Labelled, Labelled | None]]:
-    """Whole with whole, head with the same head, or with None where the other side does not have it."""
-    if ys is None:
-        yield from ((x, None) for x in xs)
-        return
-    others = {y.head: y for y in ys}
-    yield from ((x, others.get(x.head)) for x in xs)
-
-
-def measure(
-    metric: MetricSpec,
-    params: Mapping[str, object],
-    x: Labelled,
-    y: Labelled | None,
-    question: Question,
-    job: Job,
+def rows_of(
+    tasks: Sequence[Task],
     stores: Sequence[Store],
-) -> Result:
-    """The metric's value, with intervals and chance where they were asked for.
+    questions: Sequence[Question],
+    *,
+    memory: float,
+    tally: Tally,
+) -> Iterator[tuple[Task, list[Row]]]:
+    """Each task with its rows, one after the other.
+
+    Args:
+        tasks: A batch: tasks that share tensors, in order.
+        stores: The runs.
+        questions: What is asked.
+        memory: Bound in bytes of what is held at a time.
+        tally: Filled with what was done.
 
     Raises:
         SamplesError: activations of different numbers of samples.
+        PicoAnalyzeError: what reading, components and metrics raise.
     """
-    if y is not None and x.matrix.samples and x.matrix.shape[0] != y.matrix.shape[0] and job.y is not None:
+    jobs = [job for task in tasks for job in task.jobs]
+    space, maker = Workspace(stores, questions, jobs, memory, tally), RowMaker(stores)
+    position = 0
+    for task in tasks:
+        rows: list[Row] = []
+        for job in task.jobs:
+            rows += _rows_of_job(job, space, maker, tally)
+            space.done(position)
+            position += 1
+        yield task, rows
+
+
+def _rows_of_job(job: Job, space: Workspace, maker: RowMaker, tally: Tally) -> Iterator[Row]:
+    question = space.questions[job.question]
+    others = None if job.y is None else {y.head: y for y in space.matrices(job, job.y)}
+    for x in space.matrices(job, job.x):
+        y = None if others is None else others.get(x.head)
+        if job.y is not None and y is None:
+            run = space.stores[job.y.store].run
+            tally.skipped[f"run {run!r} has no head {x.head} of {x.site} to compare with"] += 1
+            continue
+        if y is not None:
+            _check_samples(job, x, y, space.stores)
+        for use, digest in zip(job.metrics, job.digests, strict=True):
+            result = measure(METRICS.get(use.name), dict(use.params), x, y, question)
+            if result.reason is not None:
+                tally.undefined[result.reason] += 1
+            if result.warning is not None:
+                tally.warnings[result.warning] += 1
+            yield maker.row(question, job, use, digest, x, y, result)
+
+
+def _check_samples(job: Job, x: Labelled, y: Labelled, stores: Sequence[Store]) -> None:
+    """Refuse activations of different numbers of samples, which a store could not tell beforehand."""
+    if x.matrix.samples and x.matrix.shape[0] != y.matrix.shape[0] and job.y is not None:
         mine, yours = stores[job.x.store], stores[job.y.store]
         raise SamplesError(
             f"activations of step {job.x.step} of run {mine.run!r} have {x.matrix.shape[0]} samples, those of step "
             f"{job.y.step} of run {yours.run!r} {y.matrix.shape[0]}: of different samples, they cannot be compared"
         )
+
+
+def measure(
+    metric: MetricSpec, params: Mapping[str, object], x: Labelled, y: Labelled | None, question: Question
+) -> Result:
+    """The metric's value, with intervals and chance where they were asked for."""
     matrices = (x.matrix,) if y is None else (x.matrix, y.matrix)
     result = metric(*matrices, **params)
     if result.reason is not None or not (question.bootstrap or question.null):
         return result
-    from pico_analyze.statistics import uncertainty
-
     extra = dict(result.extra)
     if question.bootstrap:
         extra |= uncertainty.bootstrap(metric, matrices, params, question.bootstrap, question.seed)

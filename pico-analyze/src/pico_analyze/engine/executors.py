@@ -1,168 +1,149 @@
-"""Who does which jobs, in which order: in this process, in several threads of it, or in several processes.
+"""Where tasks are carried out: threads of this process, processes of this machine, or a Dask cluster.
 
-Jobs that share a tensor are in one group (most often those of a layer, or of a site in it), step by step within it.
-Threads and processes share the work by groups, so that none reads what another has read.
+Each is a `concurrent.futures.Executor` that is given batches; what a batch is, and how it is done, is decided in
+`tasks.py` and `worker.py`. Executors differ in nothing but where they run: rows are the same, bit for bit.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from threading import Event, Lock
 
-from pico_analyze.components.spec import COMPONENTS
-from pico_analyze.engine.compute import Tally, Work, run_jobs
-from pico_analyze.engine.plan import Job
-from pico_analyze.questions.question import Question
-from pico_analyze.table.columns import Row
+from pico_analyze.engine.tasks import Task, batched
+from pico_analyze.engine.worker import Done, Here, Work, carry_out, for_threads, shared_among
+from pico_analyze.engine.workers import Opening, Workers
+from pico_analyze.errors import WorkerError
+from pico_analyze.stores.base import Store
 
-_Place = tuple[int, str, str | None, str]
-_SHAREABLE = ("pico", "transformers")
-"""Kinds of runs that several threads may read at once."""
-
-
-def ordered(jobs: Sequence[Job], questions: Sequence[Question]) -> list[list[Job]]:
-    """The jobs in groups that share no tensor (most often a layer, or a site of it), each step by step."""
-    parent: dict[_Place, _Place] = {}
-
-    def root(place: _Place) -> _Place:
-        parent.setdefault(place, place)
-        while parent[place] != place:
-            parent[place] = place = parent[parent[place]]
-        return place
-
-    needed = [_places(job, questions[job.question]) for job in jobs]
-    for places in needed:
-        for place in places[1:]:
-            parent[root(place)] = root(places[0])
-    groups: dict[_Place, list[Job]] = {}
-    for job, places in zip(jobs, needed, strict=True):
-        groups.setdefault(root(places[0]), []).append(job)
-    return [sorted(group, key=lambda job: (job.x.store, job.x.step, job.question)) for group in groups.values()]
+_RESTARTS = 2
+"""How often worker processes that were killed are begun again."""
+_AT_MOST = 32
+"""Tasks of a batch that goes to another process: what is done is known batch by batch."""
 
 
-def _places(job: Job, question: Question) -> list[_Place]:
-    """Where the tensors of a job lie, whatever the step."""
-    component = COMPONENTS.get(question.component.name)
-    return [
-        (side.store, data, None if data == "weights" else question.split, site)
-        for side in (job.x, job.y)
-        if side is not None
-        for data, site in component.needs(question.data, side.unit)
-    ]
-
-
-_WORK: Work | None = None
-
-
-def _begin(work: Work) -> None:
-    global _WORK
-    _WORK = work
-
-
-def _carry_out(jobs: Sequence[Job]) -> tuple[list[Row], Tally, int]:
-    assert _WORK is not None
-    tally = Tally()
-    return [row for rows in run_jobs(_WORK, jobs, tally) for row in rows], tally, len(jobs)
-
-
-def compute(
+def carry_out_all(
     work: Work,
-    jobs: Sequence[Job],
-    tally: Tally,
+    tasks: Sequence[Task],
+    open_workers: Opening,
+    stores: Sequence[Store],
     *,
-    processes: int = 1,
-    threads: int = 1,
-    emit: Callable[[list[Row], int], None],
+    finished: Callable[[Done, int], None],
 ) -> None:
-    """Carry out jobs, in this process or in several.
+    """Carry out tasks on whatever workers there are.
 
     Args:
-        work: Runs, questions and the memory bound, which is shared among the processes.
-        jobs: What to do, in any order.
-        tally: Filled with what was done.
-        processes: How many to use; 1 stays in this one.
-        threads: How many to use in this process, where the runs can be read by several (those on disk can).
-        emit: Called with rows of complete jobs and their number.
+        work: What workers must know.
+        tasks: What to do.
+        open_workers: A context manager that starts or reaches the workers.
+        stores: The runs, open in this process.
+        finished: Called, never twice at a time, with what came of a batch (nothing, where tasks are told one by one),
+            and the number of tasks that this completes.
+
+    Raises:
+        WorkerError: workers cannot be reached, do not fit, or were lost; the rest was carried out.
+        PicoAnalyzeError: what a task raises; those that are running are waited for, the others are not begun.
     """
-    groups = ordered(jobs, work.questions)
-    if processes <= 1 or len(jobs) < 2:
-        if threads > 1 and len(groups) > 1 and all(store.kind in _SHAREABLE for store in work.stores):
-            _in_threads(work, groups, tally, threads, emit)
+    left = {task.digest: task for task in tasks}
+    for attempt in range(_RESTARTS + 1):
+        try:
+            with open_workers(work) as workers:
+                _one_round(work, left, workers, stores, finished)
             return
-        for group in groups:
-            for rows in run_jobs(work, group, tally):
-                emit(rows, 1)
-        return
-    groups = _enough(groups, processes)
-    share = Work(work.locations, work.options, work.questions, work.memory / processes)
-    with (
-        _threads_per_process(max(1, (os.cpu_count() or 1) // processes)),
-        ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(share,)) as pool,
-    ):
-        futures = [pool.submit(_carry_out, group) for group in groups]
-        try:
-            for future in as_completed(futures):
-                rows, done, count = future.result()
-                tally.add(done)
-                emit(rows, count)
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        except BrokenExecutor:
+            if attempt == _RESTARTS:
+                raise WorkerError(
+                    f"worker processes were killed {_RESTARTS + 1} times (out of memory? take fewer --jobs, or less "
+                    f"--memory): {_kept(tasks, left)}"
+                ) from None
 
 
-def _in_threads(
-    work: Work, groups: list[list[Job]], tally: Tally, threads: int, emit: Callable[[list[Row], int], None]
+def _kept(tasks: Sequence[Task], left: dict[str, Task]) -> str:
+    return f"{len(tasks) - len(left)} of {len(tasks)} tasks are done and kept, and the same command goes on from there"
+
+
+def _one_round(
+    work: Work,
+    left: dict[str, Task],
+    workers: Workers,
+    stores: Sequence[Store],
+    finished: Callable[[Done, int], None],
 ) -> None:
-    """Each group in one thread (no matrix is shared); numpy and LAPACK let the others run meanwhile."""
-    share = Work(work.locations, work.options, work.questions, work.memory / threads)
-    share.__dict__["stores"] = work.stores
-    lock, stop = Lock(), Event()
+    """Submit what is left, and take what comes; `left` loses what is done."""
+    work, stop, lock = shared_among(work, workers.count), Event(), Lock()
 
-    def carry_out(group: list[Job]) -> None:
-        own = Tally()
-        for rows in run_jobs(share, group, own):
-            with lock:
-                emit(rows, 1)
-            if stop.is_set():
-                return
-        with lock:
-            tally.add(own)
-
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(carry_out, group) for group in groups]
+    def told(count: int) -> None:
         try:
-            for future in as_completed(futures):
-                future.result()
+            with lock:
+                finished(Done(), count)
         except BaseException:
-            stop.set()
-            for future in futures:
-                future.cancel()
+            stop.set()  # before another batch is begun
             raise
 
+    if workers.in_process:
+        work = replace(work, here=Here(for_threads(stores), stop, told))
+    n_tasks, lost = len(left), None
+    at_most = None if workers.in_process else _AT_MOST
+    batches = batched(list(left.values()), work.questions, workers=workers.count, at_most=at_most)
+    futures: dict[Future[Done], tuple[Task, ...]] = {}
+    try:
+        for batch in batches:
+            futures[workers.executor.submit(carry_out, work, batch)] = batch
+        for future in as_completed(futures):
+            try:
+                done = future.result()
+            except workers.lost as error:
+                lost = error
+                continue
+            with lock:
+                finished(done, 0 if workers.in_process else done.tasks)
+            for task in futures[future]:
+                left.pop(task.digest, None)
+    except BaseException:
+        stop.set()
+        for future in futures:
+            future.cancel()
+        raise
+    if lost is not None:
+        what = str(lost).strip() or type(lost).__name__
+        raise WorkerError(
+            f"{workers.name}: a worker was lost ({what.splitlines()[0][:200]}): {n_tasks - len(left)} of {n_tasks} "
+            "tasks are done and kept, and the same command goes on from there"
+        )
 
-def _enough(groups: list[list[Job]], processes: int) -> list[list[Job]]:
-    """Groups divided until every process has one; what the parts share is then read by each."""
-    while len(groups) < processes:
-        largest = max(groups, key=len)
-        if len(largest) < 2:
-            break
-        groups.remove(largest)
-        half = len(largest) // 2
-        groups += [largest[:half], largest[half:]]
-    return groups
+
+def threads(count: int) -> Opening:
+    """So many threads of this process."""
+
+    @contextmanager
+    def opened(_: Work) -> Iterator[Workers]:
+        with ThreadPoolExecutor(count, thread_name_prefix="pico-analyze") as pool:
+            yield Workers(pool, count, in_process=True)
+
+    return opened
+
+
+def processes(count: int) -> Opening:
+    """So many processes of this machine."""
+
+    @contextmanager
+    def opened(_: Work) -> Iterator[Workers]:
+        with _blas_threads(1), ProcessPoolExecutor(count, get_context("spawn")) as pool:
+            yield Workers(pool, count)
+
+    return opened
 
 
 @contextmanager
-def _threads_per_process(count: int) -> Iterator[None]:
-    """Processes begun inside use so many threads each, so that together they do not outnumber the cores."""
+def _blas_threads(count: int) -> Iterator[None]:
+    """Processes begun inside use so many BLAS threads each, also while they are still importing."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
-    os.environ.update({name: before[name] or str(count) for name in names})
+    os.environ.update(dict.fromkeys(names, str(count)))
     try:
         yield
     finally:

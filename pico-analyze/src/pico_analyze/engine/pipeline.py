@@ -1,137 +1,35 @@
-"""The way from questions to a table: open the runs, plan, compute what is not there yet, write rows, draw.
+"""The way from questions to a table: open the runs, plan, compute what is not there yet, give the rows.
 
 The only module that knows all the others. It prints nothing: what happens is told to a `Listener`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from pico_analyze.engine.plan import Job, Plan, extend, split_by_known
+from pico_analyze.engine import executors
+from pico_analyze.engine.compute import Tally
+from pico_analyze.engine.outcome import Answer, Outcome
+from pico_analyze.engine.plan import Plan, extend
+from pico_analyze.engine.runs import Runs, identity, place
+from pico_analyze.engine.settings import Listener, Settings, Silence
+from pico_analyze.engine.tasks import Task, cut, without
+from pico_analyze.engine.versions import package_versions
+from pico_analyze.engine.worker import Done, Work
+from pico_analyze.engine.workers import Opening
 from pico_analyze.errors import UsageError
 from pico_analyze.questions.question import Question, Target
-from pico_analyze.stores.base import Store, Unusable
-from pico_analyze.stores.opening import ReadOptions, open_store
+from pico_analyze.table.store import RowStore, directory_for, frame_of, part_rows, write_part
 
 if TYPE_CHECKING:
     import pandas
-
-    from pico_analyze.engine.compute import Tally
-    from pico_analyze.table.columns import Row
-
-OUT = Path("analysis")
-"""Where results go when nothing else is said."""
-MEMORY_GB = 1.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an analysis is carried out; none of it changes a value."""
-
-    out: Path = OUT
-    """Directory in which each run gets its own."""
-    processes: int = 1
-    """Processes on this machine."""
-    threads: int = 1
-    """Threads of this process, where it is the only one; then BLAS should use one (OPENBLAS_NUM_THREADS=1)."""
-    memory_gb: float = MEMORY_GB
-    """Bound of tensors and matrices held at a time, in GiB."""
-    fresh: bool = False
-    """Compute again what is already in the table."""
-    read: ReadOptions = field(default_factory=ReadOptions)
-    """How remote runs are read."""
-
-
-class Listener(Protocol):
-    """What is told about a running analysis."""
-
-    def opened(self, store: Store) -> None:
-        """A run was opened and its kind found out."""
-
-    def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
-        """Checkpoints that are not complete, and are left out."""
-
-    def planned(self, jobs: int, reused: int) -> None:
-        """So many jobs are to do; so many values are already there."""
-
-    def advanced(self, jobs: int, rows: Sequence[Row]) -> None:
-        """Jobs done, and the rows they gave."""
-
-
-class Silence:
-    """A listener that does not listen."""
-
-    def opened(self, store: Store) -> None: ...  # noqa: D102
-    def unusable(self, store: Store, found: Sequence[Unusable]) -> None: ...  # noqa: D102
-    def planned(self, jobs: int, reused: int) -> None: ...  # noqa: D102
-    def advanced(self, jobs: int, rows: Sequence[Row]) -> None: ...  # noqa: D102
-
-
-@dataclass
-class Outcome:
-    """What an analysis gave."""
-
-    frame: pandas.DataFrame
-    """The rows that answer the questions, those computed before included."""
-    directories: Mapping[str, Path]
-    """Where each run's table lies, by the run's location."""
-    skipped: Mapping[str, int]
-    """What could not be computed, and how often."""
-    tally: Tally
-    """What was read, and what metrics warned of."""
-    computed: int
-    """Metrics of a unit (a matrix and its heads) computed now."""
-    reused: int
-    """Those that were already there."""
-    new_rows: int
-    """Rows computed now."""
-    parts: Sequence[tuple[str, frozenset[str]]]
-    """Of each question, the run's location and the units of its rows."""
-    figures: list[Path] = field(default_factory=list)
-    """Pictures drawn of it, by whoever drew them."""
-
-    def frames(self) -> Iterator[tuple[Path, pandas.DataFrame]]:
-        """The rows of each question, and the directory of their run."""
-        for location, units in self.parts:
-            rows = self.frame[self.frame["unit"].isin(units)]
-            if len(rows):
-                yield self.directories[location], rows
-
-
-class Runs:
-    """The runs of an analysis, each opened once."""
-
-    def __init__(self, options: ReadOptions, listener: Listener) -> None:
-        self._options, self._listener = options, listener
-        self._opened: dict[str, Store] = {}
-
-    def __call__(self, location: str | Path) -> Store:
-        """The run at a path or address."""
-        text = str(location)
-        if text not in self._opened:
-            store = open_store(text, self._options)
-            twin = next((known for known in self._opened.values() if known.location == store.location), None)
-            self._opened[text] = twin or store
-            if twin is None:
-                self._listener.opened(store)
-                if found := store.unusable():
-                    self._listener.unusable(store, found)
-        return self._opened[text]
-
-
-def identity(store: Store) -> str:
-    """What tells two runs of the same name apart: the run's id, or where it lies."""
-    steps = store.steps()
-    facts = store.provenance(steps[-1].step) if steps else {}
-    return facts.get("run_id") or _place(store)
-
-
-def _place(store: Store) -> str:
-    return store.location if "://" in store.location else str(Path(store.location).resolve())
 
 
 def analyze(
@@ -148,9 +46,48 @@ def analyze(
         UsageError: something asked for does not exist.
         DataError: a run does not hold what is needed, or is damaged.
         StorageError: disk or network.
+        WorkerError: a scheduler or worker cannot be reached, does not fit, or was lost.
     """
     settings, listener = settings or Settings(), listener or Silence()
-    runs = Runs(settings.read, listener)
+    plan = _plan(asked, Runs(settings.read, listener))
+    tasks = cut(plan.jobs, plan.questions)
+    if settings.shard is not None:
+        tasks = list(settings.shard.of(tasks))
+    tally = Tally(warnings=plan.warnings)
+    started = time.time_ns()
+    wanted: dict[int, set[str]] = {}
+    for task in tasks:
+        wanted.setdefault(task.store, set()).update(digest for job in task.jobs for digest in job.digests)
+    tables = _tables(plan, settings, wanted, started, tally)
+    known: set[str] = set()
+    if not settings.fresh:
+        known = set().union(*(table.known(wanted[index]) for index, table in tables.items()))
+    left = without(tasks, known)
+    n_wanted, n_left = _values(tasks), _values(left)
+    listener.planned(len(left), n_wanted - n_left)
+    collected = _carry_out(plan, left, settings, tables, started, tally, listener)
+
+    import pandas
+
+    if settings.out is None:
+        frame = _in_memory(collected)
+    else:
+        frames = [table.frame(wanted[index]) for index, table in tables.items()]
+        frame = pandas.concat(frames, ignore_index=True) if len(frames) != 1 else frames[0]
+    return Outcome(
+        frame=frame,
+        directories={plan.stores[index].location: table.directory for index, table in tables.items()},
+        skipped=dict(plan.skipped + tally.skipped),
+        tally=tally,
+        computed=n_left,
+        reused=n_wanted - n_left,
+        new_rows=int((~frame["digest"].isin(known)).sum()),
+        answers=_answers(plan),
+        shard=settings.shard,
+    )
+
+
+def _plan(asked: Iterable[tuple[str | Path, Question]], runs: Runs) -> Plan:
     plan = Plan()
     for location, question in asked:
         store = runs(location)
@@ -159,7 +96,97 @@ def analyze(
         extend(plan, question, store, other)
     if not plan.questions:
         raise UsageError("nothing is asked: name a metric, such as cka")
-    return _carry_out(plan, settings, listener)
+    return plan
+
+
+def _values(tasks: Sequence[Task]) -> int:
+    return sum(len(job.digests) for task in tasks for job in task.jobs)
+
+
+def _answers(plan: Plan) -> list[Answer]:
+    digests: dict[tuple[int, int], set[str]] = {}
+    for job in plan.jobs:
+        digests.setdefault((job.x.store, job.question), set()).update(job.digests)
+    return [Answer(plan.stores[store].location, frozenset(some)) for (store, _), some in digests.items()]
+
+
+def _tables(plan: Plan, settings: Settings, wanted: Iterable[int], started: int, tally: Tally) -> dict[int, RowStore]:
+    """The table of each run that rows belong to; none where nothing is written."""
+    tables: dict[int, RowStore] = {}
+    for index in wanted if settings.out is not None else ():
+        assert settings.out is not None
+        store = plan.stores[index]
+        directory = directory_for(settings.out, store.run, identity(store), place(store))
+        if directory.name != store.run:
+            tally.warnings[
+                f"{settings.out / store.run} belongs to another run called {store.run!r}: see {directory}"
+            ] += 1
+        tables[index] = RowStore(directory, started, merge=settings.shard is None)
+    return tables
+
+
+def _carry_out(
+    plan: Plan,
+    tasks: Sequence[Task],
+    settings: Settings,
+    tables: Mapping[int, RowStore],
+    started: int,
+    tally: Tally,
+    listener: Listener,
+) -> list[bytes]:
+    """Carry out the tasks; the parts that were not written, where there is no table."""
+    collected: list[bytes] = []
+
+    def finished(done: Done, count: int) -> None:
+        tally.add(done.tally)
+        for index, name, content in done.unwritten:
+            if index in tables:
+                write_part(tables[index].directory, name, content)
+            else:
+                collected.append(content)
+        if count:
+            listener.advanced(count)
+
+    work = Work(
+        started=started,
+        locations=tuple(store.location for store in plan.stores),
+        checkpoints=tuple(_checkpoints(plan, index) for index in range(len(plan.stores))),
+        options=settings.read,
+        questions=tuple(plan.questions),
+        memory=settings.memory * 2**30,
+        tables={index: table.directory.resolve() for index, table in tables.items()} if tables else None,
+        versions=package_versions(plan.questions),
+    )
+    with ExitStack() as stack:
+        for table in tables.values():
+            stack.enter_context(table)
+        if tasks:
+            executors.carry_out_all(work, tasks, _workers(settings), plan.stores, finished=finished)
+    return collected
+
+
+def _workers(settings: Settings) -> Opening:
+    """Starts or reaches the workers that the settings name."""
+    if settings.scheduler is not None:
+        from pico_analyze.engine.cluster import cluster
+
+        return cluster(settings.scheduler)
+    if settings.jobs > 1:
+        return executors.processes(settings.jobs)
+    return executors.threads(settings.threads or os.cpu_count() or 1)
+
+
+def _checkpoints(plan: Plan, index: int) -> dict[int, str]:
+    """The digest of each checkpoint of a run that the plan reads."""
+    read = {side.step for job in plan.jobs for side in job.sides if side.store == index}
+    return {info.step: info.digest for info in plan.stores[index].steps() if info.step in read}
+
+
+def _in_memory(parts: Sequence[bytes]) -> pandas.DataFrame:
+    import pyarrow as pa
+
+    tables = [part_rows(content) for content in parts]
+    return frame_of(pa.concat_tables(tables) if tables else None)
 
 
 def between_runs(locations: Sequence[str | Path], question: Question) -> list[tuple[str | Path, Question]]:
@@ -174,71 +201,3 @@ def between_runs(locations: Sequence[str | Path], question: Question) -> list[tu
         raise UsageError(f"--target {question.target} names a run: with --between runs the other runs are the targets")
     step = question.target.step if question.target is not None else "same"
     return [(a, replace(question, target=Target(step, str(b)))) for a, b in combinations(locations, 2)]
-
-
-def _carry_out(plan: Plan, settings: Settings, listener: Listener) -> Outcome:
-    from contextlib import ExitStack
-
-    from pico_analyze.engine.compute import Tally, Work
-    from pico_analyze.engine.executors import compute
-    from pico_analyze.table.store import RowStore, directory_for
-
-    tally = Tally(warnings=plan.doubts)
-    units: dict[int, set[str]] = {}
-    by_question: dict[tuple[int, int], list[Job]] = {}
-    for job in plan.jobs:
-        units.setdefault(job.x.store, set()).update(job.units)
-        by_question.setdefault((job.x.store, job.question), []).append(job)
-    tables: dict[int, RowStore] = {}
-    for index in units:
-        store = plan.stores[index]
-        directory = directory_for(settings.out, store.run, identity(store), _place(store))
-        if directory.name != store.run:
-            tally.warnings[
-                f"{settings.out / store.run} belongs to another run called {store.run!r}: see {directory}"
-            ] += 1
-        tables[index] = RowStore(directory)
-    known: set[str] = set()
-    if not settings.fresh:
-        known = set().union(*(table.known(units[index]) for index, table in tables.items()))
-    jobs = split_by_known(plan, known)
-    computed, wanted = sum(len(job.units) for job in jobs), sum(len(job.units) for job in plan.jobs)
-    listener.planned(len(jobs), wanted - computed)
-    of_unit = {unit: index for index, some in units.items() for unit in some}
-
-    new_rows = 0
-
-    def emit(rows: list[Row], count: int) -> None:
-        nonlocal new_rows
-        new_rows += len(rows)
-        for index, table in tables.items():
-            table.add([row for row in rows if of_unit[row["unit"]] == index] if len(tables) > 1 else rows)
-        listener.advanced(count, rows)
-
-    work = Work(
-        tuple(store.location for store in plan.stores), settings.read, tuple(plan.questions), settings.memory_gb * 2**30
-    )
-    work.__dict__["stores"] = plan.stores  # already open in this process
-    with ExitStack() as stack:
-        for table in tables.values():
-            stack.enter_context(table)
-        compute(work, jobs, tally, processes=settings.processes, threads=settings.threads, emit=emit)
-
-    import pandas
-
-    frames = [table.frame(units[index]) for index, table in tables.items()]
-    frame = pandas.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    locations = {index: plan.stores[index].location for index in units}
-    return Outcome(
-        frame=frame,
-        directories={locations[index]: table.directory for index, table in tables.items()},
-        skipped=dict(plan.skipped + tally.skipped),
-        tally=tally,
-        computed=computed,
-        reused=wanted - computed,
-        new_rows=new_rows,
-        parts=[
-            (locations[own], frozenset(unit for job in jobs_of for unit in job.units))
-            for (own, _), jobs_of in by_question.items()
-        ],
-    )

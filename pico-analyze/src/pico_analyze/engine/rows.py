@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pico_analyze.components.spec import Labelled
-from pico_analyze.engine.plan import Job
-from pico_analyze.metrics.spec import Result
-from pico_analyze.questions.question import Question, Use
-from pico_analyze.stores.base import Store
 from pico_analyze.table.columns import Row, as_json
 from pico_analyze.version import __version__
 from pico_schema import __version__ as schema_version
+
+if TYPE_CHECKING:
+    from pico_analyze.components.spec import Labelled
+    from pico_analyze.engine.tasks import Job
+    from pico_analyze.metrics.spec import Result
+    from pico_analyze.questions.question import Question, Use
+    from pico_analyze.stores.base import Store
 
 _OWN_COLUMNS = ("ci_low", "ci_high", "null_mean", "null_p")
 
@@ -28,7 +31,7 @@ class RowMaker:
         self._provenances: dict[tuple[int, int, int | None, int | None], str] = {}
 
     def row(
-        self, question: Question, job: Job, use: Use, unit: str, x: Labelled, y: Labelled | None, result: Result
+        self, question: Question, job: Job, use: Use, digest: str, x: Labelled, y: Labelled | None, result: Result
     ) -> Row:
         """The row of one value."""
         store, info = self._stores[job.x.store], self._infos[job.x.store][job.x.step]
@@ -57,7 +60,7 @@ class RowMaker:
             **{name: result.extra.get(name) for name in _OWN_COLUMNS},
             "extra": as_json(extra) if extra else None,
             "provenance": self._provenance(job),
-            "unit": unit,
+            "digest": digest,
         }
 
     def _parameters(self, question: Question, job: Job, use: Use, target_layer: int | None) -> str:

@@ -12,7 +12,7 @@ from pico_analyze.table.columns import plain
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.engine.pipeline import Outcome
+    from pico_analyze.engine.outcome import Outcome
     from pico_analyze.stores.opening import ReadOptions
 
 FILE = "dynamics.csv"
@@ -29,10 +29,8 @@ def summary_table(
     import pandas as pd
 
     parts = []
-    for location, units in outcome.parts:
-        rows = outcome.frame[outcome.frame["unit"].isin(units)]
-        if len(rows):
-            parts.append(_summarised(rows, tau, results(location, evaluation, options) if evaluation else None))
+    for location, rows in outcome.frames():
+        parts.append(_summarised(rows, tau, results(location, evaluation, options) if evaluation else None))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -61,7 +61,7 @@ def frame_as(frame: pandas.DataFrame, form: Format) -> str:
 
 def visible_columns(frame: pandas.DataFrame) -> list[str]:
     """The tidy columns, and those further ones that hold something."""
-    return [name for name in frame.columns if name in CORE or (name != "unit" and frame[name].notna().any())]
+    return [name for name in frame.columns if name in CORE or (name != "digest" and frame[name].notna().any())]
 
 
 def table_text(frame: pandas.DataFrame) -> str:

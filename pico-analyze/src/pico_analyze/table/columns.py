@@ -39,7 +39,7 @@ COLUMNS: dict[str, str] = {
     "null_p": "Probability of a value as extreme by chance, at least 1 / (draws + 1).",
     "extra": "Further numbers that belong to the value, as JSON.",
     "provenance": "Where the numbers come from: run id, manifest digests, pinned commits, versions, as JSON.",
-    "unit": "Digest of the question and of its inputs; equal means the row need not be computed again.",
+    "digest": "Digest of the question and of its inputs; equal means the row need not be computed again.",
 }
 """Columns in their order, and what they mean."""
 

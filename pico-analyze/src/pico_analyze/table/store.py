@@ -1,15 +1,15 @@
 """How rows reach the disk and come back.
 
-`analysis/<run>/rows.parquet` holds every row ever computed for a run, one per question (`KEY`). Rows are appended as
-small Parquet files, each complete in itself, while the analysis runs; at the end they are merged into the table, which
-is replaced atomically, with `rows.csv` beside it. What a killed analysis left behind is merged by the next one.
+`analysis/<run>/rows.parquet` holds every row ever computed for a run, one per question (`KEY`). While an analysis runs,
+each task leaves a small Parquet file of its own, a *part*, complete in itself, from whatever process or machine it was
+computed on. What is read is the table and the parts together; at the end the parts are merged into the table, which is
+replaced atomically, with `rows.csv` beside it. What a killed analysis left behind is merged by the next one.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,66 +18,105 @@ from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.table.columns import CORE, KEY, ORDER, Row, as_json, digest, schema
+from pico_schema.files import replace_file, replacement
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
 ROWS, CSV, PARTS, SOURCE = "rows.parquet", "rows.csv", ".parts", "source.json"
-_FLUSH_ROWS, _FLUSH_SECONDS = 20_000, 1.0
+_FORMER_NAMES = {"unit": "digest"}
+"""Columns of tables that earlier versions wrote."""
+_FORGOTTEN_SECONDS = 7 * 86_400
+"""Age at which the mark of a command that never ended is taken away."""
+
+
+def part_content(rows: Sequence[Row]) -> bytes:
+    """Rows as a Parquet file, in memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema()), sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def part_rows(content: bytes) -> pyarrow.Table:
+    """The rows of a part, as it was sent."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(content))
+
+
+def part_path(directory: Path, name: str) -> Path:
+    """Where a part of this name lies, until it is merged."""
+    return directory / PARTS / name
+
+
+def write_part(directory: Path, name: str, content: bytes) -> None:
+    """Leave a part beside a table: all of it, or nothing.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    path = part_path(directory, name)
+    try:
+        replace_file(path, content, durable=False)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}): check the disk") from None
+
+
+def _mark(directory: Path, started: int) -> Path:
+    return directory / PARTS / f".command-{started}"
+
+
+def is_current(directory: Path, started: int) -> bool:
+    """Whether this is, also for this machine, the directory that the command that began then writes to."""
+    return _mark(directory, started).is_file()
 
 
 class RowStore:
-    """The rows of one run under `directory`: what is there, what is added.
+    """The rows of one run under `directory`: the table, and parts that are not merged yet.
 
-    Use as a context manager: leaving it, even by an exception, merges what was added into the table.
+    Use as a context manager around work that leaves parts: leaving it, even by an exception, merges them.
+
+    Args:
+        directory: The run's own.
+        started: When the command began, in ns; stands in the names of its parts.
+        merge: Whether leaving merges; not where other commands write parts of the same work.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._buffer: list[Row] = []
-        self._flushed = time.monotonic()
-        self._n_parts = 0
+    def __init__(self, directory: Path, started: int = 0, *, merge: bool = True) -> None:
+        self.directory, self._started, self._merges = directory, started, merge
         try:
             (directory / PARTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{directory}: cannot be made ({error.strerror}): choose another --out") from None
 
     def __enter__(self) -> RowStore:
+        try:
+            _mark(self.directory, self._started).touch()
+        except OSError as error:
+            raise StorageError(f"{self.directory}: cannot be written ({error.strerror}): check the disk") from None
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.flush()
-        self.merge()
+        with contextlib.suppress(OSError):
+            _mark(self.directory, self._started).unlink(missing_ok=True)
+        if self._merges:
+            self.merge()
 
-    def known(self, units: Iterable[str]) -> set[str]:
-        """Those of `units` whose rows are in the table."""
+    def known(self, digests: Iterable[str]) -> set[str]:
+        """Those of `digests` whose rows are there."""
         import pyarrow.compute as pc
 
         with _locked(self.directory):
             table = self._load()
         if table is None:
             return set()
-        return set(pc.unique(table["unit"]).to_pylist()) & set(units)
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Add the rows of one or more complete units; they reach the disk within a second or so."""
-        self._buffer.extend(rows)
-        if len(self._buffer) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was added, as one part."""
-        self._flushed = time.monotonic()
-        if not self._buffer:
-            return
-        import pyarrow as pa
-
-        part = pa.Table.from_pylist(self._buffer, schema=schema())
-        name = f"{time.time_ns():020d}-{os.getpid()}-{self._n_parts}.parquet"
-        _write(part, self.directory / PARTS / name)
-        self._n_parts += 1
-        self._buffer = []
+        return set(pc.unique(table["digest"]).to_pylist()) & set(digests)
 
     def _parts(self) -> list[Path]:
         return sorted((self.directory / PARTS).glob("*.parquet"))
@@ -95,6 +134,7 @@ class RowStore:
         import pyarrow.csv
 
         with _locked(self.directory):
+            self._take_away_forgotten_marks()
             parts = self._parts()
             if not parts and (self.directory / CSV).is_file():
                 return
@@ -103,29 +143,39 @@ class RowStore:
                 return
             table = _newest(table)
             _write(table, self.directory / ROWS)
-            temporary = self.directory / f".{CSV}.{os.getpid()}.tmp"
             try:
-                pyarrow.csv.write_csv(table, temporary)
-                temporary.replace(self.directory / CSV)
+                with replacement(self.directory / CSV, durable=False) as path:
+                    pyarrow.csv.write_csv(table, path)
             except OSError as error:
-                temporary.unlink(missing_ok=True)
                 why = error.strerror or error
                 raise StorageError(f"{self.directory / CSV}: cannot be written ({why}): check the disk") from None
             for part in parts:
                 part.unlink(missing_ok=True)
 
-    def frame(self, units: Iterable[str] | None = None) -> pandas.DataFrame:
-        """The rows of these units (of all without), as a DataFrame in a stable order."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    def _take_away_forgotten_marks(self) -> None:
+        for mark in (self.directory / PARTS).glob(".command-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - mark.stat().st_mtime > _FORGOTTEN_SECONDS:
+                    mark.unlink()
+
+    def frame(self, digests: Iterable[str] | None = None) -> pandas.DataFrame:
+        """The rows of these digests (all without), as a DataFrame in a stable order."""
 
         with _locked(self.directory):
             table = self._load()
-        if table is None:
-            return to_pandas(schema().empty_table())
-        if units is not None:
-            table = table.filter(pc.is_in(table["unit"], pa.array(sorted(set(units)), pa.string())))
-        return to_pandas(table)
+        return frame_of(table, digests)
+
+
+def frame_of(table: pyarrow.Table | None, digests: Iterable[str] | None = None) -> pandas.DataFrame:
+    """Rows as a DataFrame in a stable order, each question once; only those of `digests`, where given."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if table is None:
+        return to_pandas(schema().empty_table())
+    if digests is not None:
+        table = table.filter(pc.is_in(table["digest"], pa.array(sorted(set(digests)), pa.string())))
+    return to_pandas(_newest(table))
 
 
 def read_frame(directory: Path) -> pandas.DataFrame:
@@ -138,7 +188,8 @@ def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    frame: pandas.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
 
 
 def _newest(table: pyarrow.Table) -> pyarrow.Table:
@@ -158,6 +209,7 @@ def _read(path: Path) -> pyarrow.Table:
     except (OSError, pa.ArrowException) as error:
         first = str(error).splitlines()[0][:120]
         raise DataError(f"{path}: not a table of rows ({first}): move it away and compute again") from None
+    table = table.rename_columns([_FORMER_NAMES.get(name, name) for name in table.column_names])
     missing = [name for name in CORE if name not in table.column_names]
     if missing:
         raise DataError(f"{path}: not a table of rows (no column {missing[0]!r}): move it away and compute again")
@@ -171,21 +223,27 @@ def _read(path: Path) -> pyarrow.Table:
 def _write(table: pyarrow.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
+        with replacement(path, durable=False) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written ({error.strerror or error}): check the disk") from None
 
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Only one analysis at a time reads or merges a table: merging moves rows from one file to another."""
-    with (directory / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    from filelock import FileLock
+
+    lock = FileLock(directory / ".lock")
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        raise StorageError(f"{directory}: its file system has no locks: choose another --out") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def directory_for(out: Path, run: str, identity: str, location: str) -> Path:
@@ -201,8 +259,9 @@ def directory_for(out: Path, run: str, identity: str, location: str) -> Path:
             owner = None
         chosen = plain_name if owner in (None, identity) else own_name
         chosen.mkdir(parents=True, exist_ok=True)
-        source = as_json({"run": run, "identity": identity, "location": location})
-        (chosen / SOURCE).write_text(source + "\n", encoding="utf-8")
+        if _owner(chosen) != identity or _owner(chosen, "location") != location:
+            source = as_json({"run": run, "identity": identity, "location": location})
+            replace_file(chosen / SOURCE, source + "\n", durable=False)
     except OSError as error:
         raise StorageError(f"{plain_name}: cannot be written ({error.strerror}): choose another --out") from None
     return chosen

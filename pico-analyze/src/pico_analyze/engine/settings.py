@@ -1,0 +1,69 @@
+"""How an analysis is carried out, and who is told of it; nothing here changes a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pico_analyze.engine.tasks import Shard
+from pico_analyze.errors import UsageError
+from pico_analyze.stores.base import Store, Unusable
+from pico_analyze.stores.opening import ReadOptions
+
+OUT = Path("analysis")
+"""Where results of the command line go when nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an analysis is carried out; none of it changes a value."""
+
+    out: Path | None = None
+    """Directory in which each run gets its own; None: nothing is written, and nothing reused."""
+    jobs: int = 1
+    """Processes on this machine; 1 stays in this one."""
+    threads: int = 0
+    """Threads, where there is one process; 0 for as many as cores."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler, whose workers then do the work."""
+    shard: Shard | None = None
+    """Only this share of the work; the rows of all shares are brought together by a call without one."""
+    memory: float = 1.0
+    """Bound of tensors and matrices held at a time, in GiB, by all workers of one machine together."""
+    fresh: bool = False
+    """Compute again what is already in the table."""
+    read: ReadOptions = field(default_factory=ReadOptions)
+    """How remote runs are read."""
+
+    def __post_init__(self) -> None:
+        if self.shard is not None and self.out is None:
+            raise UsageError("a shard without a directory for its rows is lost work: give one (out)")
+        if self.scheduler is not None and self.jobs > 1:
+            raise UsageError("--jobs and --scheduler exclude each other: workers of the scheduler do the work")
+
+
+class Listener(Protocol):
+    """What is told about a running analysis."""
+
+    def opened(self, store: Store) -> None:
+        """A run was opened and its kind found out."""
+
+    def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
+        """Checkpoints that are not complete, and are left out."""
+
+    def planned(self, tasks: int, reused: int) -> None:
+        """So many tasks are to do; so many values are already there."""
+
+    def advanced(self, tasks: int) -> None:
+        """Tasks that were just done."""
+
+
+class Silence:
+    """A listener that does nothing."""
+
+    def opened(self, store: Store) -> None: ...  # noqa: D102
+    def unusable(self, store: Store, found: Sequence[Unusable]) -> None: ...  # noqa: D102
+    def planned(self, tasks: int, reused: int) -> None: ...  # noqa: D102
+    def advanced(self, tasks: int) -> None: ...  # noqa: D102

@@ -1,0 +1,44 @@
+"""Which versions of which packages compute: rows are computed again when one of them changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from pico_analyze.components.spec import COMPONENTS, ComponentSpec
+from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.version import __version__
+
+if TYPE_CHECKING:
+    from pico_analyze.questions.question import Question
+
+
+def code_version(spec: MetricSpec | ComponentSpec) -> str:
+    """Version of the package a metric or component comes from: its rows are computed again when it changes."""
+    return package_version(_package(spec))
+
+
+def _package(spec: MetricSpec | ComponentSpec) -> str:
+    function = spec.fn if isinstance(spec, MetricSpec) else spec.build
+    return function.__module__.partition(".")[0]
+
+
+@cache
+def package_version(package: str) -> str:
+    """Version of an installed package, by the name it is imported by."""
+    try:
+        return __version__ if package == "pico_analyze" else version(package.replace("_", "-"))
+    except PackageNotFoundError:
+        return __version__
+
+
+def package_versions(questions: Iterable[Question]) -> dict[str, str]:
+    """Version of each package that metrics and components of questions come from, of the contract, and of ours."""
+    specs: list[MetricSpec | ComponentSpec] = []
+    for question in questions:
+        specs.append(COMPONENTS.get(question.component.name))
+        specs += [METRICS.get(use.name) for use in question.metrics]
+    packages = {"pico_analyze", "pico_schema", *(_package(spec) for spec in specs)}
+    return {package: package_version(package) for package in sorted(packages)}

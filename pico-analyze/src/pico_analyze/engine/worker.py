@@ -1,0 +1,211 @@
+"""What a worker does with a batch, wherever it runs: open the runs, compute, leave each task's rows as a part.
+
+A worker is a thread of this process, a process of this machine, or a Dask worker on another one. What it is sent
+(`Work` and a batch) and what comes back (`Done`) is plain data. Rows are written by the worker itself, a part per task,
+so that what is done stays done whoever dies; where it does not see the table, or its disk is full, they are sent back
+and written by the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Lock
+
+from pico_analyze.engine.compute import Tally, rows_of
+from pico_analyze.engine.tasks import Task
+from pico_analyze.engine.versions import package_version
+from pico_analyze.errors import PicoAnalyzeError, StorageError, WorkerError
+from pico_analyze.questions.question import Question
+from pico_analyze.stores.base import Store
+from pico_analyze.stores.in_turn import InTurn
+from pico_analyze.stores.opening import ReadOptions, open_store
+from pico_analyze.table import store as tables
+from pico_analyze.table.columns import Row
+
+
+@dataclass(frozen=True)
+class Here:
+    """What only workers in the command's own process have: open runs, and a way to tell and to be told."""
+
+    stores: tuple[Store, ...]
+    stop: Event
+    """Set when no further task is to be begun."""
+    told: Callable[[int], None]
+    """Called with the number of tasks that were just completed."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that a worker must know to carry out batches; picklable."""
+
+    started: int
+    """When the command began, in ns: names its parts, and orders them."""
+    locations: tuple[str, ...]
+    """The runs, as they are opened again elsewhere."""
+    checkpoints: tuple[Mapping[int, str], ...]
+    """Of each run, the digest of each checkpoint that is read."""
+    options: ReadOptions
+    questions: tuple[Question, ...]
+    memory: float
+    """Bound of what one worker holds at a time, in bytes."""
+    tables: Mapping[int, Path] | None
+    """Directory of each run's table; None where nothing is written and rows are sent back."""
+    versions: Mapping[str, str]
+    """Version of each package that computes: a worker must have the same."""
+    here: Here | None = None
+    """Not sent to other processes."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"here": None}
+
+    def part(self, task: Task) -> str:
+        """Name of a task's part: the same whoever computes it."""
+        return f"{self.started:020d}-{task.digest}.parquet"
+
+
+@dataclass
+class Done:
+    """What came of a batch."""
+
+    tasks: int = 0
+    tally: Tally = field(default_factory=Tally)
+    unwritten: list[tuple[int, str, bytes]] = field(default_factory=list)
+    """Run, name and content of parts that the worker could not leave where they belong."""
+
+
+def may_be_shared(store: Store) -> bool:
+    """Whether several threads may read this run at once."""
+    return store.kind in ("pico", "transformers")
+
+
+def for_threads(stores: Sequence[Store]) -> tuple[Store, ...]:
+    """The runs, such that several threads may read them: those that cannot be shared are asked in turn."""
+    return tuple(store if may_be_shared(store) else InTurn(store) for store in stores)
+
+
+_opened: dict[int, tuple[Store, ...]] = {}
+_opening = Lock()
+
+
+def _stores(work: Work) -> tuple[Store, ...]:
+    """The runs of the command, opened once in this process and compared with what the command saw."""
+    if work.here is not None:
+        return work.here.stores
+    with _opening:
+        if work.started not in _opened:
+            _opened.clear()  # those of an earlier command
+            _opened[work.started] = for_threads(check(work))
+        return _opened[work.started]
+
+
+def check(work: Work) -> list[Store]:
+    """Open the runs as a worker sees them.
+
+    Raises:
+        WorkerError: another version is installed here, or a run is not here, or not the one that the command sees.
+    """
+    for package, wanted in work.versions.items():
+        if (found := package_version(package)) != wanted:
+            raise WorkerError(
+                f"it has {package} {found}, the command {wanted}: install the same version, since rows of two versions "
+                "are not one table"
+            )
+    return [_seen(work, index) for index in range(len(work.locations))]
+
+
+def _seen(work: Work, index: int) -> Store:
+    location = work.locations[index]
+    shared = "name a file system that all machines share, or a run on the Hub"
+    try:
+        store = open_store(location, work.options)
+        digests = {info.step: info.digest for info in store.steps()}
+    except PicoAnalyzeError as error:
+        raise WorkerError(f"it cannot see the run {location} ({error}): {shared}") from None
+    for step, digest in work.checkpoints[index].items():
+        if digests.get(step) != digest:
+            what = "does not have" if step not in digests else "has another"
+            raise WorkerError(f"{location} there {what} checkpoint of step {step}: {shared}")
+    return store
+
+
+class _OneBlasThread:
+    """One BLAS thread per worker while anything is computed in this process; what was set before comes back after.
+
+    Small matrices are slower with more, and values would depend on their number.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._limits = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limits.enter_context(threadpool_limits(1, user_api="blas"))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limits.close()
+
+
+one_blas_thread = _OneBlasThread()
+
+
+def carry_out(work: Work, batch: Sequence[Task]) -> Done:
+    """Compute a batch; tasks whose part is there already (left by a worker that died) are not computed again.
+
+    Raises:
+        WorkerError: this worker has other versions, or does not see a run.
+        PicoAnalyzeError: what reading, components and metrics raise.
+    """
+    stores, done = _stores(work), Done()
+    if work.here is not None and work.here.stop.is_set():
+        return done
+    left = [task for task in batch if not _is_there(work, task)]
+    done.tasks = len(batch) - len(left)
+    if work.here is not None and done.tasks:
+        work.here.told(done.tasks)
+    with one_blas_thread():
+        computed = rows_of(left, stores, work.questions, memory=work.memory, tally=done.tally)
+        for task, rows in computed:
+            _keep(work, task, rows, done)
+            done.tasks += 1
+            if work.here is not None:
+                work.here.told(1)
+                if work.here.stop.is_set():
+                    break
+    return done
+
+
+def _is_there(work: Work, task: Task) -> bool:
+    return work.tables is not None and tables.part_path(work.tables[task.store], work.part(task)).is_file()
+
+
+def _keep(work: Work, task: Task, rows: list[Row], done: Done) -> None:
+    """Leave the rows where they belong, or send them back."""
+    if not rows:
+        return
+    content, name = tables.part_content(rows), work.part(task)
+    if work.tables is not None and tables.is_current(work.tables[task.store], work.started):
+        try:
+            tables.write_part(work.tables[task.store], name, content)
+        except StorageError:  # this machine's disk may be full and the command's not
+            pass
+        else:
+            return
+    done.unwritten.append((task.store, name, content))
+
+
+def shared_among(work: Work, workers: int) -> Work:
+    """The work of one of several workers: the memory bound is divided among them."""
+    return replace(work, memory=work.memory / max(1, workers))
