@@ -13,7 +13,7 @@ from pico_schema import ModelSpec
 from pico_train.config import layers
 from pico_train.errors import ConfigError
 from pico_train.model.decoder import Decoder
-from pico_train.plan import activation_bytes_per_token, busiest_hour, plan, rows
+from pico_train.plan import activation_bytes_per_token, as_table, busiest_hour, plan
 
 
 def config(preset="demo", *assignments):
@@ -121,7 +121,7 @@ def test_without_a_peak_there_is_no_invented_time():
     report = plan(config("small"))
     assert report.seconds is report.seconds_per_step is None
     assert report.commits_per_hour is report.commits_busiest_hour is None
-    shown = {row["what"]: row["how much"] for row in rows(report)}
+    shown = {row["what"]: row["how much"] for row in as_table(report)}
     assert shown["wall time"] == "unknown: give --peak-tflops"
 
 
@@ -135,7 +135,7 @@ def test_a_batch_that_does_not_divide_is_refused_with_a_number_that_does():
 def test_planning_the_largest_model_needs_neither_torch_nor_numpy():
     code = (
         "import sys; from pico_train import plan; from pico_train.config import layers;"
-        "plan.rows(plan.plan(layers.load_config(preset='xl'), devices=64, peak_tflops=989));"
+        "plan.as_table(plan.plan(layers.load_config(preset='xl'), devices=64, peak_tflops=989));"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,6 +7,7 @@ pass (compiled it keeps less), and the allocator's own losses are not in it.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
@@ -231,7 +232,8 @@ def _captures_bytes(config: RunConfig, spec: ModelSpec) -> int:
     wanted = config.captures
     number = 2 if wanted.dtype == "bfloat16" else _FLOAT
     chosen = sites.expand(wanted.sites, spec.n_layers)
-    widths, weights = zip(*(_size_of(site.kind, spec) for site in chosen), strict=True)
+    widths = [spec.activation_width(site.kind) for site in chosen]
+    weights = [math.prod(spec.weight_shape(site.kind)) for site in chosen if site.has_weight]
     total = 0
     for split, rows in ((wanted.train, config.training.batch_size), (wanted.val, config.data.val_rows)):
         if split.enabled:
@@ -246,26 +248,8 @@ def _samples(split: CaptureSplit, n_rows: int, seq_len: int) -> int:
     return min(split.rows or n_rows, n_rows) * positions
 
 
-def _size_of(kind: str, spec: ModelSpec) -> tuple[int, int]:
-    """Width of a site's activation, and parameters of its weight."""
-    d, ff, kv, v = spec.d_model, spec.d_ff, spec.kv_dim, spec.vocab_size
-    return {
-        "attn.q": (d, d * d),
-        "attn.k": (kv, kv * d),
-        "attn.v": (kv, kv * d),
-        "attn.o": (d, d * d),
-        "mlp.gate": (ff, ff * d),
-        "mlp.up": (ff, ff * d),
-        "mlp.down": (d, ff * d),
-        "resid": (d, 0),
-        "embed": (d, v * d),
-        "norm.final": (d, d),
-        "head": (v, v * d),
-    }[kind]
-
-
-def rows(report: PlanReport) -> list[dict[str, Any]]:
-    """Return the report as rows for people: what, how much, and on which grounds."""
+def as_table(report: PlanReport) -> list[dict[str, Any]]:
+    """Return the report as lines of a table for people: what, how much, and on which grounds."""
     unknown = "unknown: give --peak-tflops"
     r = report
     hours = f"{r.mfu:.0%} of {r.peak_tflops:g} TFLOP/s on {r.devices} device(s)" if r.peak_tflops else ""

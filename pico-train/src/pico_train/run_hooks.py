@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from pico_schema import Evaluation, RunManifest, documents, layout
+from pico_schema.digests import sha256_file
+from pico_schema.files import replace_file
 from pico_train.checkpoint import state
 from pico_train.checkpoint.metrics_log import MetricsLog
-from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig
 from pico_train.data.corpus import Corpus
@@ -160,7 +161,7 @@ def _write_evaluation(
     Perplexity is exp of the mean token loss.
     """
     path = run_dir / layout.evaluation_file(step)
-    digest = documents.sha256_file(checkpoint / layout.MANIFEST)
+    digest = sha256_file(checkpoint / layout.MANIFEST)
     if path.is_file() and documents.read(path, Evaluation).manifest_sha256 == digest:
         return
     n_tokens = config.data.val_rows * config.data.seq_len
@@ -173,7 +174,7 @@ def _write_evaluation(
         tasks={"validation": {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "n_tokens": n_tokens}},
     )
     path.parent.mkdir(exist_ok=True)
-    replace_file(Disk(), path, documents.dump(evaluation))
+    replace_file(path, documents.dump(evaluation))
 
 
 @contextmanager

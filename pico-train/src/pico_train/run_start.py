@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from lightning.fabric import Fabric
 
 from pico_schema import RunManifest, documents, layout
+from pico_schema.files import replace_file
 from pico_train import environment
 from pico_train.checkpoint import changes, metrics_log, resume
 from pico_train.checkpoint.lock import RunLock
-from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.config import DataConfig, RunConfig, layers
 from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
@@ -180,7 +180,7 @@ def _data_section(config: RunConfig, run_dir: Path) -> DataConfig:
 
 def _write_run(run_dir: Path, run: RunManifest, config: RunConfig) -> None:
     try:
-        replace_file(Disk(), run_dir / layout.RUN_CONFIG, layers.to_yaml(config).encode())
-        replace_file(Disk(), run_dir / layout.RUN_MANIFEST, documents.dump(run))
+        replace_file(run_dir / layout.RUN_CONFIG, layers.to_yaml(config).encode())
+        replace_file(run_dir / layout.RUN_MANIFEST, documents.dump(run))
     except OSError as error:
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}): free some space") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_train.publish.queue import git_blob_id
+from pico_schema.digests import git_blob_id
 from pico_train.publish.remote import backoff
 
 

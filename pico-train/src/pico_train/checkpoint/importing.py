@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pico_schema import DataCursor, DataFingerprint, ModelSpec, Producer, RunManifest, documents, layout
-from pico_schema.sites import expand, llama_parameter
+from pico_schema.files import replace_file
+from pico_schema.sites import WEIGHTED_KINDS, expand, llama_parameter
 from pico_train.checkpoint.contents import CheckpointContents
 from pico_train.checkpoint.lock import RunLock
-from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import CheckpointError, StorageError, UsageError
 from pico_train.model.huggingface import config_json, generation_config_json, stored_dtype
@@ -25,7 +25,6 @@ from pico_train.model.pico_v1 import import_pico_v1
 from pico_train.version import __version__
 
 TOKENIZER_FILES = (layout.TOKENIZER, layout.TOKENIZER_CONFIG, "special_tokens_map.json")
-_WEIGHTED = ("embed", "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "norm.final", "head")
 
 
 def import_checkpoint(directory: Path, run_dir: Path, *, step: int | None = None) -> Path:
@@ -86,7 +85,7 @@ def _run(run_dir: Path, spec: ModelSpec, source: str) -> RunManifest:
         ),
         config={"imported": source},
     )
-    replace_file(Disk(), path, documents.dump(run))
+    replace_file(path, documents.dump(run))
     return run
 
 
@@ -110,7 +109,7 @@ def _contents(
         "model": spec,
         "data": run.data,
         "cursor": DataCursor(epoch=0, row=0, batch_size=1),
-        "weights": {str(site): llama_parameter(site) for site in expand(_WEIGHTED, spec.n_layers)},
+        "weights": {str(site): llama_parameter(site) for site in expand(WEIGHTED_KINDS, spec.n_layers)},
         "weights_dtype": dtype,
     }
     return CheckpointContents(step=step, manifest=manifest, weights=weights, hf_files=files)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pico_schema import CheckpointManifest, IncompleteError, SchemaError, documents, layout
+from pico_schema import CheckpointManifest, IncompleteError, SchemaError, TensorHeaderError, documents, layout
+from pico_schema.tensor_header import read_file_header
 from pico_train.checkpoint.retention import has_training_state, is_pruned
 from pico_train.errors import CheckpointError
-
-MAX_HEADER = 100 * 2**20
-"""Largest header of a safetensors file that is read, in bytes."""
 
 
 def inspect_run(run_dir: Path) -> dict[str, Any]:
@@ -93,27 +90,13 @@ def _capture(capture: Any) -> dict[str, Any]:
 
 def _tensors(directory: Path, manifest: CheckpointManifest) -> dict[str, dict[str, str]]:
     """File → tensor → its type and shape, for every safetensors file that is there."""
-    return {
-        path: {name: f"{entry['dtype']} {entry['shape']}" for name, entry in read_header(directory / path).items()}
-        for path in manifest.files
-        if path.endswith(".safetensors") and (directory / path).is_file()
-    }
+    paths = [path for path in manifest.files if path.endswith(".safetensors") and (directory / path).is_file()]
+    return {path: _described(directory / path) for path in paths}
 
 
-def read_header(path: Path) -> dict[str, dict[str, Any]]:
-    """Name → description of each tensor of a safetensors file, without its `__metadata__`.
-
-    Raises:
-        CheckpointError: it is not one, or its header is too large or cut short.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        content = file.read(length) if length <= MAX_HEADER else b""
-    if len(content) != length:
-        raise CheckpointError(f"{path}: not a safetensors file, or cut short: run `pico-train verify`")
+def _described(path: Path) -> dict[str, str]:
     try:
-        header = json.loads(content)
-        return {str(name): {"dtype": entry["dtype"], "shape": entry["shape"]}
-                for name, entry in header.items() if name != "__metadata__"}  # fmt: skip
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise CheckpointError(f"{path}: the header is damaged: run `pico-train verify`") from None
+        tensors = read_file_header(path).tensors
+    except TensorHeaderError as error:
+        raise CheckpointError(f"{error}: run `pico-train verify`") from None
+    return {name: f"{entry.dtype} {list(entry.shape)}" for name, entry in tensors.items()}

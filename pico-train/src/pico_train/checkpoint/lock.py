@@ -1,4 +1,4 @@
-"""One writer per run: a lock file in the run's directory, held with flock for as long as the process lives.
+"""One writer per run: a lock file in the run's directory, held for as long as the process lives.
 
 The kernel gives the lock back when the process ends, however it ends, so a lock left by a killed process is simply
 taken over. What the file says is for the message only.
@@ -14,45 +14,51 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from filelock import FileLock
+
 from pico_train.errors import CheckpointError
 
 LOCK_FILE = ".lock"
+_held: set[RunLock] = set()
+"""Locks of this process: each is held until it is released, whether or not anybody still knows of it."""
 
 
 class RunLock:
     """Holds a run for this process, as a context manager or between `acquire` and `release`.
 
+    Args:
+        run_dir: The run.
+        patience: Seconds to wait for another process to give it back.
+
     Raises:
         CheckpointError: another process holds it; the message names process and host.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, patience: float = 0.0) -> None:
         self.path = run_dir / LOCK_FILE
-        self._handle: int | None = None
+        self.patience = patience
+        self._lock = FileLock(self.path, thread_local=False, fallback_to_soft=False)
 
     def acquire(self) -> Self:
-        """Take the lock or raise at once."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        """Take the lock or raise."""
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666))  # what goes wrong here is not a lock that is held
         try:
-            _lock(handle)
-        except OSError:
-            holder = _holder(handle)
-            os.close(handle)
+            self._lock.acquire(timeout=self.patience, blocking=self.patience > 0)
+        except OSError:  # held, or a file system without locks, on which nobody can be known not to hold it
             raise CheckpointError(
-                f"{self.path.parent} is in use by {holder}: wait until it ends, or choose another run name"
+                f"{self.path.parent} is in use by {self.holder()}: wait until it ends, or choose another run name"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
-        self._handle = handle
+        self.path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        _held.add(self)
         return self
 
     def release(self) -> None:
         """Give the lock back; the file stays, since removing it would race with the next holder."""
-        if self._handle is not None:
-            handle, self._handle = self._handle, None
+        if self in _held:
+            _held.discard(self)
             with contextlib.suppress(OSError):
-                os.ftruncate(handle, 0)
-            os.close(handle)
+                self.path.write_bytes(b"")
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self.acquire()
@@ -62,21 +68,10 @@ class RunLock:
     ) -> None:
         self.release()
 
-
-def _lock(handle: int) -> None:
-    if os.name == "posix":
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:  # pragma: no cover - the tests run on POSIX
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-
-
-def _holder(handle: int) -> str:
-    try:
-        known = json.loads(os.pread(handle, 4096, 0))
-        return f"process {int(known['pid'])} on {str(known['host'])[:100]}"
-    except (ValueError, KeyError, TypeError, OSError):
-        return "another process"
+    def holder(self) -> str:
+        """Who holds the lock, for a message."""
+        try:
+            known = json.loads(self.path.read_bytes())
+            return f"process {int(known['pid'])} on {str(known['host'])[:100]}"
+        except (ValueError, KeyError, TypeError, OSError):
+            return "another process"

@@ -18,6 +18,7 @@ from pico_schema import (
     documents,
     layout,
 )
+from pico_schema.digests import sha256_file
 from pico_train.checkpoint.retention import has_training_state, is_pruned, without_pruned
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import CheckpointError
@@ -58,7 +59,7 @@ def damage(directory: Path, *, manifest_sha256: str | None = None) -> list[Findi
     if layout.parse_step_dir(directory.name) not in (manifest.step, None):
         detail = f"{layout.MANIFEST} is that of step {manifest.step}"
         return [Finding("altered", layout.MANIFEST, detail)]
-    if manifest_sha256 is not None and documents.sha256_file(directory / layout.MANIFEST) != manifest_sha256:
+    if manifest_sha256 is not None and sha256_file(directory / layout.MANIFEST) != manifest_sha256:
         detail = f"{layout.MANIFEST} does not have the digest that {layout.RUN_MANIFEST} lists"
         return [Finding("altered", layout.MANIFEST, detail)]
     findings = without_pruned(directory, manifest, documents.verify_checkpoint(directory, manifest))
@@ -118,7 +119,7 @@ def index_entry(directory: Path, manifest: CheckpointManifest) -> CheckpointEntr
     return CheckpointEntry(
         step=manifest.step,
         tokens_seen=manifest.tokens_seen,
-        manifest_sha256=documents.sha256_file(directory / layout.MANIFEST),
+        manifest_sha256=sha256_file(directory / layout.MANIFEST),
     )
 
 

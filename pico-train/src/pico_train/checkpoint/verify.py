@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pico_schema import CheckpointManifest, RunManifest, SchemaError, documents, layout
+from pico_schema.digests import sha256_file
 from pico_train.checkpoint.retention import has_training_state, is_pruned, kept, without_pruned
 from pico_train.config import KeepPolicy
 from pico_train.errors import CheckpointError
@@ -119,7 +120,7 @@ def _manifest(
     if not path.is_file():
         detail = f"{layout.MANIFEST} is missing: the checkpoint was never finished, or it was removed"
         return [Problem(step, "missing", layout.MANIFEST, detail)], None
-    if digest is not None and documents.sha256_file(path) != digest:
+    if digest is not None and sha256_file(path) != digest:
         detail = f"{layout.MANIFEST} does not have the digest that {layout.RUN_MANIFEST} lists"
         return [Problem(step, "altered", layout.MANIFEST, detail)], None
     try:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pico_schema import CheckpointManifest, FileEntry, documents, layout
+from pico_schema.digests import sha256_file
 from pico_train.checkpoint.contents import CheckpointContents
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.resume import damage, digests, index_entry
@@ -295,6 +296,6 @@ def _entries(directory: Path, folder: str) -> dict[str, FileEntry]:
     """Size and digest of the files that a sharded save wrote."""
     found = sorted(path for path in (directory / folder).rglob("*") if path.is_file())
     return {
-        path.relative_to(directory).as_posix(): FileEntry(size=path.stat().st_size, sha256=documents.sha256_file(path))
+        path.relative_to(directory).as_posix(): FileEntry(size=path.stat().st_size, sha256=sha256_file(path))
         for path in found
     }

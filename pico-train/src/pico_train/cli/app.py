@@ -175,7 +175,7 @@ def plan(
     if output is Format.json:
         typer.echo(report.model_dump_json(indent=1))
     else:
-        print_table(planning.rows(report))
+        print_table(planning.as_table(report))
 
 
 @app.command()

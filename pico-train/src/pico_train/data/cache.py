@@ -1,34 +1,35 @@
-"""Where corpora, tokenizers and fetched shards are kept between runs: the user's cache directory."""
+"""Where corpora, tokenizers and fetched shards are kept between runs, and how processes take turns there."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
 
 
 def cache_root(chosen: Path | None = None) -> Path:
-    """The directory of Pico's caches: as chosen, or $PICO_CACHE, or where this platform keeps a user's caches."""
+    """The directory of this package's caches.
+
+    As chosen; else the folder `data` in $PICO_CACHE, or in `pico` among this platform's caches of a user. pico-analyze
+    keeps what it fetches in the folder `hub` beside it, so that $PICO_CACHE moves both.
+    """
     if chosen is not None:
         return chosen
-    if named := os.environ.get("PICO_CACHE"):
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pico"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "pico"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pico"
+    named = os.environ.get("PICO_CACHE")
+    return (Path(named).expanduser() if named else platformdirs.user_cache_path("pico")) / "data"
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold a directory for one process: others that want it wait. The lock goes with the process, however it ends."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        if os.name == "posix":
-            import fcntl
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock file for one process: others that want it wait. The lock goes with the process, however it ends.
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+    Raises:
+        OSError: the file cannot be made, or its file system has no locks.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file, thread_local=False, fallback_to_soft=False):
         yield

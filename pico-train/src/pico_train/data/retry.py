@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from pico_train.errors import StorageError
 
@@ -27,33 +28,64 @@ def with_retries(
 
     Errors that asking again cannot mend (not found, no access, anything but network and server trouble) pass through.
 
+    Args:
+        call: What to try.
+        what: What it asks for, for messages.
+        attempts: Tries in all.
+        on_retry: Called with a sentence before each pause.
+
     Raises:
         StorageError: still failing after the last attempt.
     """
-    pause = FIRST_PAUSE
-    for attempt in range(1, attempts + 1):
-        try:
-            return call()
-        except Exception as error:
-            if _kinds(error) & _OFFLINE:
-                raise StorageError(f"{what}: is not in the cache, and HF_HUB_OFFLINE is set: unset it") from None
-            if not is_transient(error):
-                raise
-            reason = type(error).__name__ if status_of(error) is None else f"HTTP {status_of(error)}"
-            if attempt == attempts:
-                raise StorageError(
-                    f"{what}: still failing after {attempts} attempts ({reason}): check the connection and run it again"
-                ) from error
-            wait = max(_asked_to_wait(error), pause * random.uniform(0.75, 1.25))
-            if on_retry:
-                on_retry(f"{what}: {reason}; attempt {attempt + 1} of {attempts} in {wait:.1f} s")
-            time.sleep(wait)
-            pause = min(2 * pause, LONGEST_PAUSE)
-    raise AssertionError("unreachable")
+
+    def tell(state: RetryCallState) -> None:
+        if on_retry is not None:
+            wait = state.next_action.sleep if state.next_action is not None else 0.0
+            reason, following = _reason(_error(state)), state.attempt_number + 1
+            on_retry(f"{what}: {reason}; attempt {following} of {attempts} in {wait:.1f} s")
+
+    def give_up(state: RetryCallState) -> T:
+        error = _error(state)
+        raise StorageError(
+            f"{what}: still failing after {attempts} attempts ({_reason(error)}): check the connection and run it again"
+        ) from error
+
+    retrying = Retrying(
+        retry=retry_if_exception(is_transient),
+        stop=stop_after_attempt(attempts),
+        wait=_pause,
+        before_sleep=tell,
+        retry_error_callback=give_up,
+    )
+    try:
+        return retrying(call)
+    except Exception as error:
+        if _kinds(error) & _OFFLINE:
+            raise StorageError(f"{what}: is not in the cache, and HF_HUB_OFFLINE is set: unset it") from None
+        raise
+
+
+def _pause(state: RetryCallState) -> float:
+    """Seconds to wait: doubling, varied so that clients fall out of step, and at least what the server asks for."""
+    doubled = wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)(state)
+    return max(_asked_to_wait(_error(state)), doubled * random.uniform(0.75, 1.25))
+
+
+def _error(state: RetryCallState) -> BaseException:
+    error = state.outcome.exception() if state.outcome is not None else None
+    assert error is not None
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    status = status_of(error)
+    return type(error).__name__ if status is None else f"HTTP {status}"
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether asking again may help: the connection failed, or the server says it is busy or broken."""
+    if _kinds(error) & _OFFLINE:
+        return False
     status = status_of(error)
     if status is not None:
         return status in (408, 425, 429) or status >= 500

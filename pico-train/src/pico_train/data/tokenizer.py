@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pico_schema.documents import replace_file
+from pico_schema.digests import sha256_file
+from pico_schema.files import replace_file
 from pico_train.errors import ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def describe(directory: Path, *, cache: Path | None = None) -> TokenizerInfo:
     Raises:
         DataError: files are missing or damaged, or it names no end-of-text token.
     """
-    digests = {name: _sha256(directory / name) for name in FILES if (directory / name).is_file()}
+    digests = {name: sha256_file(directory / name) for name in FILES if (directory / name).is_file()}
     if "tokenizer.json" not in digests:
         raise DataError(f"{directory}: not a tokenizer: it has no tokenizer.json")
     whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
@@ -266,7 +267,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         raise DataError(f"{path}: not valid JSON: the file is damaged") from None
     return content if isinstance(content, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -128,24 +128,24 @@ def load_weights(directory: Path, spec: ModelSpec | None = None) -> dict[str, Te
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of a stored model by parameter name; a tied head is stored once."""
-    d, kv, ff = spec.d_model, spec.kv_dim, spec.d_ff
+    norm = (spec.d_model,)
     block = {
-        "input_layernorm": (d,),
-        "self_attn.q_proj": (d, d),
-        "self_attn.k_proj": (kv, d),
-        "self_attn.v_proj": (kv, d),
-        "self_attn.o_proj": (d, d),
-        "post_attention_layernorm": (d,),
-        "mlp.gate_proj": (ff, d),
-        "mlp.up_proj": (ff, d),
-        "mlp.down_proj": (d, ff),
+        "input_layernorm": norm,
+        "self_attn.q_proj": spec.weight_shape("attn.q"),
+        "self_attn.k_proj": spec.weight_shape("attn.k"),
+        "self_attn.v_proj": spec.weight_shape("attn.v"),
+        "self_attn.o_proj": spec.weight_shape("attn.o"),
+        "post_attention_layernorm": norm,
+        "mlp.gate_proj": spec.weight_shape("mlp.gate"),
+        "mlp.up_proj": spec.weight_shape("mlp.up"),
+        "mlp.down_proj": spec.weight_shape("mlp.down"),
     }
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (spec.vocab_size, d)}
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": spec.weight_shape("embed")}
     for layer in range(spec.n_layers):
         shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
-    shapes["model.norm.weight"] = (d,)
+    shapes["model.norm.weight"] = norm
     if not spec.tie_embeddings:
-        shapes["lm_head.weight"] = (spec.vocab_size, d)
+        shapes["lm_head.weight"] = spec.weight_shape("head")
     return shapes
 
 

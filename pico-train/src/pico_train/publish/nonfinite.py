@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
+
+from pico_schema.tensor_header import read_file_header
 
 # The bits of the exponent: all set means infinite or not a number.
 _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
@@ -18,18 +19,20 @@ _PIECE = 1 << 22
 
 
 def first_nonfinite(path: Path) -> str | None:
-    """Name of the first tensor that holds a NaN or an infinity, or None."""
+    """Name of the first tensor that holds a NaN or an infinity, or None.
+
+    Raises:
+        TensorHeaderError: not a safetensors file, or a damaged one.
+    """
+    header = read_file_header(path)
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        for name, entry in header.items():
-            if name == "__metadata__" or entry["dtype"] not in _EXPONENTS:
+        for name, entry in header.tensors.items():
+            if entry.dtype not in _EXPONENTS:
                 continue
-            kind, exponent = _EXPONENTS[entry["dtype"]]
-            begin, end = entry["data_offsets"]
-            file.seek(8 + length + begin)
-            for at in range(begin, end, _PIECE):
-                bits = np.frombuffer(file.read(min(_PIECE, end - at)), dtype=kind)
+            kind, exponent = _EXPONENTS[entry.dtype]
+            file.seek(entry.offset)
+            for at in range(0, entry.nbytes, _PIECE):
+                bits = np.frombuffer(file.read(min(_PIECE, entry.nbytes - at)), dtype=kind)
                 if bool(((bits & kind(exponent)) == exponent).any()):
-                    return str(name)
+                    return name
     return None

@@ -6,7 +6,6 @@ is lost when a process dies between the seal and the queue. Records live in `pub
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable
@@ -16,6 +15,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pico_schema import documents, layout
+from pico_schema.digests import sha256_file
+from pico_schema.files import replace_file
 from pico_train.checkpoint.lock import RunLock
 from pico_train.errors import CheckpointError, PublishError
 
@@ -57,7 +58,7 @@ class Queue:
 
     def record(self, step: int) -> StepRecord:
         """The record of a sealed step: as stored, or a fresh one if there is none or its manifest is another by now."""
-        digest = documents.sha256_file(self.run_dir / layout.checkpoint_dir(step) / layout.MANIFEST)
+        digest = sha256_file(self.run_dir / layout.checkpoint_dir(step) / layout.MANIFEST)
         try:
             stored = StepRecord.model_validate_json(self._path(step).read_bytes())
         except (OSError, ValidationError):
@@ -67,7 +68,7 @@ class Queue:
     def save(self, record: StepRecord) -> None:
         """Store a record, durably."""
         self.root.mkdir(parents=True, exist_ok=True)
-        documents.replace_file(self._path(record.step), record.model_dump_json().encode() + b"\n")
+        replace_file(self._path(record.step), record.model_dump_json().encode() + b"\n")
 
     def records(self, steps: Iterable[int] | None = None) -> list[StepRecord]:
         """Records of the sealed checkpoints (or of those of `steps` that are sealed), by ascending step."""
@@ -85,7 +86,7 @@ class Queue:
         """Note that a commit is about to be made."""
         self.root.mkdir(parents=True, exist_ok=True)
         times = [*self._commit_times(), time.time()]
-        documents.replace_file(self.root / "commits.json", json.dumps(times).encode())
+        replace_file(self.root / "commits.json", json.dumps(times).encode())
 
     def _commit_times(self) -> list[float]:
         try:
@@ -104,7 +105,7 @@ def halt(run_dir: Path, step: int, reason: str) -> None:
     """Publish nothing more of this run until it has sealed a checkpoint past `step`."""
     folder = run_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    documents.replace_file(folder / "halt.json", Halt(step=step, reason=reason).model_dump_json().encode())
+    replace_file(folder / "halt.json", Halt(step=step, reason=reason).model_dump_json().encode())
 
 
 def halted(run_dir: Path) -> Halt | None:
@@ -126,8 +127,8 @@ class PublishLock(RunLock):
 
     def __init__(self, run_dir: Path, *, patience: float = 3.0) -> None:
         (run_dir / FOLDER).mkdir(parents=True, exist_ok=True)
-        super().__init__(run_dir / FOLDER)
-        self.run_dir, self.patience = run_dir, patience
+        super().__init__(run_dir / FOLDER, patience=patience)
+        self.run_dir = run_dir
 
     def acquire(self) -> Self:
         """Take the lock.
@@ -135,21 +136,10 @@ class PublishLock(RunLock):
         Raises:
             PublishError: another process publishes this run.
         """
-        deadline = time.monotonic() + self.patience
-        while True:
-            try:
-                return super().acquire()
-            except CheckpointError as error:
-                if time.monotonic() < deadline:
-                    time.sleep(0.05)
-                    continue
-                holder = str(error).partition(" is in use by ")[2].partition(":")[0]
-                raise PublishError(
-                    f"{self.run_dir} is being published by {holder or 'another process'} already: it takes up every "
-                    "sealed checkpoint, so wait for it"
-                ) from None
-
-
-def git_blob_id(content: bytes) -> str:
-    """The id that git gives to a file of this content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        try:
+            return super().acquire()
+        except CheckpointError:
+            raise PublishError(
+                f"{self.run_dir} is being published by {self.holder()} already: it takes up every sealed checkpoint, "
+                "so wait for it"
+            ) from None

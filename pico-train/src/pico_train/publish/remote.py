@@ -17,9 +17,9 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
+from pico_schema.digests import git_blob_id
 from pico_train.errors import PublishError
 from pico_train.publish import redact
-from pico_train.publish.queue import git_blob_id
 
 MAX_DOCUMENT = 64 << 20
 MAX_WAIT = 24 * 3600.0

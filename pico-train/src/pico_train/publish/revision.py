@@ -18,15 +18,17 @@ from pico_schema import (
     RevisionIndex,
     RunManifest,
     SchemaError,
+    TensorHeaderError,
     documents,
     layout,
     read_checkpoint,
     read_run,
 )
+from pico_schema.digests import git_blob_id, sha256_file
+from pico_schema.results import flat_results
 from pico_train.errors import CheckpointError
 from pico_train.publish.card import card
 from pico_train.publish.nonfinite import first_nonfinite
-from pico_train.publish.queue import git_blob_id
 from pico_train.publish.remote import RemoteFile
 
 SMALL = 1 << 20
@@ -90,7 +92,7 @@ def package(run_dir: Path, step: int) -> Package:
         file = paths[path]
         if is_state(path) and not file.is_file():
             continue
-        if not file.is_file() or file.stat().st_size != entry.size or documents.sha256_file(file) != entry.sha256:
+        if not file.is_file() or file.stat().st_size != entry.size or sha256_file(file) != entry.sha256:
             raise CheckpointError(
                 f"{file} is not the file that was sealed, so step {step} is not published: see "
                 f"`pico-train verify {run_dir}`"
@@ -108,7 +110,10 @@ def is_state(path: str) -> bool:
 def _check_finite(directory: Path, manifest: CheckpointManifest) -> None:
     for path in manifest.files:
         if path.endswith(".safetensors") and "/" not in path:
-            tensor = first_nonfinite(directory / path)
+            try:
+                tensor = first_nonfinite(directory / path)
+            except TensorHeaderError as error:
+                raise CheckpointError(f"{error}, so it is not published") from None
             if tensor is not None:
                 raise CheckpointError(
                     f"{directory / path}: tensor {tensor!r} holds NaN or infinity, so it is not published"
@@ -128,16 +133,6 @@ def _evaluations(run_dir: Path, run: RunManifest) -> dict[int, Evaluation]:
     return found
 
 
-def results(evaluation: Evaluation | None) -> dict[str, float]:
-    """Numbers of an evaluation, as task.measure."""
-    return {
-        f"{task}.{measure}": float(value)
-        for task, measures in (evaluation.tasks if evaluation else {}).items()
-        for measure, value in measures.items()
-        if isinstance(value, int | float)
-    }
-
-
 def index_with(before: RevisionIndex | None, bundle: Package) -> RevisionIndex:
     """The branch's index with this checkpoint in it, and evaluations as known by now."""
     index = before or RevisionIndex(run_id=bundle.run.id, run_name=bundle.run.name)
@@ -147,7 +142,7 @@ def index_with(before: RevisionIndex | None, bundle: Package) -> RevisionIndex:
 def with_results(index: RevisionIndex, evaluations: Mapping[int, Evaluation]) -> RevisionIndex:
     """The index with results of evaluation as known by now."""
     known = tuple(
-        revision.model_copy(update={"results": results(evaluations[revision.step])})
+        revision.model_copy(update={"results": flat_results(evaluations[revision.step].tasks)})
         if revision.step in evaluations
         else revision
         for revision in index.revisions

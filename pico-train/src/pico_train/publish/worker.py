@@ -15,10 +15,12 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_never
 
 from pico_schema import RevisionIndex, documents, layout, read_run
 from pico_train.config import PublishConfig
@@ -71,7 +73,6 @@ class Worker:
         self.queue = Queue(self.run_dir, str(self.settings.repo))
         self.remote = Remote(str(self.settings.repo), timeout=self.settings.timeout)
         self.unmoved = True
-        self._tries: Counter[int] = Counter()
 
     def say(self, event: str, **details: Any) -> None:
         """Report an event to the parent; `allowed` is how many seconds may pass until the next one."""
@@ -87,7 +88,7 @@ class Worker:
             stopped = queue.halted(self.run_dir)
             pending = [] if stopped else self._pending()
             if pending:
-                self._attempt(pending[0])
+                self._attempt(pending[0].step)
                 continue
             if self.orders.finish.is_set():
                 if not stopped and self.chosen is None and self.unmoved and self._finished():
@@ -114,19 +115,18 @@ class Worker:
 
     def _reconcile(self) -> None:
         """See to the repository; a step whose tag is gone from the Hub is pending again, whatever the record says."""
-        for tries in range(1, 1000):
-            self.say("attempt", step=None, allowed=10 * self.settings.timeout)
-            try:
-                self.remote.check_token()
-                self.remote.create_repository(private=self.settings.private, collection=self.settings.collection)
-                tags = self.remote.refs().tags
-                break
-            except TransientError as error:
-                self._rest(tries, error, step=None)
+        tags = self._retrying(None)(self._prepared_tags)
         name = read_run(self.run_dir).name if (self.run_dir / layout.RUN_MANIFEST).is_file() else ""
         for record in self.queue.records():
             if record.state == "done" and layout.tag_name(name, record.step) not in tags:
                 self.queue.save(StepRecord(step=record.step, manifest_sha256=record.manifest_sha256))
+
+    def _prepared_tags(self) -> Mapping[str, str]:
+        """The repository's tags, once the token may write to it and it exists."""
+        self.say("attempt", step=None, allowed=10 * self.settings.timeout)
+        self.remote.check_token()
+        self.remote.create_repository(private=self.settings.private, collection=self.settings.collection)
+        return self.remote.refs().tags
 
     def _pending(self) -> list[StepRecord]:
         return [record for record in self.queue.records(self.chosen) if record.state == "pending"]
@@ -141,13 +141,28 @@ class Worker:
     def _allowed(self, size: int) -> float:
         return 10 * self.settings.timeout + size / (self.settings.slowest_upload * 1e6)
 
-    def _attempt(self, record: StepRecord) -> None:
-        step = record.step
+    def _attempt(self, step: int) -> None:
+        """Publish one step, trying until it is done or refused, or the run is halted."""
+        try:
+            commit = self._retrying(step)(self._publish_once, step)
+        except (CheckpointError, MismatchError) as error:
+            text = redact.clean(str(error))
+            self._note(step, state="refused", error=text)
+            self.say("refused", step=step, error=text)
+            return
+        if commit is not None:
+            self._note(step, state="done", commit=commit, error=None)
+            self.say("done", step=step, commit=commit)
+
+    def _publish_once(self, step: int) -> str | None:
+        """One attempt; the commit, or None if the run was halted meanwhile."""
+        if queue.halted(self.run_dir):
+            return None
         self._respect_limit()
-        record = record.model_copy(update={"attempts": record.attempts + 1})
-        self.queue.save(record)
-        size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(step)).size
-        self.say("attempt", step=step, attempt=record.attempts, size=size, allowed=self._allowed(size))
+        attempts = self.queue.record(step).attempts + 1
+        self._note(step, attempts=attempts)
+        size = self._size_of(step)
+        self.say("attempt", step=step, attempt=attempts, size=size, allowed=self._allowed(size))
 
         def before_commit(planned: commits.Change) -> None:
             self.queue.count_commit()
@@ -155,56 +170,56 @@ class Worker:
             self.say("uploading", step=step, files=len(planned.add), size=planned.size, allowed=allowed)
 
         try:
-            commit = commits.publish_step(self.remote, self.run_dir, step, self.settings, before_commit=before_commit)
-        except (CheckpointError, MismatchError) as error:
-            text = redact.clean(str(error))
-            self.queue.save(record.model_copy(update={"state": "refused", "error": text}))
-            self.say("refused", step=step, error=text)
+            return commits.publish_step(self.remote, self.run_dir, step, self.settings, before_commit=before_commit)
         except TransientError as error:
-            self.queue.save(record.model_copy(update={"error": redact.clean(str(error))}))
-            self._tries[step] += 1
-            self._rest(self._tries[step], error, step=step)
-        else:
-            done = {"state": "done", "commit": commit, "error": None}
-            self.queue.save(record.model_copy(update=done))
-            self.say("done", step=step, commit=commit)
+            self._note(step, error=redact.clean(str(error)))
+            raise
+
+    def _note(self, step: int, **changes: Any) -> None:
+        """Change the record of a step."""
+        self.queue.save(self.queue.record(step).model_copy(update=changes))
+
+    def _size_of(self, step: int) -> int:
+        return documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(step)).size
 
     def _attempt_main(self) -> None:
+        """Move main to the last checkpoint, trying until that is done or refused."""
         last = sealed(self.run_dir)[-1]
-        for tries in range(1, 1000):
-            self._respect_limit()
-            size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(last)).size
-            self.say("attempt", step=last, branch="main", allowed=self._allowed(size))
-            try:
-                commit = commits.move_main(
-                    self.remote,
-                    self.run_dir,
-                    last,
-                    self.settings,
-                    before_commit=lambda planned: self.queue.count_commit(),
-                )
-            except TransientError as error:
-                self._rest(tries, error, step=last)
-                continue
-            except (CheckpointError, MismatchError) as error:
-                self.say("refused", step=last, branch="main", error=redact.clean(str(error)))
-            else:
-                self.say("main", step=last, commit=commit)
-            self.unmoved = False
-            return
+        try:
+            commit = self._retrying(last)(self._move_main_once, last)
+        except (CheckpointError, MismatchError) as error:
+            self.say("refused", step=last, branch="main", error=redact.clean(str(error)))
+        else:
+            self.say("main", step=last, commit=commit)
+        self.unmoved = False
 
-    def _rest(self, tries: int, error: TransientError, *, step: int | None) -> None:
-        """Wait before the next attempt, as long as the Hub asks for.
+    def _move_main_once(self, last: int) -> str:
+        self._respect_limit()
+        self.say("attempt", step=last, branch="main", allowed=self._allowed(self._size_of(last)))
+        return commits.move_main(
+            self.remote, self.run_dir, last, self.settings, before_commit=lambda _: self.queue.count_commit()
+        )
 
-        Raises:
-            DeniedError: that was the last attempt.
+    def _retrying(self, step: int | None) -> Retrying:
+        """Calls a function again while the Hub may yet answer; each wait is as long as the Hub asks for, or longer.
+
+        After the last attempt it raises DeniedError.
         """
-        text = redact.clean(str(error))
-        if self.max_attempts is not None and tries >= self.max_attempts:
-            raise DeniedError(f"gave up after {tries} attempts: {text}")
-        wait = max(backoff(tries, self.settings.retry_wait, self.settings.retry_wait_max), error.retry_after or 0.0)
-        self.say("retry", step=step, error=text, wait=wait, allowed=wait + 30)
-        time.sleep(wait)
+        return Retrying(
+            retry=retry_if_exception_type(TransientError),
+            stop=stop_never if self.max_attempts is None else stop_after_attempt(self.max_attempts),
+            wait=self._wait,
+            before_sleep=partial(self._say_retry, step),
+            retry_error_callback=_give_up,
+        )
+
+    def _wait(self, state: RetryCallState) -> float:
+        least = _error(state).retry_after or 0.0
+        return max(backoff(state.attempt_number, self.settings.retry_wait, self.settings.retry_wait_max), least)
+
+    def _say_retry(self, step: int | None, state: RetryCallState) -> None:
+        wait = state.next_action.sleep if state.next_action is not None else 0.0
+        self.say("retry", step=step, error=redact.clean(str(_error(state))), wait=wait, allowed=wait + 30)
 
     def _respect_limit(self) -> None:
         while (wait := self.queue.seconds_until_commit(self.settings.commits_per_hour)) > 0:
@@ -240,7 +255,7 @@ class Worker:
         for record in self.queue.records(self.chosen):
             if layout.tag_name(run.name, record.step) in tags:
                 continue
-            size = documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(record.step)).size
+            size = self._size_of(record.step)
             self.say("attempt", step=record.step, allowed=self._allowed(size))
             bundle = revision.package(self.run_dir, record.step)
             index = revision.index_with(head.index, bundle)
@@ -258,6 +273,16 @@ class Worker:
                 size=planned.size,
             )
             head = _as_if_committed(files, index, bundle)
+
+
+def _error(state: RetryCallState) -> TransientError:
+    error = state.outcome.exception() if state.outcome is not None else None
+    assert isinstance(error, TransientError)
+    return error
+
+
+def _give_up(state: RetryCallState) -> NoReturn:
+    raise DeniedError(f"gave up after {state.attempt_number} attempts: {redact.clean(str(_error(state)))}")
 
 
 def _as_if_committed(

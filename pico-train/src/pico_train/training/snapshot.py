@@ -5,7 +5,6 @@ All processes call `assemble` together (sharded weights are gathered); only rank
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from pico_schema import Capture, DataCursor, Producer, RunManifest, layout
-from pico_schema.sites import Site, expand, llama_parameter
+from pico_schema.digests import samples_sha256
+from pico_schema.sites import WEIGHTED_KINDS, Site, expand, llama_parameter
 from pico_train.checkpoint import state
 from pico_train.checkpoint.contents import BatchContents, CaptureContents, CheckpointContents
 from pico_train.config import RunConfig
@@ -148,16 +148,13 @@ def capture_contents(split: str, captured: Captured, rows: np.ndarray, step: int
 def samples_digest(rows: np.ndarray, samples: SampleIndex) -> str:
     """SHA-256 over the token rows that were kept and the positions: what the samples are, in their order."""
     kept = np.ascontiguousarray(rows[list(samples.rows)], dtype="<i4")
-    digest = hashlib.sha256(json.dumps([kept.shape, samples.positions]).encode())
-    digest.update(kept.tobytes())
-    return digest.hexdigest()
+    return samples_sha256(kept.tobytes(), (len(kept), kept.shape[1]), samples.positions)
 
 
 def weight_names(engine: Engine) -> Mapping[Site, str]:
     """Site → name of its tensor in the weights file, for every site that has a weight."""
     spec = engine.decoder.spec
-    kinds = ("embed", "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "norm.final", "head")
-    names = {site: llama_parameter(site) for site in expand(kinds, spec.n_layers)}
+    names = {site: llama_parameter(site) for site in expand(WEIGHTED_KINDS, spec.n_layers)}
     if spec.tie_embeddings:
         names[Site(None, "head")] = names[Site(None, "embed")]
     return names

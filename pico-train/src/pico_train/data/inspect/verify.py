@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pico_schema.documents import sha256_file
+from pico_schema.digests import sha256_file
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.manifest import CorpusManifest, ShardEntry

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pico_schema.documents import replace_file
+from pico_schema.files import replace_file
 from pico_train.data.prepare.recipe import DocumentSplits
 from pico_train.data.shards.manifest import TOKENIZER_DIR, ShardEntry
 from pico_train.errors import DataError

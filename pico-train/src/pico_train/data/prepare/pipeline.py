@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pico_schema.documents import replace_file
+from pico_schema.files import replace_file
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.cache import locked
 from pico_train.data.prepare.documents import fraction
@@ -68,7 +68,7 @@ def prepare(
     """
     key = corpus_key(inputs, recipe)
     try:
-        with locked(out):
+        with locked(out / ".lock"):
             found = manifests.read(out)
             if found is not None:
                 if _read_key(out) == key:

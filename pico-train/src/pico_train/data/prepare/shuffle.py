@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pico_schema.documents import fsync_directory, sha256_file
+from pico_schema.digests import sha256_file
+from pico_schema.files import replacement
 from pico_train.data.permutation import permute
 from pico_train.data.prepare.spool import Spool
 from pico_train.data.shards.manifest import ShardEntry
@@ -55,7 +55,10 @@ def write_shards(
         OSError: the disk is full or fails; what was finished stays.
     """
     n_shards = max(1, -(-n_rows // rows_per_shard))
-    (directory / "data").mkdir(exist_ok=True)
+    folder = directory / "data"
+    folder.mkdir(exist_ok=True)
+    for left_behind in folder.glob(".*.tmp"):  # by a preparation that was killed
+        left_behind.unlink()
     entries = list(done)
     for index in range(len(done), n_shards):
         rows = range(index * rows_per_shard, min((index + 1) * rows_per_shard, n_rows))
@@ -79,7 +82,6 @@ def _write(
     block: int,
 ) -> ShardEntry:
     path = directory / name
-    temporary = path.with_name(f".{path.name}.tmp")
     content = hashlib.sha256()
     group = rows_per_group(spool.row_len)
     held = max(group, block - block % group)
@@ -94,16 +96,9 @@ def _write(
             for begin in range(0, len(ids), group):
                 yield ids[begin : begin + group], sources[begin : begin + group]
 
-    try:
+    with replacement(path) as temporary:
         write_shard(temporary, groups(), row_len=spool.row_len, compression=compression)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
         digest, size = sha256_file(temporary), temporary.stat().st_size
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
     return ShardEntry(file=name, n_rows=len(rows), size=size, sha256=digest, rows_sha256=content.hexdigest())
 
 

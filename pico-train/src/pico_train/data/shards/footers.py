@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pico_schema.documents import replace_file
+from pico_schema.files import replace_file
 from pico_train.data.shards.parquet import check_schema
 from pico_train.data.shards.split_names import in_order
 from pico_train.errors import DataError

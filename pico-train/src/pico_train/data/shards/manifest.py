@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pico_schema.documents import replace_file
+from pico_schema.files import replace_file
 from pico_train.errors import DataError
 
 FILE = "pico-data.json"

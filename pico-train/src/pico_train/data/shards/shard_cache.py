@@ -11,14 +11,15 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
 
-from pico_schema.documents import sha256_file
+from pico_schema.digests import sha256_file
+from pico_train.data.cache import locked
 from pico_train.data.retry import with_retries
 from pico_train.errors import DataError, StorageError
 
@@ -117,7 +118,7 @@ class ShardCache:
     def _fetched(self, number: int, keep: set[Path]) -> Path:
         target, shard = self._target(number), self._shards[number]
         try:
-            with _locked(target):
+            with locked(target.with_name(f".{target.name}.lock")):
                 if not (target.is_file() and target.stat().st_size == shard.size):
                     self._make_room(shard.size, keep)
                     with_retries(
@@ -181,15 +182,3 @@ def _held(root: Path) -> list[tuple[int, int, Path]]:
                     stat = path.stat()
                     found.append((stat.st_mtime_ns, stat.st_size, path))
     return found
-
-
-@contextlib.contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Hold one shard for one process."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f".{target.name}.lock").open("w") as file:
-        if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

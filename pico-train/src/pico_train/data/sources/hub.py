@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pico_schema.documents import replace_file
+from pico_schema.files import replace_file
 from pico_train.data.retry import with_retries
 from pico_train.data.shards import footers
 from pico_train.data.shards import manifest as manifests
