@@ -30,7 +30,8 @@ def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _svd(matrix: np.ndarray, *, vectors: bool) -> Any:
     try:
-        return scipy.linalg.svd(matrix, full_matrices=False, compute_uv=vectors, check_finite=False)
+        # numpy lets other threads run meanwhile; scipy's wrapper of the same routine does not.
+        return np.linalg.svd(matrix, full_matrices=False, compute_uv=vectors)
     except np.linalg.LinAlgError:
         return scipy.linalg.svd(
             matrix, full_matrices=False, compute_uv=vectors, check_finite=False, lapack_driver="gesvd"

@@ -38,10 +38,14 @@ class Matrix(ABC):
         self._memo: dict[Hashable, Any] = {}
 
     def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """`compute()` once, its result afterwards. For results that are small or dear."""
+        """`compute()` once, its result afterwards. For results that take little memory or much time."""
         if key not in self._memo:
             self._memo[key] = compute()
         return self._memo[key]
+
+    def remembered(self, key: Hashable) -> Any | None:
+        """What `memo` kept under this key, or None."""
+        return self._memo.get(key)
 
     @property
     @abstractmethod

@@ -7,9 +7,13 @@ is the number of entries.
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import numpy as np
 
+from pico_analyze.matrices.factored import Concatenated
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result
 from pico_analyze.parameters import Param
@@ -18,8 +22,26 @@ _ZERO = "all entries are zero"
 _CHUNK = 2**16
 
 
+_SORTED = "sorted magnitudes"
+_KEPT_BYTES = 2**26
+"""Sorted parts of a matrix are kept for those who ask for the parts up to this size of all of them."""
+
+
 def _sorted_magnitudes(matrix: Matrix) -> np.ndarray:
-    """Absolute values of all entries, ascending, in the data's dtype (numpy sorts float32 in vector registers)."""
+    """Absolute values of all entries, ascending, in the data's dtype.
+
+    The heads of a circuit, side by side, are merged where that is faster than sorting all of them once more.
+    """
+    kept = matrix.remembered(_SORTED)
+    if kept is not None:
+        return np.asarray(kept)
+    small = matrix.dtype == np.float32 and matrix.size * matrix.dtype.itemsize <= _KEPT_BYTES
+    if isinstance(matrix, Concatenated) and small and _merging_is_faster():
+        return _merged([part.memo(_SORTED, partial(_sorted_anew, part)) for part in matrix.parts])
+    return _sorted_anew(matrix)
+
+
+def _sorted_anew(matrix: Matrix) -> np.ndarray:
     magnitudes = np.empty(matrix.size, dtype=matrix.dtype)
     start = 0
     for block in matrix.blocks():
@@ -27,6 +49,34 @@ def _sorted_magnitudes(matrix: Matrix) -> np.ndarray:
         start += block.size
     magnitudes.sort()
     return magnitudes
+
+
+def _merged(runs: Sequence[np.ndarray]) -> np.ndarray:
+    """Ascending float32 runs as one: the bits of floats that are not negative order as integers do, timsort finds runs."""
+    merged = np.concatenate(runs)
+    merged.view(np.int32).sort(kind="stable")
+    return merged
+
+
+@cache
+def _merging_is_faster() -> bool:
+    """Whether numpy merges sorted float32 faster than it sorts them: it depends on the processor.
+
+    Sorting takes 5 ns a value where numpy has vector code for it (AVX-512 on Intel) and 30 ns elsewhere, merging twelve
+    runs about 12 ns anywhere. The values are the same.
+    """
+    values = np.random.default_rng(0).random((12, 2**13), dtype=np.float32)
+    runs = list(np.sort(values, axis=1))
+
+    def seconds(work: Callable[[], object]) -> float:
+        best = math.inf
+        for _ in range(3):
+            start = time.thread_time()
+            work()
+            best = min(best, time.thread_time() - start)
+        return best
+
+    return seconds(lambda: _merged(runs)) < seconds(lambda: np.sort(values, axis=None))
 
 
 def gini(matrix: Matrix, corrected: bool = True) -> Result:
