@@ -52,7 +52,7 @@ def _sorted_anew(matrix: Matrix) -> np.ndarray:
 
 
 def _merged(runs: Sequence[np.ndarray]) -> np.ndarray:
-    """Ascending float32 runs as one: the bits of floats that are not negative order as integers do, timsort finds runs."""
+    """Ascending runs as one. The bits of floats that are not negative order as integers do, and timsort finds runs."""
     merged = np.concatenate(runs)
     merged.view(np.int32).sort(kind="stable")
     return merged
