@@ -4,21 +4,37 @@
     frame = pico_analyze.compute("cka", "runs/demo")
     frame.pivot_table(index="step", columns=["site", "layer"], values="value")
 
-`question` (what is asked) · `plan`, `view` (what that means for a run) · `execution`, `sharing` (doing it) ·
-`table`, `rows` (what comes out) · `plots`, `report`, `listing`, `pages`, `summary` (for people) · `stores` (where runs
-are kept) · `components`, `metrics`, `dynamics`, `uncertainty` (what is computed) · `study`, `config` (a whole study as
-a file) · `pipeline` (the way from questions to a table) · `api` (what Python programs call) · `cli`.
+    from pico_analyze.metrics import cka
+    cka(X, Y)
+
+The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api` (the functions here) ·
+`output` (text and pictures) · `engine` (from questions to rows) · `questions` (what is asked) · `statistics` (of values
+and series) · `components` (which matrices a model has) and `metrics` (which numbers a matrix has) · `stores` (where
+runs are kept) · `table` (rows) and `matrices` · `registry`, `parameters`, `errors`, `version`.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from pico_analyze.version import __version__
 
-__all__ = ["__version__", "compute", "open_run", "read_rows", "run_study", "summarise"]
+if TYPE_CHECKING:
+    from pico_analyze import metrics
+    from pico_analyze.api import compute, dynamics, open_run, read_rows, study, summarise
+
+__all__ = ["__version__", "compute", "dynamics", "metrics", "open_run", "read_rows", "study", "summarise"]
 
 
 def __getattr__(name: str) -> object:
-    """The functions of `api`, imported when they are asked for: `import pico_analyze` stays cheap."""
-    if name in __all__:
-        from pico_analyze import api
+    """Imported when asked for: `import pico_analyze` stays cheap."""
+    if name not in __all__:
+        raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}")
+    if name == "metrics":
+        return import_module("pico_analyze.metrics")
+    found: object = getattr(import_module("pico_analyze.api"), name)
+    globals()[name] = found
+    return found
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,8 @@
-"""What Python programs call: the commands as functions that give DataFrames, and print nothing."""
+"""What Python programs call: the commands as functions that give DataFrames and print nothing.
+
+The words are those of the command line, and so is what they mean (`questions/builder.py`). Nothing is written unless
+`out` is given; without it nothing that was computed before is looked at either.
+"""
 
 from __future__ import annotations
 
@@ -6,136 +10,315 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pico_analyze.engine.pipeline import analyze, between_runs
-from pico_analyze.engine.settings import OUT, Settings
-from pico_analyze.questions.question import Null, Pairs, Question, Selection, Target, Use
-from pico_analyze.stores.opening import ReadOptions, newest_run, open_store
+from pico_analyze.engine.outcome import Outcome
+from pico_analyze.engine.pipeline import analyze
+from pico_analyze.engine.settings import Listener, Settings
+from pico_analyze.engine.tasks import Shard
+from pico_analyze.questions.builder import Chosen, Words, asked, measurement
+from pico_analyze.questions.question import Null, Pairs, Question
+from pico_analyze.stores.opening import ReadOptions
+from pico_analyze.stores.run_names import open_named
 
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.stores.base import Data, Store
+    from pico_analyze.parameters import ParamValue
+    from pico_analyze.stores.base import Store
 
-Params = Mapping[str, bool | int | float | str]
+Runs = str | Path | Sequence[str | Path]
+"""One run or several, by name (``m1``, ``m1@last``), path, or ``hf://`` address."""
 
 
 def compute(
     metrics: str | Sequence[str],
-    run: str | Path | Sequence[str | Path] | None = None,
+    runs: Runs | None = None,
     *,
-    component: str = "simple",
-    data: Data | None = None,
-    split: str = "val",
-    sites: Sequence[str] | None = None,
-    layers: str | Sequence[int] | None = None,
+    component: Words = "simple",
+    data: Words | None = None,
+    split: Words = "val",
+    sites: Words | None = None,
+    layers: Chosen | None = None,
     heads: bool = True,
-    steps: str | Sequence[int] = "all",
+    steps: Chosen = "all",
     target: str | int | None = None,
     pairs: Pairs = "target",
-    among_runs: bool = False,
-    metric_params: Params | None = None,
-    component_params: Params | None = None,
+    between_runs: bool = False,
+    metric_params: Mapping[str, ParamValue] | None = None,
+    component_params: Mapping[str, ParamValue] | None = None,
     bootstrap: int = 0,
     null: Null | None = None,
     draws: int = 100,
     seed: int = 0,
-    out: str | Path = OUT,
-    processes: int = 1,
-    memory_gb: float = 1.0,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    threads: int = 0,
+    scheduler: str | None = None,
+    shard: str | None = None,
+    memory: float = 1.0,
     fresh: bool = False,
     offline: bool = False,
+    cache_dir: str | Path | None = None,
 ) -> pandas.DataFrame:
     """Compute metrics over the checkpoints of one or more runs.
 
     Args:
-        metrics: One or several metrics; all of one kind of data.
-        run: Paths or ``hf://`` addresses; the newest run under ./runs without.
-        component: What is measured.
-        data: weights, activations or gradients; by default what suits the first metric.
+        metrics: One or several metrics.
+        runs: One or several runs: names under ./runs, paths, ``hf://org/name@branch``, each also with ``@STEP``; the
+            run under ./runs that changed last without.
+        component: What is measured; several as a list, or with commas between them, here and below.
+        data: weights, activations or gradients; by default what suits each metric.
         split: val or train (weights belong to none).
-        sites: Site kinds or names; each captured site without.
-        layers: Layers, as numbers or as a selection such as ``0,3-5``.
+        sites: Site kinds (attn.v) or names (layers.3.attn.v); each captured site without.
+        layers: Layers, as numbers or as a selection such as ``0,3-5``; all without.
         heads: Whether circuits are also computed head by head.
-        steps: Steps, as numbers or as a selection.
-        target: last, first, prev, same, a step, a run (its same step), or ``RUN@STEP``.
-        pairs: target, steps or layers.
-        among_runs: Compare each pair of the runs instead.
-        metric_params: Parameters; each goes to the metrics that have it.
+        steps: Steps, as numbers or as a selection such as ``0,8,16-64`` or ``0-1000:100``.
+        target: Comparisons: last, first, prev, same, a step, a run (its same step), or ``RUN@STEP``.
+        pairs: Comparisons: target, steps or layers.
+        between_runs: Compare each pair of the runs instead.
+        metric_params: Parameters; each goes to the metrics that have it, ``METRIC.name`` to one of several.
         component_params: Parameters of the component.
-        bootstrap: Resamples for a 95 % interval.
+        bootstrap: Resamples for a 95 % interval of what is measured of activations; 0 for none.
         null: permutation or random_init: also the value by chance.
         draws: Draws for `null`.
         seed: Seed of both.
-        out: Directory in which each run gets its own table; what is there is not computed again.
-        processes: Processes on this machine; with more than one, the calling script needs the usual
-            ``if __name__ == "__main__":``.
-        memory_gb: Bound of tensors held at a time.
-        fresh: Compute again what is there.
+        out: Directory in which each run gets its own table; what is there already is not computed again. Without it
+            everything is computed, and nothing is written.
+        jobs: Processes; with more than one, the calling script needs the usual ``if __name__ == "__main__":``.
+        threads: Threads, where there is one process; 0 for one per core.
+        scheduler: Address of a Dask scheduler, ``tcp://HOST:PORT``, whose workers compute.
+        shard: Only the I-th of N shares, written ``I/N``, for which `out` is needed; the same call without it brings
+            all together.
+        memory: Bound of tensors held at a time, in GiB.
+        fresh: Compute again what is already in the table under `out`.
         offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached; by default under the user's cache directory.
 
     Returns:
-        The rows, one per value: the columns of `pico_analyze.table.columns.COLUMNS`.
+        The rows, one per value: the columns of `pico_analyze.table.columns.COLUMNS`. A value that does not exist is
+        NaN, with the reason beside it.
 
     Raises:
-        PicoAnalyzeError: see `pico_analyze.errors`.
-    """
-    from pico_analyze.cli.options import default_data, params_of
-    from pico_analyze.components.spec import COMPONENTS
-    from pico_analyze.metrics.spec import METRICS
+        UsageError: something asked for does not exist or does not fit.
+        DataError: a run, checkpoint or tensor is missing or damaged, or does not hold what is needed.
+        StorageError: disk or network.
 
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    specs = [METRICS.get(name) for name in names]
-    given = [f"{key}={value}" for key, value in (metric_params or {}).items()]
-    params = params_of(given, {spec.name: spec.params for spec in specs}, "metric")
-    part = COMPONENTS.get(component)
-    kind = data or default_data(specs[0], part)
-    question = Question(
-        metrics=tuple(Use.of(name, params[name]) for name in names),
-        component=Use.of(component, component_params),
-        data=kind,
-        split=None if kind == "weights" else split,
-        sites=tuple(sites) if sites is not None else None,
-        layers=None if layers is None else _selection(layers),
+    Example:
+        >>> import pico_analyze
+        >>> frame = pico_analyze.compute("cka", "runs/demo", sites="attn.v", layers=0)
+        >>> print(frame.set_index("step")["value"].round(2).to_string())
+        step
+        0    0.13
+        1    0.14
+        2    0.20
+        4    0.53
+        8    1.00
+    """
+    wanted = measurement(
+        metrics,
+        component=component,
+        data=data,
+        split=split,
+        sites=sites,
+        layers=layers,
         heads=heads,
-        steps=_selection(steps),
-        target=None if target is None else Target.parse(str(target)),
+        steps=steps,
+        target=target,
         pairs=pairs,
+        between_runs=between_runs,
+        metric_params=metric_params or {},
+        component_params=component_params or {},
         bootstrap=bootstrap,
         null=null,
         draws=draws,
-        seed=seed,
     )
-    if run is None:
-        runs: list[str | Path] = [newest_run()]
-    else:
-        runs = [run] if isinstance(run, str | Path) else list(run)
-    asked = between_runs(runs, question) if among_runs else [(each, question) for each in runs]
-    settings = Settings(Path(out), jobs=processes, memory=memory_gb, fresh=fresh, read=ReadOptions(offline))
-    return analyze(asked, settings).frame
+    questions = asked(wanted, _listed(runs), seed=seed)
+    how = settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    return analyze(questions, how).frame
 
 
-def _selection(numbers: str | Sequence[int]) -> Selection:
-    return Selection(numbers if isinstance(numbers, str) else ",".join(map(str, numbers)))
+def study(
+    file: str | Path,
+    runs: Runs | None = None,
+    *,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    threads: int = 0,
+    scheduler: str | None = None,
+    shard: str | None = None,
+    memory: float = 1.0,
+    fresh: bool = False,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+) -> pandas.DataFrame:
+    """Carry out the study in a YAML file.
 
+    Args:
+        file: The study; one of pico-analyze 1.0 is accepted too.
+        runs: Runs in place of those in the file, as for `compute`.
+        out: Directory in which each run gets its own table; without it nothing is written, whatever `out` the file
+            names for the command line.
+        jobs: Processes.
+        threads: Threads, where there is one process; 0 for one per core.
+        scheduler: Address of a Dask scheduler, ``tcp://HOST:PORT``, whose workers compute.
+        shard: Only the I-th of N shares, written ``I/N``, for which `out` is needed; the same call without it brings
+            all together.
+        memory: Bound of tensors held at a time, in GiB.
+        fresh: Compute again what is already in the table under `out`.
+        offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached.
 
-def run_study(file: str | Path, runs: Sequence[str | Path] = (), *, out: str | Path | None = None) -> pandas.DataFrame:
-    """Carry out the study in a YAML file; the rows of all its measurements."""
+    Returns:
+        The rows of all its measurements, as `compute` gives them.
+
+    Raises:
+        UsageError: the file cannot be read, or names something that does not exist or does not fit.
+        DataError: a run, checkpoint or tensor is missing or damaged, or does not hold what is needed.
+        StorageError: disk or network.
+
+    Example:
+        >>> import pathlib, pico_analyze
+        >>> _ = pathlib.Path("ov.yaml").write_text("measurements: [{metrics: [per], components: [ov_circuit]}]")
+        >>> frame = pico_analyze.study("ov.yaml", "runs/demo@last")
+        >>> print(frame["site"].unique().tolist(), frame["step"].unique().tolist())
+        ['attn.ov'] [8]
+    """
     from pico_analyze.questions.study import load_study
 
-    study, _ = load_study(Path(file))
-    return analyze(study.asked(runs), Settings(Path(out or study.out))).frame
+    questions = load_study(Path(file))[0].asked(_listed(runs))
+    how = settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    return analyze(questions, how).frame
 
 
-def open_run(location: str | Path, *, offline: bool = False) -> Store:
-    """The run at a path or address: which steps are there, what each holds, and its tensors."""
-    return open_store(location, ReadOptions(offline))
+def dynamics(
+    metrics: str | Sequence[str],
+    runs: Runs | None = None,
+    *,
+    tau: float = 0.9,
+    evaluation: str | None = None,
+    component: Words = "simple",
+    data: Words | None = None,
+    split: Words = "val",
+    sites: Words | None = None,
+    layers: Chosen | None = None,
+    heads: bool = False,
+    steps: Chosen = "all",
+    target: str | int | None = None,
+    metric_params: Mapping[str, ParamValue] | None = None,
+    component_params: Mapping[str, ParamValue] | None = None,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    threads: int = 0,
+    scheduler: str | None = None,
+    memory: float = 1.0,
+    fresh: bool = False,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+) -> pandas.DataFrame:
+    """Compute metrics and summarise how they move: convergence step, fastest change, correlation with evaluation.
+
+    Args:
+        metrics: One or several metrics.
+        runs: One or several runs, as for `compute`.
+        tau: Threshold of the convergence step.
+        evaluation: Correlate with this result, such as ``val_loss`` or ``paloma.perplexity``.
+        component: What is measured.
+        data: weights, activations or gradients; by default what suits each metric.
+        split: val or train.
+        sites: Site kinds or names; each captured site without.
+        layers: Layers; all without.
+        heads: Whether circuits are also computed head by head.
+        steps: Steps.
+        target: Comparisons: last, first, prev, same, a step, a run (its same step), or ``RUN@STEP``.
+        metric_params: Parameters of the metrics.
+        component_params: Parameters of the component.
+        out: Directory for the tables, and `dynamics.csv` beside each; without it nothing is written.
+        jobs: Processes.
+        threads: Threads, where there is one process; 0 for one per core.
+        scheduler: Address of a Dask scheduler, ``tcp://HOST:PORT``, whose workers compute.
+        memory: Bound of tensors held at a time, in GiB.
+        fresh: Compute again what is already in the table under `out`.
+        offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached.
+
+    Returns:
+        One row per series, with the columns that `summarise` gives.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit.
+        DataError: a run does not hold what is needed, or has no evaluation of this name.
+        StorageError: disk or network.
+
+    Example:
+        >>> import pico_analyze
+        >>> summary = pico_analyze.dynamics("cka", "runs/demo", sites="attn.v", tau=0.5, evaluation="val_loss")
+        >>> print(summary[["layer", "convergence_step", "r2"]].round(2).to_string(index=False))
+         layer  convergence_step   r2
+             0                 4 0.98
+             1                 4 0.98
+    """
+    wanted = measurement(
+        metrics,
+        component=component,
+        data=data,
+        split=split,
+        sites=sites,
+        layers=layers,
+        heads=heads,
+        steps=steps,
+        target=target,
+        metric_params=metric_params or {},
+        component_params=component_params or {},
+    )
+    questions = asked(wanted, _listed(runs))
+    how = settings(out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir)
+    return analyze_dynamics(questions, how, tau, evaluation)[0]
+
+
+def open_run(run: str | Path, *, offline: bool = False, cache_dir: str | Path | None = None) -> Store:
+    """The run of a name: which steps are there, what each holds, and its tensors.
+
+    Args:
+        run: A name under ./runs, a path, or an ``hf://`` address; with ``@STEP``, that checkpoint alone.
+        offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached.
+
+    Returns:
+        A store: see `pico_analyze.stores.base.Store`.
+
+    Raises:
+        NotARunError: there is nothing of this name, or nothing of a known kind.
+        UsageError: the run has no such step.
+        DataError: it is a run, and damaged.
+        StorageError: disk or network.
+
+    Example:
+        >>> import pico_analyze
+        >>> run = pico_analyze.open_run("demo")
+        >>> [info.step for info in run.steps()]
+        [0, 1, 2, 4, 8]
+        >>> run.read(8, "val", "activations", "layers.0.attn.v").shape
+        (96, 8)
+    """
+    return open_named(run, ReadOptions(offline, None if cache_dir is None else Path(cache_dir)))
 
 
 def read_rows(directory: str | Path) -> pandas.DataFrame:
     """All rows ever computed into ``analysis/<run>``.
 
+    Args:
+        directory: Where a run's table lies: the `out` of an analysis, and the run's name.
+
+    Returns:
+        The rows, as `compute` gives them.
+
     Raises:
-        DataError: there is no table there.
+        DataError: there is no table there, or a damaged one.
+
+    Example:
+        >>> import pico_analyze
+        >>> computed = pico_analyze.compute("gini", "demo", out="analysis")
+        >>> pico_analyze.read_rows("analysis/demo").equals(computed)
+        True
     """
     from pico_analyze.errors import DataError
     from pico_analyze.table.store import ROWS, read_frame
@@ -148,7 +331,100 @@ def read_rows(directory: str | Path) -> pandas.DataFrame:
 def summarise(
     table: pandas.DataFrame, tau: float = 0.9, evaluation: Mapping[int, float] | None = None
 ) -> pandas.DataFrame:
-    """Convergence step, fastest change and correlation with evaluation, per series of a table."""
+    """Convergence step, fastest change and correlation with evaluation, per series of a table.
+
+    Args:
+        table: Rows as `compute` gives them.
+        tau: Threshold of the convergence step.
+        evaluation: Results by step, such as perplexities; without it the correlation is left out.
+
+    Returns:
+        One row per series: what identifies it, then n_steps, first, last, convergence_step (NaN where tau is not
+        reached), fastest_rate (per doubling of the step), fastest_from, fastest_to, and r, r2, rho, slope, n_shared.
+
+    Raises:
+        UsageError: no column `step` or `value`, or a series with two values at one step.
+
+    Example:
+        >>> import pico_analyze
+        >>> frame = pico_analyze.compute("cka", "demo", sites="attn.v", layers=0)
+        >>> float(pico_analyze.summarise(frame, tau=0.5)["convergence_step"][0])
+        4.0
+    """
     from pico_analyze.statistics.dynamics import summarise as of_table
 
     return of_table(table, tau, evaluation)
+
+
+def settings(
+    out: str | Path | None,
+    jobs: int,
+    threads: int,
+    scheduler: str | None,
+    shard: str | None,
+    memory: float,
+    fresh: bool,
+    offline: bool,
+    cache_dir: str | Path | None,
+) -> Settings:
+    """How an analysis is carried out, from the words of the command line.
+
+    Raises:
+        UsageError: words that contradict each other, or no shard.
+    """
+    return Settings(
+        out=None if out is None else Path(out),
+        jobs=jobs,
+        threads=threads,
+        scheduler=scheduler,
+        shard=None if shard is None else Shard.parse(shard),
+        memory=memory,
+        fresh=fresh,
+        read=ReadOptions(offline, None if cache_dir is None else Path(cache_dir)),
+    )
+
+
+def analyze_dynamics(
+    questions: Sequence[tuple[str | Path, Question]],
+    settings: Settings,
+    tau: float,
+    evaluation: str | None,
+    listener: Listener | None = None,
+) -> tuple[pandas.DataFrame, Outcome]:
+    """Answer questions and summarise the rows; `dynamics.csv` is written beside each run's, where there is a table.
+
+    Args:
+        questions: Pairs of a run and a question.
+        settings: How the analysis is carried out.
+        tau: Threshold of the convergence step.
+        evaluation: Name of the result to correlate with, or None.
+        listener: Is told what happens.
+
+    Returns:
+        One row per series, and what the analysis gave.
+
+    Raises:
+        DataError: a run has no evaluation of this name; found before anything is computed.
+    """
+    from pico_analyze.output.dynamics_text import write_summary
+    from pico_analyze.statistics.dynamics import evaluation_results, summarise
+    from pico_analyze.stores.opening import open_store
+
+    results: dict[str, Mapping[int, float]] = {}
+    if evaluation is not None:
+        for location in dict.fromkeys(location for location, _ in questions):
+            store = open_store(location, settings.read)
+            results[store.location] = evaluation_results(store, evaluation)
+    outcome = analyze(questions, settings, listener)
+    import pandas
+
+    summaries = [summarise(rows, tau, results.get(location)) for location, rows in outcome.frames()]
+    table = pandas.concat(summaries, ignore_index=True) if summaries else pandas.DataFrame()
+    write_summary(table, outcome.directories.values())
+    return table, outcome
+
+
+def _listed(runs: Runs | None) -> list[str | Path]:
+    if runs is None:
+        return []
+    return [runs] if isinstance(runs, str | Path) else list(runs)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from synthetic import N_ROWS, POSITIONS, SPEC, make_run
 
-from pico_analyze.engine.pipeline import analyze, between_runs
+from pico_analyze.engine.pipeline import analyze
 from pico_analyze.engine.settings import Settings, Silence
 from pico_analyze.errors import DataError, SamplesError, UsageError
+from pico_analyze.questions.builder import between_runs
 from pico_analyze.questions.question import Question, Selection, Target, Use
 from pico_analyze.stores.opening import open_store
+from pico_analyze.stores.run_names import resolve
 from pico_analyze.table.columns import CORE, KEY
 from pico_schema import layout
 
@@ -146,7 +148,7 @@ def test_chance_can_be_random_matrices(run_dir, settings):
 
 def test_seeds_are_compared_at_the_same_steps(runs, settings):
     seeds = [make_run(runs, f"seed{seed}", seed=seed, steps=(0, 4, 8)) for seed in (1, 2, 3)]
-    frame = analyze(between_runs(seeds, CKA), settings).frame
+    frame = analyze(between_runs([resolve(seed) for seed in seeds], CKA), settings).frame
     assert set(zip(frame["run"], frame["target_run"], strict=True)) == {
         ("seed1", "seed2"),
         ("seed1", "seed3"),
@@ -154,7 +156,7 @@ def test_seeds_are_compared_at_the_same_steps(runs, settings):
     }
     assert (frame["step"] == frame["target_step"]).all()
     with pytest.raises(UsageError, match="at least two"):
-        between_runs(seeds[:1], CKA)
+        between_runs([resolve(seeds[0])], CKA)
 
 
 def test_runs_without_a_step_in_common_are_refused(runs, settings):

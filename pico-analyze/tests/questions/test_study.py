@@ -123,11 +123,12 @@ def test_a_key_or_value_that_cannot_be_is_named(change, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(
     ("content", "says"),
     [("a: [", "not valid YAML"), ("- 1", "a study is a mapping"), ("name: x", "measurements is missing")],
 )
-def test_a_file_that_is_no_study_is_refused(runs, pico, content, says):
+def test_a_file_that_is_no_study_is_refused(pico, content, says):
     Path("study.yaml").write_text(content)
     answer = pico("run", "study.yaml")
     assert (answer.code, says in answer.error) == (2, True)
@@ -178,7 +179,7 @@ def test_a_list_of_steps_of_1_0_is_taken_as_it_is(tmp_path):
     content = yaml.safe_load(V1) | {"steps": [0, 8]}
     (tmp_path / "v1.yaml").write_text(yaml.safe_dump(content))
     study, _ = load_study(tmp_path / "v1.yaml")
-    questions = [question for _, question in study.asked(["anywhere"])]
+    questions = [question for _, question in study.asked([tmp_path])]
     assert {question.steps for question in questions} == {Selection("0,8")}
     assert questions[0].metrics == (Use("cka"),)
 

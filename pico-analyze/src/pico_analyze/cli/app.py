@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,7 @@ from pico_analyze.errors import Interrupted
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
+    from pico_analyze.cli.console import Console
     from pico_analyze.engine.outcome import Outcome
     from pico_analyze.engine.settings import Settings
     from pico_analyze.questions.question import Question
@@ -88,50 +91,55 @@ def compute(
     wandb_project: o.WandbProject = "pico",
 ) -> None:
     """Compute metrics over the checkpoints of a run: table on stdout, rows as Parquet and CSV, pictures as PNG."""
+    from pico_analyze.api import settings
+    from pico_analyze.questions.builder import asked, measurement
+
     metrics, runs = o.metrics_and_runs(words)
-    asked = o.questions(
+    wanted = measurement(
         metrics,
         component=component,
         data=data,
         split=split,
-        site=site,
+        sites=site,
         layers=layers,
         heads=heads,
         steps=steps,
         target=target,
-        pairs=pairs,
-        metric_param=metric_param,
-        component_param=component_param,
+        pairs=pairs.value,
+        between_runs=between_runs,
+        metric_params=o.parameters(metric_param, "metric"),
+        component_params=o.parameters(component_param, "component"),
         bootstrap=bootstrap,
-        null=null,
+        null=null.value if null else None,
         draws=draws,
-        seed=seed,
     )
-    settings = o.settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
-    outcome = _answer(_asked(asked, runs, between_runs), settings, form, plot)
-    _log(outcome, wandb, wandb_project, "-".join(metrics))
+    how = settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    outcome = _answer(asked(wanted, runs, seed=seed), how, form, plot)
+    _log(outcome, wandb, wandb_project, "-".join(dict.fromkeys(metrics)))
 
 
-def _asked(asked: list[Question], runs: list[str], between_runs: bool) -> list[tuple[str | Path, Question]]:
-    from pico_analyze.engine.pipeline import between_runs as all_pairs
+@contextmanager
+def _console() -> Iterator[Console]:
+    """A console for the time of an analysis."""
+    from pico_analyze.cli.console import Console
 
-    if between_runs:
-        return [pair for question in asked for pair in all_pairs(runs, question)]
-    return [(run, question) for run in runs for question in asked]
-
-
-def _answer(asked: list[tuple[str | Path, Question]], settings: Settings, form: o.Form, plot: bool) -> Outcome:
-    """Carry out, print, draw, conclude."""
-    from pico_analyze.cli.console import Console, conclude
-    from pico_analyze.engine.pipeline import analyze
-
-    begun, console = time.monotonic(), Console()
+    console = Console()
     try:
-        outcome = analyze(asked, settings, console)
+        yield console
     except KeyboardInterrupt:
         raise Interrupted(_INTERRUPTED) from None
     finally:
         console.close()
+
+
+def _answer(questions: Sequence[tuple[str, Question]], settings: Settings, form: o.Form, plot: bool) -> Outcome:
+    """Carry out, print, draw, conclude."""
+    from pico_analyze.cli.console import conclude
+    from pico_analyze.engine.pipeline import analyze
+
+    begun = time.monotonic()
+    with _console() as console:
+        outcome = analyze(questions, settings, console)
     from pico_analyze.output.text import frame_as, table_text
 
     if form is o.Form.table:
@@ -185,14 +193,15 @@ def run_study(
     wandb_project: o.WandbProject = "pico",
 ) -> None:
     """Carry out a whole study: several metrics, components, steps, splits and runs in one pass."""
+    from pico_analyze.api import settings
     from pico_analyze.cli.console import say
     from pico_analyze.questions.study import load_study
 
     study, notes = load_study(file)
     for note in notes:
         say(note)
-    settings = o.settings(out or Path(study.out), jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
-    outcome = _answer(study.asked(runs or ()), settings, form, plot)
+    how = settings(out or Path(study.out), jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    outcome = _answer(study.asked(runs or ()), how, form, plot)
     _log(outcome, wandb, wandb_project, study.name)
 
 
@@ -219,53 +228,40 @@ def dynamics(
     jobs: o.Jobs = 1,
     threads: o.Threads = 0,
     scheduler: o.Scheduler = None,
-    shard: o.ShardOption = None,
     memory: o.Memory = 1.0,
     fresh: o.Fresh = False,
     offline: o.Offline = False,
     cache_dir: o.CacheDir = None,
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
-    from pico_analyze.cli.console import Console, conclude, say
-    from pico_analyze.engine.pipeline import analyze
-    from pico_analyze.output.dynamics_text import results, summary_as, summary_table, write_summary
+    from pico_analyze.api import analyze_dynamics, settings
+    from pico_analyze.cli.console import conclude, say
+    from pico_analyze.output.dynamics_text import FILE, summary_as
+    from pico_analyze.questions.builder import asked, measurement
 
     begun = time.monotonic()
     metrics, runs = o.metrics_and_runs(words)
-    asked = o.questions(
+    wanted = measurement(
         metrics,
         component=component,
         data=data,
         split=split,
-        site=site,
+        sites=site,
         layers=layers,
         heads=heads,
         steps=steps,
         target=target,
-        pairs=o.PairsOption.target,
-        metric_param=metric_param,
-        component_param=component_param,
-        bootstrap=0,
-        null=None,
-        draws=100,
-        seed=0,
+        metric_params=o.parameters(metric_param, "metric"),
+        component_params=o.parameters(component_param, "component"),
     )
-    settings, console = o.settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir), Console()
-    if evaluation is not None:
-        for run in runs:
-            results(run, evaluation, settings.read)
-    try:
-        outcome = analyze(_asked(asked, runs, False), settings, console)
-    except KeyboardInterrupt:
-        raise Interrupted(_INTERRUPTED) from None
-    finally:
-        console.close()
-    table = summary_table(outcome, tau, evaluation, settings.read)
+    questions = asked(wanted, runs)
+    how = settings(out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir)
+    with _console() as console:
+        table, outcome = analyze_dynamics(questions, how, tau, evaluation, console)
     typer.echo(summary_as(table, form.value))
-    written = write_summary(table, outcome)
     if evaluation is None:
         say("no evaluation is correlated: name one with --evaluation, such as val_loss")
-    conclude(outcome, written, time.monotonic() - begun)
+    conclude(outcome, [FILE], time.monotonic() - begun)
 
 
 app.command("list")(show.list_runs)

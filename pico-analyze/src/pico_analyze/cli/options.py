@@ -1,20 +1,13 @@
-"""Options that several commands share, and what they mean: from the words of a command line to questions."""
+"""The options that several commands share, as typer needs them; `questions/builder.py` makes questions of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from pico_analyze.components.spec import ComponentSpec
-    from pico_analyze.engine.settings import Settings
-    from pico_analyze.metrics.spec import MetricSpec
-    from pico_analyze.questions.question import Question
-    from pico_analyze.stores.base import Data
 
 
 class Form(StrEnum):
@@ -51,8 +44,8 @@ Words = Annotated[
     list[str],
     typer.Argument(
         metavar="METRIC... [RUN]...",
-        help="Metrics (see `pico-analyze metrics`), then runs: paths, names under ./runs, or hf://org/name@branch. "
-        "Default: the run under ./runs that changed last.",
+        help="Metrics (see `pico-analyze metrics`), then runs: names under ./runs, paths, or hf://org/name@branch; "
+        "RUN@STEP for one step. Default: the run under ./runs that changed last.",
         show_default=False,
     ),
 ]
@@ -85,7 +78,10 @@ MetricParams = Annotated[
 ComponentParams = Annotated[
     list[str] | None, typer.Option("--component-param", help="k=v, such as form=head; repeatable.")
 ]
-Bootstrap = Annotated[int, typer.Option("--bootstrap", help="Resamples for a 95 % interval; 0 for none.")]
+Bootstrap = Annotated[
+    int,
+    typer.Option("--bootstrap", help="Resamples for a 95 % interval of what is measured of activations; 0 for none."),
+]
 Null = Annotated[NullOption | None, typer.Option("--null", help="Also the value by chance.")]
 Draws = Annotated[int, typer.Option("--draws", help="Draws for --null.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of --bootstrap and --null.")]
@@ -116,171 +112,56 @@ Wandb = Annotated[WandbMode | None, typer.Option("--wandb", help="Also log table
 WandbProject = Annotated[str, typer.Option("--wandb-project", help="Its project, or ENTITY/PROJECT.")]
 
 
-def settings(
-    out: Path,
-    jobs: int,
-    threads: int,
-    scheduler: str | None,
-    shard: str | None,
-    memory: float,
-    fresh: bool,
-    offline: bool,
-    cache_dir: Path | None,
-) -> Settings:
-    """How an analysis is carried out."""
-    from pico_analyze.engine.settings import Settings
-    from pico_analyze.engine.tasks import Shard
-    from pico_analyze.stores.opening import ReadOptions
-
-    read = ReadOptions(offline, cache_dir)
-    return Settings(out, jobs, threads, scheduler, Shard.parse(shard) if shard else None, memory, fresh, read)
-
-
-def metrics_and_runs(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of metrics, and the runs after them; the newest run under ./runs where none is named.
+def metrics_and_runs(words: Sequence[str]) -> tuple[list[str], list[str | Path]]:
+    """Names of metrics, and of the runs after them.
 
     Raises:
-        UnknownNameError: a word that is neither a metric nor a run.
-        UsageError: no metric.
-        NotARunError: no run is named, and there is none under ./runs.
+        UsageError: no metric, or a word that is neither a metric nor a run; the message names the nearest.
+        NotARunError: what can only be a run, and does not exist.
     """
     from pico_analyze.errors import UsageError
     from pico_analyze.metrics.spec import METRICS
-    from pico_analyze.stores.opening import RUNS, is_address, newest_run, open_store
+    from pico_analyze.stores.run_names import is_known, resolve
 
-    names, metrics, runs = METRICS.names(), [], []
-    for word in words:
-        if word in names:
-            metrics.append(word)
-        elif is_address(word) or Path(word).is_dir():
-            runs.append(word)
-        elif "/" in word or word.startswith("."):
-            open_store(word)  # says what is wrong with it
-        elif (RUNS / word).is_dir():
-            runs.append(str(RUNS / word))
-        else:
-            METRICS.get(word)  # says what is nearest
+    known = METRICS.names()
+    metrics = [word for word in words if word in known]
+    runs: list[str | Path] = [word for word in words if word not in known]
+    for word in runs:
+        if is_known(str(word)):
+            continue
+        if any(sign in str(word) for sign in "/@.") or word == "":
+            resolve(word)  # says what is wrong with it
+        raise UsageError(_neither(str(word), known))
     if not metrics:
         raise UsageError("name a metric, such as cka (`pico-analyze metrics` lists them)")
-    return list(dict.fromkeys(metrics)), runs or [str(newest_run())]
+    return metrics, runs
 
 
-def questions(
-    metrics: Sequence[str],
-    *,
-    component: Sequence[str],
-    data: Sequence[str] | None,
-    split: Sequence[str],
-    site: Sequence[str] | None,
-    layers: str | None,
-    heads: bool,
-    steps: str,
-    target: str | None,
-    pairs: PairsOption,
-    metric_param: Sequence[str] | None,
-    component_param: Sequence[str] | None,
-    bootstrap: int,
-    null: NullOption | None,
-    draws: int,
-    seed: int,
-) -> list[Question]:
-    """The questions that these options ask: one per component, kind of data and split.
+def _neither(word: str, metrics: Sequence[str]) -> str:
+    """What to say of a word that is no metric and no run."""
+    from pico_analyze.errors import nearest
+    from pico_analyze.stores.run_names import run_names
+
+    runs = run_names()
+    hint = nearest(word, metrics)
+    if not hint and (near := nearest(word, runs)):
+        hint = near.replace("did you mean", "did you mean the run")
+    there = f"; runs under runs: {', '.join(runs[:12])}" if runs else ""
+    return f"no metric is called {word!r}{hint} (there are: {', '.join(metrics)}{there})"
+
+
+def parameters(texts: Sequence[str] | None, what: str) -> list[tuple[str, str]]:
+    """``k=v`` and ``OWNER.k=v`` as pairs.
 
     Raises:
-        UsageError: something that does not exist or does not go together.
+        UsageError: a text without ``=``.
     """
-    from pico_analyze.components.spec import COMPONENTS
-    from pico_analyze.metrics.spec import METRICS
-    from pico_analyze.questions.question import SPLITS, Question, Selection, Target, Use, choose
-
-    specs = [METRICS.get(name) for name in metrics]
-    parts = [COMPONENTS.get(name) for name in _listed(component)]
-    of_metric = params_of(metric_param or (), {spec.name: spec.params for spec in specs}, "metric")
-    of_part = params_of(component_param or (), {part.name: part.params for part in parts}, "component")
-    goal = Target.parse(target) if target is not None else None
-    paired = any(spec.kind == "pair" for spec in specs)
-    asked: list[Question] = []
-    for part in parts:
-        for kind, some in _by_data(specs, part, _listed(data or ())).items():
-            splits = [choose(name, SPLITS, "split") for name in _listed(split)] if kind != "weights" else [None]
-            compares = not paired or any(spec.kind == "pair" for spec in some)
-            for one in splits:
-                asked.append(
-                    Question(
-                        metrics=tuple(Use.of(spec.name, of_metric[spec.name]) for spec in some),
-                        component=Use.of(part.name, of_part[part.name]),
-                        data=kind,
-                        split=one,
-                        sites=tuple(_listed(site)) if site else None,
-                        layers=Selection(layers) if layers is not None else None,
-                        heads=heads,
-                        steps=Selection(steps),
-                        target=goal if compares else None,
-                        pairs=pairs.value if compares else "target",
-                        bootstrap=bootstrap if kind == "activations" or len(asked) == 0 else 0,
-                        null=null.value if null else None,
-                        draws=draws,
-                        seed=seed,
-                    )
-                )
-    return asked
-
-
-def default_data(metric: MetricSpec, component: ComponentSpec) -> Data:
-    """Comparisons are of activations where that makes sense, descriptions of one matrix of weights."""
     from pico_analyze.errors import UsageError
 
-    order: tuple[Data, ...] = ("weights", "activations", "gradients")
-    if metric.kind == "pair":
-        order = ("activations", "weights", "gradients")
-    for data in order:
-        if data in metric.accepts and data in component.accepts:
-            return data
-    raise UsageError(f"metric {metric.name!r} and component {component.name!r} have no kind of data in common")
-
-
-def _by_data(
-    specs: Sequence[MetricSpec], component: ComponentSpec, data: Sequence[str]
-) -> dict[Data, list[MetricSpec]]:
-    from pico_analyze.questions.question import choose
-    from pico_analyze.stores.base import DATA
-
-    groups: dict[Data, list[MetricSpec]] = {}
-    for spec in specs:
-        chosen = [choose(kind, DATA, "data") for kind in data] or [default_data(spec, component)]
-        for kind in chosen:
-            groups.setdefault(kind, []).append(spec)  # type: ignore[arg-type]
-    return groups
-
-
-def _listed(values: Sequence[str]) -> list[str]:
-    """Repeated options and comma-separated ones, each value once."""
-    return list(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
-
-
-def params_of(
-    given: Sequence[str], declared: Mapping[str, Mapping[str, object]], what: str
-) -> dict[str, dict[str, bool | int | float | str]]:
-    """``k=v`` and ``OWNER.k=v`` as parameters by owner; each has to belong to at least one of them.
-
-    Raises:
-        UsageError: not ``k=v``, or a parameter that none of them has.
-    """
-    from pico_analyze.errors import UsageError, nearest
-
-    found: dict[str, dict[str, bool | int | float | str]] = {owner: {} for owner in declared}
-    for text in given:
+    pairs = []
+    for text in texts or ():
         key, sep, value = text.partition("=")
         if not sep or not key.strip():
             raise UsageError(f"--{what}-param {text!r} is not of the form k=v")
-        owner, dot, name = key.strip().rpartition(".")
-        if dot and owner not in declared:
-            raise UsageError(f"--{what}-param {text!r}: {what} {owner!r} is not asked for{nearest(owner, declared)}")
-        owners = [owner] if dot else [one for one, params in declared.items() if name in params]
-        if not owners:
-            known = [f"{one}: {', '.join(params) or 'none'}" for one, params in declared.items()]
-            names = [each for params in declared.values() for each in params]
-            raise UsageError(f"no {what} here has a parameter {name!r}{nearest(name, names)} ({'; '.join(known)})")
-        for one in owners:
-            found[one][name] = value.strip()
-    return found
+        pairs.append((key.strip(), value.strip()))
+    return pairs

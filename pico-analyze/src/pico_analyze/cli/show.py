@@ -12,7 +12,8 @@ from pico_analyze.cli import options as o
 
 def list_runs(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs. [default: all under ./runs]")
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs; RUN@STEP for one checkpoint. [default: all under ./runs]"),
     ] = None,
     form: o.As = o.Form.table,
     offline: o.Offline = False,
@@ -22,12 +23,13 @@ def list_runs(
     from pico_analyze.errors import NotARunError
     from pico_analyze.output import listing
     from pico_analyze.output.text import as_csv, as_json
-    from pico_analyze.stores.opening import RUNS, ReadOptions, local_runs, open_store
+    from pico_analyze.stores.opening import RUNS, ReadOptions, local_runs
+    from pico_analyze.stores.run_names import open_named
 
-    named = list(runs) if runs else [str(path) for path in local_runs()]
+    named: list[str | Path] = list(runs) if runs else list(local_runs())
     if not named:
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
-    stores = [open_store(_place(name), ReadOptions(offline, cache_dir)) for name in named]
+    stores = [open_named(name, ReadOptions(offline, cache_dir)) for name in named]
     found = [listing.records(store) for store in stores]
     if form is o.Form.table:
         typer.echo("\n\n".join(listing.text(store, some) for store, some in zip(stores, found, strict=True)))
@@ -35,14 +37,6 @@ def list_runs(
         typer.echo(as_json(record for some in found for record in some))
     else:
         typer.echo(as_csv([record for some in found for record in some]))
-
-
-def _place(name: str) -> str:
-    """A run's name under ./runs as its path; anything else as it is."""
-    from pico_analyze.stores.opening import RUNS, is_address
-
-    inside = RUNS / name
-    return str(inside) if not is_address(name) and not Path(name).exists() and inside.is_dir() else name
 
 
 def metrics(

@@ -9,8 +9,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +23,7 @@ from pico_analyze.engine.versions import package_versions
 from pico_analyze.engine.worker import Done, Work
 from pico_analyze.engine.workers import Opening
 from pico_analyze.errors import UsageError
-from pico_analyze.questions.question import Question, Target
+from pico_analyze.questions.question import Question
 from pico_analyze.table.store import RowStore, directory_for, frame_of, part_rows, write_part
 
 if TYPE_CHECKING:
@@ -187,17 +185,3 @@ def _in_memory(parts: Sequence[bytes]) -> pandas.DataFrame:
 
     tables = [part_rows(content) for content in parts]
     return frame_of(pa.concat_tables(tables) if tables else None)
-
-
-def between_runs(locations: Sequence[str | Path], question: Question) -> list[tuple[str | Path, Question]]:
-    """The question for each pair of runs, at the same steps unless its target says otherwise (seeds, sizes).
-
-    Raises:
-        UsageError: fewer than two runs, or a target that names one.
-    """
-    if len(locations) < 2:
-        raise UsageError("comparing runs with each other needs at least two: name them")
-    if question.target is not None and question.target.run is not None:
-        raise UsageError(f"--target {question.target} names a run: with --between runs the other runs are the targets")
-    step = question.target.step if question.target is not None else "same"
-    return [(a, replace(question, target=Target(step, str(b)))) for a, b in combinations(locations, 2)]

@@ -1,7 +1,8 @@
 """What is asked: which metrics, of which component and data, at which steps, compared with what.
 
-A `Question` is complete and hashable and knows no store; `plan.py` finds out what it means for a run. Everything that
-changes a value or its meaning is part of it, so that two different questions can never be taken for one.
+A `Question` is complete and hashable and knows no store; `engine/plan.py` finds out what it means for a run, and
+`builder.py` makes questions of what a person wrote. Everything that changes a value or its meaning is part of it, so
+that two different questions can never be taken for one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _WORDS = ("first", "last")
 
 @dataclass(frozen=True)
 class Use:
-    """A metric or component by name, with its parameters: complete ones once `plan.py` has resolved them."""
+    """A metric or component by name, with its parameters: complete ones once `engine/plan.py` has resolved them."""
 
     name: str
     params: tuple[tuple[str, bool | int | float | str], ...] = ()
@@ -106,7 +107,7 @@ class Target:
     step: int | Literal["last", "first", "prev", "same"] = "last"
     """A step, or one that depends on the run: its last or first, the one before, or the same number."""
     run: str | None = None
-    """Another run, by path or address; None for the run itself."""
+    """Another run, by name, path or address; None for the run itself."""
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -134,7 +135,8 @@ class Target:
 def _target_step(text: str) -> int | Literal["last", "first", "prev", "same"] | None:
     if text in _TARGET_WORDS:
         return text  # type: ignore[return-value]
-    return int(text) if re.fullmatch(r"[0-9]{1,8}", text) else None
+    match = re.fullmatch(r"(?:step-)?([0-9]{1,8})", text)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True)

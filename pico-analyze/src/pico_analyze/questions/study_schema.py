@@ -10,17 +10,30 @@
         components: [ov_circuit, {name: simple}]
         data: [weights, gradients]
 
-What the names in it mean for a run is found out by `plan.py`.
+`builder.py` makes questions of it; what the names in it mean for a run is found out by `engine/plan.py`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pico_analyze.errors import UsageError, nearest
 
 Value = bool | int | float | str
-Steps = str | list[Annotated[int, Field(ge=0)]]
+Number = Annotated[int, Field(ge=0)]
+One = Annotated[int, Field(ge=0, strict=True)]
+"""A number by itself; strict, so that true and false are none."""
+Numbers = str | int | list[int]
+Steps = str | One | list[Number]
+
+
+def listed(values: str | Iterable[str]) -> list[str]:
+    """Names, also those written with commas between them, each once."""
+    texts = [values] if isinstance(values, str) else values
+    return list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
 
 
 class Section(BaseModel):
@@ -58,13 +71,13 @@ class Measurement(Section):
     steps: Steps | None = None
     """Steps of this measurement, in place of the study's."""
     target: str | int | None = None
-    """Comparisons: last, first, prev, same, a step, a run, RUN@STEP."""
+    """Comparisons: last, first, prev, same, a step, a run (its same step), RUN@STEP."""
     pairs: Literal["target", "steps", "layers"] = "target"
     """Comparisons: with the target, all pairs of steps, or all pairs of layers."""
     between_runs: bool = False
     """Comparisons: each pair of the study's runs."""
     bootstrap: Annotated[int, Field(ge=0)] = 0
-    """Resamples for a 95 % interval; 0 for none."""
+    """Resamples for a 95 % interval of what is measured of activations; 0 for none."""
     null: Literal["permutation", "random_init"] | None = None
     """Also the value by chance."""
     draws: Annotated[int, Field(gt=0)] = 100
@@ -74,13 +87,15 @@ class Measurement(Section):
     @classmethod
     def _named(cls, values: object) -> object:
         """A single one stands for a list; a plain name for one without parameters."""
-        listed = values if isinstance(values, list) else [values]
-        return [{"name": value} if isinstance(value, str) else value for value in listed]
+        several = values if isinstance(values, list) else [values]
+        return [{"name": value} if isinstance(value, str) else value for value in several]
 
     @field_validator("data", "splits", "sites", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
+        """One name, or several with commas between them, stand for a list; each counts once."""
+        texts = isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+        return listed(value) if texts else value  # type: ignore[arg-type]
 
 
 class StudyConfig(Section):
@@ -89,7 +104,7 @@ class StudyConfig(Section):
     name: str = "study"
     """What it is called, in logs."""
     runs: list[str] = []
-    """Paths or hf:// addresses; by default the run under ./runs that changed last."""
+    """Names under ./runs, paths or hf:// addresses, each also with @STEP; by default the run that changed last."""
     steps: Steps = "all"
     """Steps, as numbers or as a selection such as 0,8,16-64 or 0-1000:100."""
     out: str = "analysis"
@@ -103,3 +118,34 @@ class StudyConfig(Section):
     @classmethod
     def _one_run(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+
+S = TypeVar("S", bound=Section)
+_PARTS: Mapping[str, type[Section]] = {"measurements": Measurement, "metrics": Named, "components": Named}
+
+
+def validated(model: type[S], written: Mapping[str, object], *, where: str = "") -> S:
+    """A part of a study from a mapping.
+
+    Args:
+        model: Which part.
+        written: Its keys and values.
+        where: Place that messages begin with, such as the file's name.
+
+    Raises:
+        UsageError: an unknown key (with the nearest), a missing one, or a wrong value.
+    """
+    try:
+        return model.model_validate(written)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    at, place = f"{where}: " if where else "", ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        owners = [part for part in first["loc"][:-1] if isinstance(part, str)]
+        fields = (_PARTS[owners[-1]] if owners else model).model_fields
+        hint = nearest(str(first["loc"][-1]), fields)
+        raise UsageError(f"{at}unknown key {place}{hint} (there are: {', '.join(fields)})")
+    if first["type"] == "missing":
+        raise UsageError(f"{at}the key {place} is missing")
+    found = repr(first["input"])[:80]
+    raise UsageError(f"{at}{place}={found}: {first['msg'].removeprefix('Value error, ')}")

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pico_analyze.errors import UsageError
+from pico_analyze.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
     import pandas
+
+    from pico_analyze.stores.base import Store
 
 SERIES = (
     "run",
@@ -121,6 +123,25 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
     return max(-1.0, min(1.0, float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))))
 
 
+def evaluation_results(run: Store, name: str) -> dict[int, float]:
+    """Evaluation results of a run, by step.
+
+    Args:
+        run: The run.
+        name: Name of the result, such as ``val_loss`` or ``paloma.perplexity``.
+
+    Raises:
+        DataError: there are none of this name; the message names those that there are.
+    """
+    by_step = run.evaluations()
+    found = {step: values[name] for step, values in by_step.items() if name in values}
+    if not found:
+        known = sorted({key for values in by_step.values() for key in values})
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise DataError(f"run {run.run!r} has no evaluation {name!r}{nearest(name, known)} ({has})")
+    return found
+
+
 def summarise(
     table: pandas.DataFrame, tau: float = 0.9, evaluation: Mapping[int, float] | None = None
 ) -> pandas.DataFrame:
@@ -144,6 +165,15 @@ def summarise(
     for column in ("step", "value"):
         if column not in table.columns:
             raise UsageError(f"a table without the column {column!r} has no series: give rows that pico-analyze wrote")
+    # Whether the target moves along is a matter of each metric.
+    by = [name for name in ("metric", "params", "component", "data") if name in table.columns]
+    groups = [group for _, group in table.groupby(by, sort=False, dropna=False)] if by and len(table) else [table]
+    return pd.concat([_of_one_metric(group, tau, evaluation) for group in groups], ignore_index=True)
+
+
+def _of_one_metric(table: pandas.DataFrame, tau: float, evaluation: Mapping[int, float] | None) -> pandas.DataFrame:
+    import pandas as pd
+
     keys = [name for name in SERIES if name in table.columns]
     # Comparing with the previous step is one series although its target moves along.
     moving = "target_step" in keys and _target_moves(table, keys)
