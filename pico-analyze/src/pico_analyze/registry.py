@@ -46,6 +46,11 @@ class Registry(Generic[S]):
         for point in entry_points(group=self.group):
             # One distribution can be seen twice (an editable install beside its source): same target, same thing.
             by_name.setdefault(point.name, {})[point.value] = point
+        if not by_name:  # the built-in ones are entry points too
+            raise PluginError(
+                f"no {self.what} is known at all: what is installed of pico-analyze is not this version of it: "
+                "install it again"
+            )
         return {name: tuple(points.values()) for name, points in sorted(by_name.items())}
 
     def refresh(self) -> None:

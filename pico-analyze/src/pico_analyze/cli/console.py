@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pico_analyze.stores.spec import STORES
+
 if TYPE_CHECKING:
     from pico_analyze.engine.outcome import Outcome
     from pico_analyze.stores.base import Store, Unusable
@@ -36,11 +38,8 @@ class Console:
     def opened(self, store: Store) -> None:
         """Keep the run's name and kind: they are told once the question is known to make sense."""
         steps = store.steps()
-        kind = {"pico": "a run of Pico", "pico-v1": "a run of Pico 1.0", "hub": "a run on the Hub"}.get(
-            store.kind, "a transformers model"
-        )
         count = f"{len(steps)} checkpoint{'' if len(steps) == 1 else 's'}"
-        self._opened.append(f"{store.run}: {kind} ({store.location}), {count}")
+        self._opened.append(f"{store.run}: {STORES.get(store.kind).title} ({store.location}), {count}")
 
     def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
         """Name each checkpoint that is left out."""

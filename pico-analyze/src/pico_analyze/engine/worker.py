@@ -22,6 +22,7 @@ from pico_analyze.questions.question import Question
 from pico_analyze.stores.base import Store
 from pico_analyze.stores.in_turn import InTurn
 from pico_analyze.stores.opening import ReadOptions, open_store
+from pico_analyze.stores.spec import STORES
 from pico_analyze.table import store as tables
 from pico_analyze.table.columns import Row
 
@@ -78,7 +79,7 @@ class Done:
 
 def may_be_shared(store: Store) -> bool:
     """Whether several threads may read this run at once."""
-    return store.kind in ("pico", "transformers")
+    return STORES.get(store.kind).thread_safe
 
 
 def for_threads(stores: Sequence[Store]) -> tuple[Store, ...]:

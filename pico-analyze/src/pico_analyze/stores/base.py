@@ -2,13 +2,14 @@
 
 A store says which steps are there, what each holds, and reads one tensor at a time; it converts foreign names to
 sites and foreign orientations to ours (activations (n_samples, n_features); weights and gradients (out, in)). It never
-computes and never prints. `opening.py` decides which kind of store a path or address is.
+computes and never prints. How a kind of run is found is in `spec.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Store(Protocol):
     """
 
     kind: str
-    """pico, pico-v1, hub or transformers."""
+    """The name of its `StoreSpec`; it stands in the provenance of rows."""
     run: str
     """Name of the run."""
     location: str
@@ -129,3 +130,15 @@ class Store(Protocol):
     def provenance(self, step: int) -> Mapping[str, str]:
         """Where the numbers of a step come from: run id, manifest digest, resolved commit, as far as there are any."""
         ...
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How remote runs are read; picklable, so that workers open a run as their parent did."""
+
+    offline: bool = False
+    """Read from the local cache only."""
+    cache_dir: Path | None = None
+    """Where blocks of remote files are kept; by default under the user's cache directory."""
+    cache_gb: float = 20.0
+    """Bound of that cache, in GiB."""

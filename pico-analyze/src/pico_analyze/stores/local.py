@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.base import Data, ReadOptions, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples, read_whole
+from pico_analyze.stores.spec import StoreSpec
 from pico_schema import (
     CheckpointManifest,
     Evaluation,
@@ -202,3 +203,28 @@ class LocalStore:
         """Run id and manifest digest."""
         _, digest, _ = self._checkpoint(step)
         return {"run_id": self.manifest.id, "manifest_sha256": digest}
+
+
+def _recognises(location: str) -> bool:
+    return (Path(location) / layout.RUN_MANIFEST).is_file()
+
+
+def _open(location: str, _options: ReadOptions) -> LocalStore:
+    return LocalStore(Path(location))
+
+
+def _changed(path: Path) -> float | None:
+    index = path / layout.RUN_MANIFEST
+    return index.stat().st_mtime if index.is_file() else None
+
+
+PICO = StoreSpec(
+    name=LocalStore.kind,
+    title="a run of Pico",
+    sign=f"{layout.RUN_MANIFEST} (Pico)",
+    recognises=_recognises,
+    open=_open,
+    changed=_changed,
+    thread_safe=True,
+    order=0,
+)

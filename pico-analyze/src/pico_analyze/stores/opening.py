@@ -1,92 +1,102 @@
-"""Which kind of run a path or address is, and where runs are found when none is named."""
+"""Which kind of run a path or address is, and where runs are found when none is named.
+
+Every kind of run (`STORES`) is asked, in the order of the specs; no kind is known here by name.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-from pico_analyze.errors import NotARunError, nearest
-from pico_analyze.stores.base import Store
-from pico_schema import layout
+from pico_analyze.errors import NotARunError, PicoAnalyzeError, PluginError, nearest
+from pico_analyze.stores.base import ReadOptions, Store
+from pico_analyze.stores.spec import STORES, StoreSpec
+
+__all__ = ["RUNS", "ReadOptions", "is_address", "local_runs", "newest_run", "open_store"]
 
 RUNS = Path("runs")
 """Where runs are looked for when none is named."""
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """How remote runs are read; picklable, so that workers open a run as their parent did."""
-
-    offline: bool = False
-    """Read from the local cache only."""
-    cache_dir: Path | None = None
-    """Where blocks of remote files are kept; by default under the user's cache directory."""
-    cache_gb: float = 20.0
-    """Bound of that cache, in GiB."""
-
-
 def is_address(text: str) -> bool:
-    """Whether this is an address on the Hub rather than a path."""
-    return text.startswith("hf://")
+    """Whether this is an address, such as ``hf://org/name``, rather than a path."""
+    return "://" in text
 
 
 def open_store(location: str | Path, options: ReadOptions | None = None) -> Store:
-    """Open the run at a path or ``hf://`` address; what kind it is is found out.
+    """Open the run at a path or address; what kind it is is found out.
 
     Raises:
         NotARunError: there is nothing there, or nothing of a known kind; the message says what was looked for.
         DataError: it is a run, and damaged.
+        PluginError: the kind of run needs a package that is not installed, or its plug-in is broken.
     """
     text = str(location)
-    if is_address(text):
-        from pico_analyze.stores.hub.store import open_hub
-
-        return open_hub(text, options or ReadOptions())
     path = Path(location)
-    if not path.exists():
+    if not is_address(text) and not path.exists():
         known = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise NotARunError(f"{path}: there is no such path{nearest(path.name, known)}")
-    if (path / layout.RUN_MANIFEST).is_file():
-        from pico_analyze.stores.local import LocalStore
+    specs, broken = _kinds(remote=is_address(text))
+    for spec in specs:
+        try:
+            found = spec.recognises(text)
+        except PicoAnalyzeError:
+            raise
+        except Exception as error:  # whatever one kind trips over, the others are asked
+            broken.append(PluginError(f"store {spec.name!r} fails at {text} ({type(error).__name__}: {error})"))
+            continue
+        if found:
+            return _opened(spec, text, options or ReadOptions())
+    signs = [spec.sign for spec in specs]
+    looked = f"{', '.join(signs[:-1])}, and {signs[-1]}" if len(signs) > 1 else "".join(signs)
+    left_out = "".join(f"; left out: {error}" for error in broken)
+    inside = "" if is_address(text) else _inside(path)
+    raise NotARunError(f"{location}: not a run: looked for {looked}{inside}{left_out}")
 
-        return LocalStore(path)
-    from pico_analyze.stores.pico_v1.store import PicoV1Store, is_pico_v1
 
-    if is_pico_v1(path):
-        return PicoV1Store(path)
-    from pico_analyze.stores.transformers.store import TransformersStore, is_transformers_model
+def _kinds(*, remote: bool) -> tuple[list[StoreSpec], list[PluginError]]:
+    """The kinds of runs at addresses or at paths, in the order in which they are asked; plug-ins that do not load."""
+    found = list(STORES.each())
+    specs = [one for one in found if isinstance(one, StoreSpec) and one.remote == remote]
+    return sorted(specs, key=lambda spec: spec.order), [one for one in found if isinstance(one, PluginError)]
 
-    if is_transformers_model(path):
-        return TransformersStore(path)
-    raise NotARunError(
-        f"{path}: not a run: looked for {layout.RUN_MANIFEST} (Pico), checkpoints/step_<N>/ (Pico 1.0), and "
-        f"config.json with *.safetensors (transformers){_inside(path)}"
-    )
+
+def _opened(spec: StoreSpec, location: str, options: ReadOptions) -> Store:
+    try:
+        store = spec.open(location, options)
+    except ImportError as error:
+        install = spec.install or "install it, or update the package that reads such runs"
+        raise PluginError(f"{location}: {spec.title}, and reading it needs {error.name or error}: {install}") from None
+    if store.kind != spec.name:
+        raise PluginError(f"store {spec.name!r} gives runs of kind {store.kind!r}: the two names have to agree")
+    return store
 
 
 def _inside(path: Path) -> str:
     """A hint where the run may be instead: a parent of this directory, or directories in it."""
     for parent in path.resolve().parents:
-        if (parent / layout.RUN_MANIFEST).is_file():
+        if _changed(parent) is not None:
             return f"; it lies inside the run {parent}: name that"
     runs = [entry.relative_to(path).as_posix() for entry in (*local_runs(path), *local_runs(path / RUNS))]
     return f"; it contains the runs {', '.join(runs[:5])}: name one" if runs else ""
 
 
 def local_runs(root: Path = RUNS) -> list[Path]:
-    """Directories under `root` that hold a run of Pico or of Pico 1.0, newest first."""
+    """Directories under `root` that hold a run of a kind that is listed, newest first."""
     if not root.is_dir():
         return []
-    found = [entry for entry in root.iterdir() if entry.is_dir() and _changed(entry) is not None]
-    return sorted(found, key=lambda entry: (-(_changed(entry) or 0.0), entry.name))
+    found = {entry: _changed(entry) for entry in root.iterdir() if entry.is_dir()}
+    dated = [(-changed, entry.name, entry) for entry, changed in found.items() if changed is not None]
+    return [entry for *_, entry in sorted(dated)]
 
 
 def _changed(path: Path) -> float | None:
-    """When a run last changed (its index, or its checkpoints), or None if this is no run."""
-    for name in (layout.RUN_MANIFEST, "training_config.yaml"):
-        if (path / name).is_file():
-            newest = (path / layout.CHECKPOINTS) if name != layout.RUN_MANIFEST else path / name
-            return (newest if newest.exists() else path).stat().st_mtime
+    """When a run last changed, as the first kind says that knows it; None if this is no run."""
+    for spec in _kinds(remote=False)[0]:
+        with suppress(Exception):  # what a plug-in fails at is told when the place is opened
+            changed = spec.changed(path)
+            if changed is not None:
+                return changed
     return None
 
 

@@ -1,5 +1,5 @@
 """Runs published on the Hugging Face Hub, read by range and pinned to commits.
 
-`store` (the run) · `address` (``hf://org/name@…`` and what it resolves to) · `client` (requests) · `block_cache`
-(pieces of files, by content).
+`spec` (the kind of run) · `store` (the run) · `address` (``hf://org/name@…`` and what it resolves to) · `client`
+(requests) · `block_cache` (pieces of files, by content).
 """

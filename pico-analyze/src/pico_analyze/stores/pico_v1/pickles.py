@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pico_analyze.errors import DataError
+from pico_analyze.stores.pico_v1.names import INSTALL
 from pico_analyze.stores.safetensors import TensorFile
 
 SECONDS = 120.0
@@ -76,9 +77,7 @@ class Pickles:
         if self._process is None or self._process.poll() is not None:
             found = importlib.util.find_spec("torch")
             if found is None or found.origin is None:  # a mere folder called torch is none
-                raise DataError(
-                    "captures of Pico 1.0 are pickles, and reading them needs torch: pip install 'pico-analyze[torch]'"
-                )
+                raise DataError(f"captures of Pico 1.0 are pickles, and reading them needs torch: {INSTALL}")
             command = [
                 sys.executable,
                 "-m",

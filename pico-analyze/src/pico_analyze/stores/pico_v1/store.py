@@ -11,7 +11,6 @@ Which sites were captured stands in the configuration, so that listing a run ope
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, STEP
 from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
@@ -31,18 +31,9 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-CONFIG = "training_config.yaml"
-DYNAMICS = "learning_dynamics"
-_STEP = re.compile(r"step_([0-9]{1,8})")
 _SUFFIXES = ("attention.v_proj", "attention.o_proj", "swiglu.w_2")
 """What Pico 1.0 captured unless told otherwise."""
 _MAX_CONFIG = 2**20
-
-
-def is_pico_v1(path: Path) -> bool:
-    """Whether a directory has checkpoints named as Pico 1.0 names them."""
-    root = path / layout.CHECKPOINTS
-    return root.is_dir() and any(_STEP.fullmatch(entry.name) and entry.is_dir() for entry in root.iterdir())
 
 
 class PicoV1Store:
@@ -62,7 +53,7 @@ class PicoV1Store:
     @cached_property
     def _directories(self) -> dict[int, Path]:
         root = self.path / layout.CHECKPOINTS
-        found = ((_STEP.fullmatch(entry.name), entry) for entry in root.iterdir() if entry.is_dir())
+        found = ((STEP.fullmatch(entry.name), entry) for entry in root.iterdir() if entry.is_dir())
         return {int(match[1]): entry for match, entry in sorted(found, key=lambda item: item[1].name) if match}
 
     def _lacking(self, directory: Path) -> str:
@@ -201,7 +192,7 @@ class PicoV1Store:
         results: dict[int, dict[str, float]] = {}
         folder = _get(self._config, "checkpointing", "evaluation", "eval_results_dir") or "eval_results"
         for path in sorted((self.path / Path(str(folder)).name).glob("*.json")):
-            match = _STEP.search(path.stem)
+            match = STEP.search(path.stem)
             if match:
                 results.setdefault(int(match[1]), {}).update(_numbers(read_json(path)))
         return results

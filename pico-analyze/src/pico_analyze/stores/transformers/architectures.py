@@ -30,17 +30,17 @@ class Source:
     cut: Cut
 
 
-def _whole(array: np.ndarray, model: ModelSpec) -> np.ndarray:
+def _whole(array: np.ndarray, _model: ModelSpec) -> np.ndarray:
     return array
 
 
-def _transposed(array: np.ndarray, model: ModelSpec) -> np.ndarray:
+def _transposed(array: np.ndarray, _model: ModelSpec) -> np.ndarray:
     return np.ascontiguousarray(array.T)
 
 
 def _third(index: int) -> Cut:
     """GPT-2: (in, 3 · out), q, k and v side by side."""
-    return lambda array, model: np.ascontiguousarray(np.split(_divisible(array, 3, 1), 3, axis=1)[index].T)
+    return lambda array, _model: np.ascontiguousarray(np.split(_divisible(array, 3, 1), 3, axis=1)[index].T)
 
 
 def _per_head(index: int) -> Cut:
@@ -68,7 +68,7 @@ def _stacked(index: int) -> Cut:
 
 
 def _half(index: int) -> Cut:
-    return lambda array, model: np.split(_divisible(array, 2, 0), 2)[index]
+    return lambda array, _model: np.split(_divisible(array, 2, 0), 2)[index]
 
 
 def _divisible(array: np.ndarray, parts: int, axis: int) -> np.ndarray:

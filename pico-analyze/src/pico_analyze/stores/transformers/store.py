@@ -25,24 +25,6 @@ INDEX = "model.safetensors.index.json"
 _MAX_JSON = 64 * 2**20
 
 
-def is_transformers_model(path: Path) -> bool:
-    """Whether a directory has a `config.json` and weights as safetensors.
-
-    Raises:
-        DataError: it has weights, and only pickled ones.
-    """
-    if not (path / layout.MODEL_CONFIG).is_file():
-        return False
-    if any(path.glob("*.safetensors")):
-        return True
-    pickled = next((file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern)), None)
-    if pickled is not None:
-        raise DataError(
-            f"{path}: its weights are pickled ({pickled}), and unpickling can run code: convert them to safetensors"
-        )
-    return False
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of at most 64 MiB.
 
@@ -129,13 +111,20 @@ class TransformersStore:
 
     def spec(self, step: int) -> ModelSpec:
         """The geometry that `config.json` describes."""
+        self._check(step)
         return self._spec
+
+    def _check(self, step: int) -> None:
+        if step != 0:
+            raise DataError(f"model {self.run!r} has no step {step}: a model directory is one checkpoint, step 0")
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One weight, (out, in)."""
+        self._check(step)
         source = self._sources.get(site) if data == "weights" else None
         if source is None:
-            raise DataError(f"model {self.run!r} holds no {data} at site {site!r}: of a model there are weights only")
+            of = data if split is None else f"{split} {data}"
+            raise DataError(f"model {self.run!r} holds no {of} at site {site!r}: of a model there are weights only")
         return source.cut(self._file(self._files[source.tensor]).read(source.tensor), self._spec)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
@@ -154,5 +143,6 @@ class TransformersStore:
 
     def provenance(self, step: int) -> dict[str, str]:
         """Where it lies, its type, and what stands for its content."""
+        self._check(step)
         kind = str(self._config.get("model_type", "unknown"))
         return {"path": str(self.path.resolve()), "model_type": kind, "files_digest": self.steps()[0].digest}

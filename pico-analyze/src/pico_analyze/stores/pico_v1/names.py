@@ -1,0 +1,10 @@
+"""What Pico 1.0 called its files, and what reading its pickles takes."""
+
+import re
+
+CONFIG = "training_config.yaml"
+STEP = re.compile(r"step_([0-9]{1,8})")
+"""Directory of a checkpoint."""
+DYNAMICS = "learning_dynamics"
+"""Directory of a checkpoint's captures."""
+INSTALL = "pip install 'pico-analyze[torch]'"
