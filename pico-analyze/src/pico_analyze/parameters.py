@@ -47,14 +47,10 @@ class Param:
         kind = type(self.default)
         wrong = UsageError(f"{owner}: {name}={raw!r} is not {_KIND_NAMES[kind]}, for example {name}={self.default}")
         if kind is bool:
-            if isinstance(raw, bool):
-                return raw
-            text = str(raw).strip().lower()
-            if text in ("true", "yes", "on", "1"):
-                return True
-            if text in ("false", "no", "off", "0"):
-                return False
-            raise wrong
+            word = raw if isinstance(raw, bool) else _WORDS.get(str(raw).strip().lower())
+            if word is None:
+                raise wrong
+            return word
         if isinstance(raw, bool):
             raise wrong
         if kind is str:
@@ -72,6 +68,7 @@ class Param:
         return int(number)
 
 
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 

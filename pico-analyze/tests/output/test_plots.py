@@ -1,10 +1,14 @@
+import dataclasses
+
 import matplotlib
 import numpy as np
+import pandas
 import pytest
 from synthetic import SPEC, make_run
 
 from pico_analyze.engine.pipeline import analyze
 from pico_analyze.engine.settings import Settings
+from pico_analyze.metrics.spec import METRICS
 from pico_analyze.output import plots
 from pico_analyze.questions.question import Question, Use
 
@@ -72,3 +76,55 @@ def test_a_table_without_values_draws_nothing(frame, tmp_path):
 def test_names_of_files_are_safe(frame):
     row = part(frame, "norm").assign(params='{"kind": "../../x y"}')
     assert "/" not in plots.file_stem(row) and " " not in plots.file_stem(row)
+
+
+def heads_only(rows):
+    """The same rows, as if each layer had two heads and no whole, the second one of other values."""
+    second = rows.assign(head=1, value=rows["value"] / 2)
+    both = pandas.concat([rows.assign(head=0), second], ignore_index=True)
+    return both.astype({"head": "Int64"}).sort_values(["step", "layer", "head"])
+
+
+def test_heads_without_a_whole_are_lines_of_their_own(frame):
+    rows = heads_only(part(frame, "cka", bootstrap=True))
+    figure = plots._figure(rows)
+    panel = next(ax for ax in figure.axes if ax.get_title() == "attn.v")
+    lines = {line.get_label(): line for line in panel.lines if str(line.get_label()).startswith("layer")}
+    assert list(lines) == [f"layer {layer}, head {head}" for layer in range(3) for head in range(2)]
+    for label, line in lines.items():
+        layer, head = (int(word.split()[1]) for word in label.split(", "))
+        mine = rows[(rows["site"] == "attn.v") & (rows["layer"] == layer) & (rows["head"] == head)].sort_values("step")
+        np.testing.assert_array_equal(line.get_xdata(), mine["step"])
+        np.testing.assert_array_equal(line.get_ydata(), mine["value"])
+    assert lines["layer 0, head 0"].get_color() == lines["layer 0, head 1"].get_color()
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_heads_without_a_whole_have_heatmaps_of_their_own(frame, layers):
+    rows = part(frame, "cka", layers=layers)
+    rows = rows[rows["site"] == "attn.v"]
+    kind = "layers"
+    if not layers:
+        kind, rows = "steps", rows[~rows["params"].str.contains("bootstrap")]
+    maps = dict(plots._maps(heads_only(rows), kind))
+    wholes = dict(plots._maps(rows, kind))
+    assert len(maps) == 2 * len(wholes) > 0
+    for title, table in wholes.items():
+        place, against, target = title.partition(" against ")
+        for head, share in ((0, 1.0), (1, 0.5)):
+            np.testing.assert_array_equal(maps[f"{place}, head {head}{against}{target}"], table * share)
+
+
+def test_scales_follow_the_description_of_the_metric(frame, monkeypatch):
+    rows = part(frame, "cka", bootstrap=True)
+    for bounds, axis, limits, scale in (
+        ((-1.0, 1.0), "linear", (-1.04, 1.08), "linear"),
+        (None, "log", None, "log"),
+        ((0.9, 1.0), "log", None, "log"),  # values lie outside, so that the scale follows them
+    ):
+        spec = dataclasses.replace(METRICS.get("cka"), bounds=bounds, axis=axis)
+        monkeypatch.setattr(METRICS, "get", lambda name, spec=spec: spec)
+        panel = plots._figure(rows).axes[0]
+        assert panel.get_yscale() == scale
+        if limits:
+            assert panel.get_ylim() == pytest.approx(limits)

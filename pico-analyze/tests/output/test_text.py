@@ -1,7 +1,8 @@
+import pandas
 import pytest
 
 from pico_analyze.output.metric_pages import metrics, param_text
-from pico_analyze.output.text import aligned, as_csv, as_json, number, size_text
+from pico_analyze.output.text import aligned, as_csv, as_json, number, size_text, table_text
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,52 @@ def test_the_list_of_metrics_names_ranges_and_data():
     text = metrics(None, "table")
     assert "cka" in text and "comparison" in text and "activations" in text
     assert max(map(len, text.splitlines())) < 150
+
+
+def rows(**columns):
+    common = {"run": "demo", "metric": "cka", "params": "{}", "component": "ov_circuit", "data": "activations"}
+    common |= {"split": "val", "site": "attn.ov", "target_run": "demo", "target_step": 8, "target_layer": None}
+    frame = pandas.DataFrame(common | {"reason": None, "extra": None} | columns)
+    whole_numbers = ["step", "layer", "head", "target_step", "target_layer"]
+    return frame.astype(dict.fromkeys(whole_numbers, "Int64") | {"reason": object, "extra": object})
+
+
+def test_a_whole_stands_for_its_layer_and_heads_only_where_there_is_none():
+    """Layer 0 has a whole and two heads, layer 1 two heads alone."""
+    frame = rows(step=[0] * 5, layer=[0, 0, 0, 1, 1], head=[None, 0, 1, 0, 1], value=[0.5, 0.1, 0.2, 0.3, 0.4])
+    assert table_text(frame).splitlines() == [
+        "cka · ov_circuit attn.ov · val activations · run demo against step 8   (whole; 2 heads per layer in the files)",
+        "  step  layer 0",
+        "     0   0.5000",
+        "  layer 1: step  head 0  head 1",
+        "              0  0.3000  0.4000",
+    ]
+
+
+def test_heads_compared_between_steps_and_layers_have_grids_of_their_own():
+    pairs = rows(
+        step=[0, 0, 0, 0], layer=[0] * 4, head=[0, 0, 1, 1], target_step=[0, 8] * 2, value=[0.1, 0.2, 0.3, 0.4]
+    )
+    assert table_text(pairs).splitlines()[1:] == [
+        "  layer 0, head 0: step \\ step       0       8",
+        "                             0  0.1000  0.2000",
+        "  layer 0, head 1: step \\ step       0       8",
+        "                             0  0.3000  0.4000",
+    ]
+    layers = rows(step=[8] * 2, layer=[0] * 2, head=[0, 1], target_layer=[1] * 2, value=[0.1, 0.2])
+    assert table_text(layers).splitlines()[1:] == [
+        "  head 0, step 8  layer 1",
+        "         layer 0   0.1000",
+        "  head 1, step 8  layer 1",
+        "         layer 0   0.2000",
+    ]
+
+
+def test_the_companion_of_a_value_stands_in_brackets_beside_it():
+    extra = ['{"debiased": 0.25, "n": 3.0}', '{"n": 3.0}']
+    frame = rows(step=[0, 1], layer=[0, 0], head=[None, None], value=[0.5, 0.75], extra=extra)
+    title, *lines = table_text(frame).splitlines()
+    assert title.endswith("(in brackets: debiased)")
+    assert [line.split() for line in lines[1:]] == [["0", "0.5000", "(0.2500)"], ["1", "0.7500"]]
+    other = table_text(frame.assign(metric="svcca"))  # its description names no companion
+    assert "brackets" not in other and "(0.25" not in other

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pico_analyze.components.spec import ComponentSpec, Labelled, Read, Unit
+from pico_analyze.components.spec import Absent, ComponentSpec, Labelled, Read, Unit
 from pico_analyze.errors import DataError
 from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix, widened
@@ -59,7 +59,7 @@ def _site(unit: Unit, kind: str) -> str:
 
 
 def _layers(label: str) -> Callable[[ModelSpec, Data, Sequence[str]], list[Unit]]:
-    def units(model: ModelSpec, data: Data, sites: Sequence[str]) -> list[Unit]:
+    def units(model: ModelSpec, _data: Data, _sites: Sequence[str]) -> list[Unit]:
         return [Unit(layer, label) for layer in range(model.n_layers)]
 
     return units
@@ -163,7 +163,7 @@ def _build_qk(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool 
     yield from _labelled(unit, parts, whole, heads)
 
 
-def _build_mlp(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True) -> Iterator[Labelled]:
+def _build_mlp(read: Read, _model: ModelSpec, data: Data, unit: Unit) -> Iterator[Labelled]:
     up = widened(read("weights", _site(unit, "mlp.up")))  # (F, D)
     down = widened(read("weights", _site(unit, "mlp.down")))  # (D, F)
     if data == "gradients":
@@ -199,6 +199,14 @@ OV_CIRCUIT = ComponentSpec(
             choices=("residual", "head"),
         )
     },
+    absent=(
+        Absent(
+            data="activations",
+            param="form",
+            value="head",
+            why="form=head is a product of weights; use form=residual for activations",
+        ),
+    ),
 )
 
 QK_CIRCUIT = ComponentSpec(

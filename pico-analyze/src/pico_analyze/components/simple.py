@@ -17,7 +17,7 @@ def site_name(unit: Unit) -> str:
 
 
 def _units(kinds: frozenset[str] | None) -> Callable[[ModelSpec, Data, Sequence[str]], list[Unit]]:
-    def units(model: ModelSpec, data: Data, sites: Sequence[str]) -> list[Unit]:
+    def units(_model: ModelSpec, data: Data, sites: Sequence[str]) -> list[Unit]:
         parsed = [Site.parse(name) for name in sites]
         return [
             Unit(site.layer, site.kind)
@@ -32,7 +32,7 @@ def _needs(data: Data, unit: Unit) -> list[tuple[Data, str]]:
     return [(data, site_name(unit))]
 
 
-def _build(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True) -> Iterator[Labelled]:
+def _build(read: Read, _model: ModelSpec, data: Data, unit: Unit) -> Iterator[Labelled]:
     site = site_name(unit)
     array = widened(read(data, site), name=f"{data} of {site}")
     yield Labelled(unit.layer, unit.site, None, Dense(array, samples=data == "activations"))
@@ -49,6 +49,7 @@ SIMPLE = ComponentSpec(
     units=_units(None),
     needs=_needs,
     build=_build,
+    takes_sites=True,
 )
 
 EMBEDDING = ComponentSpec(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pico_analyze.errors import UsageError
+from pico_analyze.errors import PluginError, UsageError
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
@@ -42,6 +42,17 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """Data that a component does not have while one of its parameters has a certain value."""
+
+    data: Data
+    param: str
+    value: ParamValue
+    why: str
+    """The sentence that refuses it: why there is none, and what to ask for instead."""
+
+
+@dataclass(frozen=True)
 class ComponentSpec:
     """One component: its page, the tensors it needs, and how they become matrices."""
 
@@ -53,10 +64,28 @@ class ComponentSpec:
     needs: Callable[[Data, Unit], list[tuple[Data, str]]]
     """`needs(data, unit)`: every (data, site) that `build` will read for this unit."""
     build: Callable[..., Iterator[Labelled]]
-    """`build(read, model, data, unit, heads=True, **params)`: the whole first, then each head when `heads`."""
+    """`build(read, model, data, unit, **params)`: its matrix. With `has_heads` it is also given `heads`: the whole
+    first, if there is one, then each head when `heads`."""
     accepts: frozenset[Data] = ALL_DATA
+    """Kinds of data that it exists for."""
     has_heads: bool = False
+    """Whether it is also computed head by head."""
+    has_whole: bool = True
+    """Whether there is a matrix of all heads together. Without one its heads are what it is: they are computed also
+    where only wholes are asked for, and shown one by one."""
     params: Mapping[str, Param] = field(default_factory=dict)
+    absent: tuple[Absent, ...] = ()
+    """Combinations of data and a parameter's value that do not exist; refused before anything is read."""
+    takes_sites: bool = False
+    """Whether `--site` chooses what it looks at; where the option is left out, the captured sites, of weights too. The
+    sites of others follow from what they are."""
+
+    def __post_init__(self) -> None:
+        if not (self.has_heads or self.has_whole):
+            raise ValueError(f"component {self.name!r} has neither heads nor a whole: nothing to measure")
+        for absent in self.absent:
+            if absent.param not in self.params:
+                raise ValueError(f"component {self.name!r} has no parameter {absent.param!r}, which `absent` names")
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, ParamValue]:
         """The complete parameters; raises UsageError (see `resolve_params`)."""
@@ -67,10 +96,27 @@ class ComponentSpec:
         if data not in self.accepts:
             allowed = ", ".join(d for d in DATA if d in self.accepts)
             raise UsageError(f"component {self.name!r} has no {data}: it has {allowed}")
-        if params.get("form") == "head" and data == "activations":
-            raise UsageError(
-                f"component {self.name!r}: form=head is a product of weights; use form=residual for activations"
-            )
+        for absent in self.absent:
+            if data == absent.data and params.get(absent.param) == absent.value:
+                raise UsageError(f"component {self.name!r}: {absent.why}")
+
+    def matrices(
+        self, read: Read, model: ModelSpec, data: Data, unit: Unit, *, heads: bool, params: Mapping[str, Any]
+    ) -> list[Labelled]:
+        """The matrices of a unit, the whole first.
+
+        Raises:
+            DataError: the tensors do not fit the model's description.
+            PluginError: `build` gave no matrix, or two for one place.
+        """
+        asked = {"heads": heads} if self.has_heads else {}
+        built = list(self.build(read, model, data, unit, **asked, **params))
+        places = {(one.layer, one.site, one.head) for one in built}
+        if not built or len(places) < len(built):
+            fault = "two matrices for one head" if built else "no matrix" if heads else "no whole (see has_whole)"
+            place = unit.site if unit.layer is None else f"{unit.site} of layer {unit.layer}"
+            raise PluginError(f"component {self.name!r} gives {fault} for {data} at {place}: update the plug-in")
+        return built
 
 
 COMPONENTS = Registry("pico_analyze.components", ComponentSpec)

@@ -104,8 +104,8 @@ class Workspace:
             return array
 
         model, params = self.stores[side.store].spec(side.step), dict(question.component.params)
-        build = COMPONENTS.get(question.component.name).build
-        built = list(build(read, model, question.data, side.unit, heads=question.heads, **params))
+        component = COMPONENTS.get(question.component.name)
+        built = component.matrices(read, model, question.data, side.unit, heads=question.heads, params=params)
         weight *= _OVERHEAD
         self._make_room(weight)
         self._matrices[key] = built, weight

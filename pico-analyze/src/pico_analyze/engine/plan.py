@@ -60,7 +60,8 @@ def resolve(question: Question) -> Question:
     if question.null == "permutation" and question.data != "activations":
         raise UsageError(f"a permutation null permutes samples: {question.data} have none; use --null random_init")
     split = None if question.data == "weights" else question.split
-    return replace(question, metrics=tuple(metrics), component=Use.of(component.name, params), split=split)
+    heads = question.heads or not component.has_whole
+    return replace(question, metrics=tuple(metrics), component=Use.of(component.name, params), split=split, heads=heads)
 
 
 def extend(plan: Plan, question: Question, store: Store, target_store: Store | None = None) -> None:

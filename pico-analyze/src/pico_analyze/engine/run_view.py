@@ -72,8 +72,8 @@ class RunView:
         return possible
 
     def _default_sites(self, held: list[str]) -> list[str]:
-        """Without --site, `simple` looks at the captured sites, of weights too; other components know theirs."""
-        if self.component.name != "simple" or self.question.data != "weights":
+        """Where --site is left out: the captured sites, of weights too, if it is sites that the component takes."""
+        if not self.component.takes_sites or self.question.data != "weights":
             return held
         captured = {
             site

@@ -117,6 +117,7 @@ MEAN_CCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(1.0, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    bounds=(0.0, 1.0),
 )
 
 SVCCA = MetricSpec(
@@ -134,6 +135,7 @@ SVCCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(0.99, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    bounds=(0.0, 1.0),
 )
 
 PWCCA = MetricSpec(
@@ -151,4 +153,5 @@ PWCCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(0.999, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    bounds=(0.0, 1.0),
 )

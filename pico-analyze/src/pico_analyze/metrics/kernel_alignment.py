@@ -266,4 +266,6 @@ CKA = MetricSpec(
         "batch": Param(0, "rows per batch of the minibatch form (at least 4); 0: all rows at once", low=0),
     },
     similar="high",
+    bounds=(0.0, 1.0),
+    companion="debiased",
 )

@@ -79,4 +79,5 @@ MUTUAL_KNN = MetricSpec(
         "distance": Param("cosine", "what near means", choices=("cosine", "euclidean")),
     },
     similar="high",
+    bounds=(0.0, 1.0),
 )

@@ -183,6 +183,7 @@ GINI = MetricSpec(
     cost="sorts all entries, O(M log M); a circuit is multiplied out block by block",
     reference="Hurley and Rickard 2009, Comparing measures of sparsity, table I; Deltas 2003, equation 4 (correction)",
     params={"corrected": Param(True, "multiply by M/(M−1)")},
+    bounds=(0.0, 1.0),
 )
 
 HOYER = MetricSpec(
@@ -194,6 +195,7 @@ HOYER = MetricSpec(
     best="1: sparsest (one entry that is not zero); 0: all magnitudes equal",
     cost="two passes over all entries; a circuit is multiplied out block by block",
     reference="Hoyer 2004, Non-negative matrix factorization with sparseness constraints, JMLR, section 3.1",
+    bounds=(0.0, 1.0),
 )
 
 NEAR_ZERO_FRACTION = MetricSpec(

@@ -72,6 +72,18 @@ class MetricSpec:
     """Pairs: whether both matrices must have the same number of columns."""
     similar: Literal["high", "low"] | None = None
     """Pairs: whether a high or a low value means similar (decides the side of a null distribution)."""
+    bounds: tuple[float, float] | None = None
+    """Lowest and highest end of the scale that pictures draw it on, as long as all values lie within; None: the scale
+    follows the values."""
+    axis: Literal["linear", "log"] = "linear"
+    """Whether pictures draw positive values on a linear or a logarithmic axis."""
+    companion: str | None = None
+    """Name in `Result.extra` of a less biased value of the same quantity, which the metric gives beside a value that it
+    warns of; tables show it in brackets."""
+
+    def __post_init__(self) -> None:
+        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds {self.bounds} of metric {self.name!r} are not a low and a high end")
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, ParamValue]:
         """The complete parameters; raises UsageError (see `resolve_params`)."""

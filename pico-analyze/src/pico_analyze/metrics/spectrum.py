@@ -130,6 +130,7 @@ CONDITION_NUMBER = MetricSpec(
     params={
         "over": Param("rank", "rank: over the numerical rank; all: over every singular value", choices=("rank", "all"))
     },
+    axis="log",
 )
 
 EFFECTIVE_RANK = MetricSpec(
@@ -156,6 +157,7 @@ PER = MetricSpec(
     best="1: every direction is used equally",
     cost=_SVD,
     reference="Diehl Martinez et al. 2024, Tending Towards Stability, Findings of EMNLP, section 3 (arXiv:2410.11451)",
+    bounds=(0.0, 1.0),
 )
 
 STABLE_RANK = MetricSpec(

@@ -60,4 +60,5 @@ SUBSPACE_OVERLAP = MetricSpec(
         "side": Param("left", "which singular vectors", choices=("left", "right")),
     },
     similar="high",
+    bounds=(0.0, 1.0),
 )

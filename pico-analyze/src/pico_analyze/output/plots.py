@@ -1,8 +1,9 @@
 """Pictures of a table: values against steps, and heatmaps of steps by steps or layers by layers.
 
 One figure per metric, parameters, component, data, split and target; one panel per site (for heatmaps: per layer, or
-per step). Layers are coloured by depth, from a sequential map without its palest part; steps are on a symmetric log
-axis, so that step 0 is there. Nothing is shown on a screen: matplotlib's Agg writes PNG files.
+per step). Layers are coloured by depth, from a sequential map without its palest part; the heads of a component without
+a whole are lines (or heatmaps) of their own. Steps are on a symmetric log axis, so that step 0 is there. Nothing is
+shown on a screen: matplotlib's Agg writes PNG files.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pico_analyze.output.text import params_text, title_of, without_target_layer
+from pico_analyze.components.spec import COMPONENTS
+from pico_analyze.errors import PicoAnalyzeError
+from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.output.text import params_text, title_of, wholes_or_heads, without_target_layer
 from pico_analyze.table.columns import plain
 
 if TYPE_CHECKING:
@@ -23,10 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GROUP = ["run", "metric", "params", "component", "data", "split", "target_run", "between"]
-_BOUNDED = {"cka", "svcca", "pwcca", "mean_cca", "mutual_knn", "subspace_overlap", "per", "gini", "hoyer"}
-"""Metrics drawn on a scale from 0 to 1."""
-_LOG = {"condition_number"}
 _MAX_HEATMAPS = 12
+_HEAD_WIDTH = 0.8
+"""Of the line of one head, beside 1.5 of the line of a whole layer."""
 
 
 def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[Path]:
@@ -43,8 +47,7 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[
     rows = frame.assign(params=frame["params"].map(without_target_layer), between=frame["target_layer"].notna())
     written = []
     for _, group in rows.groupby(_GROUP, dropna=False, sort=False):
-        whole = group[group["head"].isna()]
-        shown = group if whole.empty else whole
+        shown = wholes_or_heads(group)
         if shown["value"].notna().sum() == 0:
             continue
         with mpl.rc_context(_STYLE):
@@ -78,7 +81,7 @@ def file_stem(rows: pandas.DataFrame) -> str:
     """``cka-simple-val-activations-to-8``: distinct for distinct questions, safe in a file system."""
     first = rows.iloc[0]
     sites = rows["site"].unique()
-    single = sites[0] if len(sites) == 1 and first["component"] == "simple" else None
+    single = sites[0] if len(sites) == 1 and _takes_sites(str(first["component"])) else None
     parts = [first["metric"], first["component"], single, plain(first["split"]), first["data"]]
     if plain(first["target_run"]) is not None:
         targets = rows["target_step"].dropna().unique()
@@ -88,6 +91,12 @@ def file_stem(rows: pandas.DataFrame) -> str:
     params = params_text(first)
     stem = "-".join(str(part) for part in (*parts, params.strip(" []")) if part)
     return re.sub(r"[^A-Za-z0-9._=-]+", "-", stem).strip("-")[:160]
+
+
+def _takes_sites(component: str) -> bool:
+    with suppress(PicoAnalyzeError):  # a plug-in that is gone
+        return COMPONENTS.get(component).takes_sites
+    return True
 
 
 def _kind(rows: pandas.DataFrame) -> str:
@@ -142,23 +151,24 @@ def _lines(rows: pandas.DataFrame) -> Figure:
     colour = dict(zip(layers, _colours(len(layers)), strict=True))
     for ax, site in zip(axes, sites, strict=True):
         part = rows[rows["site"] == site]
-        for layer, line in part.groupby("layer", sort=True, dropna=False):
-            line = line.sort_values("step")
+        for (layer, head), line in part.groupby(["layer", "head"], sort=True, dropna=False):
             known = plain(layer) is not None
-            _line(ax, line, colour[int(layer)] if known else "#444444", f"layer {layer}" if known else None)
+            name = ", ".join(f"{what} {n}" for what, n in (("layer", layer), ("head", head)) if plain(n) is not None)
+            width = 1.5 if plain(head) is None else _HEAD_WIDTH
+            _line(ax, line.sort_values("step"), colour[int(layer)] if known else "#444444", name or None, width)
         ax.set_title(site)
         _step_axis(ax, rows)
-        _value_axis(ax, str(rows["metric"].iloc[0]), part)
+        _value_axis(ax, part)
     axes[0].set_ylabel(str(rows["metric"].iloc[0]))
     if layers:
         _legend(figure, layers, colour, rows)
     return figure
 
 
-def _line(ax: Axes, line: pandas.DataFrame, colour: Any, label: str | None) -> None:
-    """One layer's course, its interval as a band, what chance gives dotted, the target as a ring."""
+def _line(ax: Axes, line: pandas.DataFrame, colour: Any, label: str | None, width: float) -> None:
+    """One layer's or head's course, its interval as a band, what chance gives dotted, the target as a ring."""
     steps, values = line["step"].to_numpy(float), line["value"].to_numpy(float)
-    ax.plot(steps, values, "-o", color=colour, label=label, linewidth=1.5, markersize=3)
+    ax.plot(steps, values, "-o", color=colour, label=label, linewidth=width, markersize=2 * width)
     if line["ci_low"].notna().any():
         low, high = line["ci_low"].to_numpy(float), line["ci_high"].to_numpy(float)
         ax.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -192,13 +202,30 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _value_axis(ax: Axes, metric: str, rows: pandas.DataFrame) -> None:
+def _value_axis(ax: Axes, rows: pandas.DataFrame) -> None:
+    spec = _metric(rows)
     values = rows["value"].to_numpy(float)
     finite = values[[math.isfinite(value) for value in values]]
-    if metric in _BOUNDED and len(finite) and finite.min() >= -1e-9 and finite.max() <= 1 + 1e-9:
-        ax.set_ylim(-0.02, 1.04)
-    elif metric in _LOG and len(finite) and finite.min() > 0:
+    if spec is None or not len(finite):
+        return
+    if spec.bounds is not None and _within(finite.min(), finite.max(), spec.bounds):
+        low, high = spec.bounds
+        ax.set_ylim(low - 0.02 * (high - low), high + 0.04 * (high - low))
+    elif spec.axis == "log" and finite.min() > 0:
         ax.set_yscale("log")
+
+
+def _metric(rows: pandas.DataFrame) -> MetricSpec | None:
+    """The metric of these rows, which have one; None if it was a plug-in's that is gone."""
+    with suppress(PicoAnalyzeError):
+        return METRICS.get(str(rows["metric"].iloc[0]))
+    return None
+
+
+def _within(lowest: float, highest: float, bounds: tuple[float, float]) -> bool:
+    """Whether values lie in bounds, up to rounding."""
+    slack = 1e-9 * (bounds[1] - bounds[0])
+    return lowest >= bounds[0] - slack and highest <= bounds[1] + slack
 
 
 def _legend(figure: Figure, layers: list[int], colour: dict[int, Any], rows: pandas.DataFrame) -> None:
@@ -209,6 +236,8 @@ def _legend(figure: Figure, layers: list[int], colour: dict[int, Any], rows: pan
     handles: list[Any] = []
     if len(layers) <= 12:
         handles = [Line2D([], [], color=colour[layer], lw=2, label=f"layer {layer}") for layer in layers]
+    if rows["head"].notna().any():
+        handles.append(Line2D([], [], color="#666666", lw=_HEAD_WIDTH, label="each head"))
     if rows["ci_low"].notna().any():
         handles.append(Patch(facecolor="#bbbbbb", label="95 % interval"))
     if rows["null_mean"].notna().any():
@@ -228,8 +257,9 @@ def _heatmaps(rows: pandas.DataFrame, kind: str) -> Figure:
     maps = list(_maps(rows, kind))
     figure, axes = _panels(min(len(maps), _MAX_HEATMAPS), 3.5, 3.2)
     finite = [value for value in rows["value"] if math.isfinite(value)]
-    metric = str(rows["metric"].iloc[0])
-    low, high = (0.0, 1.0) if metric in _BOUNDED and max(finite) <= 1 + 1e-9 else (min(finite), max(finite))
+    spec, (low, high) = _metric(rows), (min(finite), max(finite))
+    if spec is not None and spec.bounds is not None and _within(low, high, spec.bounds):
+        low, high = spec.bounds
     image = None
     for ax, (title, table) in zip(axes, _thinned(maps), strict=True):
         image = ax.imshow(table.to_numpy(float), origin="lower", cmap="viridis", vmin=low, vmax=high, aspect="auto")
@@ -243,20 +273,24 @@ def _heatmaps(rows: pandas.DataFrame, kind: str) -> Figure:
         ax.set_xlabel(f"{'layer' if kind == 'layers' else 'step'}{of or ' compared with'}")
         ax.set_ylabel("layer" if kind == "layers" else "step")
     if image is not None:
-        figure.colorbar(image, ax=figure.axes, label=metric, fraction=0.04)
+        figure.colorbar(image, ax=figure.axes, label=str(rows["metric"].iloc[0]), fraction=0.04)
     return figure
 
 
 def _maps(rows: pandas.DataFrame, kind: str) -> Iterator[tuple[str, pandas.DataFrame]]:
     """Title and table of each heatmap."""
     if kind == "layers":
-        for (site, step, target), part in rows.groupby(["site", "step", "target_step"], sort=True):
-            table = part.pivot_table(index="layer", columns="target_layer", values="value", dropna=False)
-            yield f"{site}, step {step}" + (f" against {target}" if target != step else ""), table
+        by, down, across = ["site", "step", "target_step", "head"], "layer", "target_layer"
     else:
-        for (site, layer), part in rows.groupby(["site", "layer"], sort=True, dropna=False):
-            table = part.pivot_table(index="step", columns="target_step", values="value", dropna=False)
-            yield (str(site) if plain(layer) is None else f"{site}, layer {layer}"), table
+        by, down, across = ["site", "layer", "head"], "step", "target_step"
+    for place, part in rows.groupby(by, sort=True, dropna=False):
+        named = {name: value for name, value in zip(by, place, strict=True) if plain(value) is not None}
+        title = str(named.pop("site"))
+        against = named.pop("target_step", None)
+        title = ", ".join([title, *(f"{name} {value}" for name, value in named.items())])
+        if against is not None and against != named["step"]:
+            title += f" against {against}"
+        yield title, part.pivot_table(index=down, columns=across, values="value", dropna=False)
 
 
 def _thinned(maps: list[tuple[str, pandas.DataFrame]]) -> list[tuple[str, pandas.DataFrame]]:

@@ -65,7 +65,10 @@ def visible_columns(frame: pandas.DataFrame) -> list[str]:
 
 
 def table_text(frame: pandas.DataFrame) -> str:
-    """Rows for people: per metric and site, steps down and layers across; of circuits with heads only the whole."""
+    """Rows for people: per metric and site, steps down and layers across.
+
+    Of circuits with heads only the whole is shown; where there is no whole, each layer's heads across.
+    """
     if frame.empty:
         return "no rows"
     frame = frame.assign(params=frame["params"].map(without_target_layer), between=frame["target_layer"].notna())
@@ -76,25 +79,42 @@ def table_text(frame: pandas.DataFrame) -> str:
     return "\n\n".join(blocks)
 
 
+def wholes_or_heads(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """What is shown of each layer: the whole; of one that has no whole, its heads, each by itself."""
+    whole = rows["head"].isna()
+    return rows[whole | ~whole.groupby([rows["site"], rows["layer"]], dropna=False).transform("any")]
+
+
 def _block(group: pandas.DataFrame) -> str:
-    whole = group[group["head"].isna()]
-    n_heads = group["head"].nunique()
-    shown = group if whole.empty else whole
+    shown = wholes_or_heads(group)
+    wholes = shown[shown["head"].isna()]
     title = title_of(shown)
-    if n_heads and not whole.empty:
-        title += f"   (whole; {n_heads} heads per layer in the files)"
-    reasons = sorted({str(reason) for reason in shown["reason"].dropna()})
-    notes = [f"  nan: {reason}" for reason in reasons[:3]]
-    n_places = shown["step"].nunique() * shown["layer"].nunique(dropna=False)
+    if n_heads := group["head"].nunique():
+        title += "   (head by head)" if wholes.empty else f"   (whole; {n_heads} heads per layer in the files)"
     if shown["target_layer"].notna().any():
-        body = [_layers_grid(part, step) for step, part in shown.groupby(["step", "target_step"], sort=True)]
-    elif shown["target_step"].nunique() > 1 and len(shown) > n_places:
-        body = [_steps_grid(part, layer) for layer, part in shown.groupby("layer", sort=True, dropna=False)]
+        pairs = shown.groupby(["step", "target_step", "head"], sort=True, dropna=False)
+        body = [_layers_grid(part, *place) for place, part in pairs]
+    elif shown.groupby(["layer", "head", "step"], dropna=False)["target_step"].nunique().max() > 1:
+        places = shown.groupby(["layer", "head"], sort=True, dropna=False)
+        body = [_steps_grid(part, *place) for place, part in places]
     else:
-        body = [_steps_by_layers(shown)]
-    if shown["extra"].str.contains('"debiased"', na=False).any():
-        title += "   (in brackets: debiased)"
-    return "\n".join([title, *body, *notes])
+        by_layer = shown[shown["head"].notna()].groupby("layer", sort=True, dropna=False)
+        body = [] if wholes.empty else [_steps_by_layers(wholes)]
+        body += [_steps_by_heads(part, layer) for layer, part in by_layer]
+    companion = _companion(str(shown["metric"].iloc[0]))
+    if companion and shown["extra"].str.contains(json.dumps(companion), regex=False, na=False).any():
+        title += f"   (in brackets: {companion})"
+    reasons = sorted({str(reason) for reason in shown["reason"].dropna()})
+    return "\n".join([title, *body, *(f"  nan: {reason}" for reason in reasons[:3])])
+
+
+def _companion(metric: str) -> str | None:
+    """What a metric calls the value that it gives beside one that it warns of, if it gives one."""
+    from pico_analyze.metrics.spec import METRICS
+
+    with suppress(PicoAnalyzeError):  # a plug-in that is gone
+        return METRICS.get(metric).companion
+    return None
 
 
 def title_of(rows: pandas.DataFrame) -> str:
@@ -150,24 +170,35 @@ def _layer_labels(rows: pandas.DataFrame) -> pandas.Series:
     return rows["layer"].map(lambda layer: "value" if plain(layer) is None else f"layer {layer}")
 
 
-def _steps_grid(rows: pandas.DataFrame, layer: object) -> str:
-    corner = "step \\ step" if plain(layer) is None else f"layer {layer}: step \\ step"
-    return _grid(rows, corner, "step", "target_step")
+def _steps_by_heads(rows: pandas.DataFrame, layer: object) -> str:
+    corner = "step" if plain(layer) is None else f"layer {layer}: step"
+    return _grid(rows.assign(place=rows["head"].map(lambda head: f"head {head}")), corner, "step", "place")
 
 
-def _layers_grid(rows: pandas.DataFrame, steps: Sequence[object]) -> str:
-    corner = f"step {steps[0]}" + (f" \\ {steps[1]}" if steps[0] != steps[1] else "")
+def _steps_grid(rows: pandas.DataFrame, layer: object, head: object) -> str:
+    place = _place(layer=layer, head=head)
+    return _grid(rows, f"{place}: step \\ step" if place else "step \\ step", "step", "target_step")
+
+
+def _layers_grid(rows: pandas.DataFrame, step: object, target_step: object, head: object) -> str:
+    corner = _place(head=head, step=step) + (f" \\ {target_step}" if step != target_step else "")
     names = {name: rows[name].map(lambda layer: f"layer {layer}") for name in ("layer", "target_layer")}
     return _grid(rows.assign(**names), corner, "layer", "target_layer")
 
 
+def _place(**parts: object) -> str:
+    """``layer 3, head 1``, of those that there are."""
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if plain(value) is not None)
+
+
 def _grid(rows: pandas.DataFrame, corner: str, down: str, across: str) -> str:
-    """Values by two columns, in the order of the rows; a debiased value in brackets beside a doubtful one."""
+    """Values by two columns, in the order of the rows; in brackets the value that its metric gives beside one."""
+    companion = _companion(str(rows["metric"].iloc[0]))
     cells: dict[tuple[object, object], str] = {}
     for row in rows[[down, across, "value", "extra"]].itertuples(index=False):
         text = number(float(row[2]))
-        debiased = json.loads(row[3]).get("debiased") if isinstance(row[3], str) else None
-        cells[row[0], row[1]] = f"{text} ({number(debiased)})" if isinstance(debiased, float) else text
+        beside = json.loads(row[3]).get(companion) if companion and isinstance(row[3], str) else None
+        cells[row[0], row[1]] = f"{text} ({number(beside)})" if isinstance(beside, float) else text
     names = list(dict.fromkeys(rows[down])), list(dict.fromkeys(rows[across]))
     labels = [str(name) for name in names[1]]
     lines = [[str(name), *(cells.get((name, other), "") for other in names[1])] for name in names[0]]

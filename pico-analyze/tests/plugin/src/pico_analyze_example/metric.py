@@ -1,7 +1,6 @@
-"""An example plug-in of pico-analyze: one metric and one component."""
+"""A metric: how far the largest singular value stands out."""
 
-from pico_analyze.components.spec import ComponentSpec, Labelled, Unit
-from pico_analyze.matrices.matrix import Dense, Matrix, widened
+from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result
 from pico_analyze.parameters import Param
 
@@ -25,24 +24,5 @@ SPECTRAL_GAP = MetricSpec(
     cost="one SVD, shared",
     reference="Golub and Van Loan 2013, Matrix Computations, section 8.2",
     params={"power": Param(1, "exponent of the ratio", low=1)},
-)
-
-
-def _build(read, model, data, unit, heads=True):
-    array = widened(read(data, f"layers.{unit.layer}.attn.o"))
-    if heads:
-        width = model.head_dim
-        for head in range(model.n_heads):
-            yield Labelled(unit.layer, unit.site, head, Dense(array[:, head * width : (head + 1) * width]))
-
-
-ATTENTION_OUTPUT = ComponentSpec(
-    name="attention_output",
-    definition="The columns of W_O that each head writes through (d_model x head_dim).",
-    reference="",
-    units=lambda model, data, sites: [Unit(layer, "attn.o") for layer in range(model.n_layers)],
-    needs=lambda data, unit: [(data, f"layers.{unit.layer}.attn.o")],
-    build=_build,
-    accepts=frozenset({"weights", "gradients"}),
-    has_heads=True,
+    bounds=(0.0, 1.0),
 )
