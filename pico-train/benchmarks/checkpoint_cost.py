@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -175,7 +176,7 @@ def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
             blocked.append(time.perf_counter() - begin)
             writer.wait()
         for directory in (run_dir / layout.CHECKPOINTS).iterdir():
-            writer._disk.remove(directory)
+            shutil.rmtree(directory)
         for snapshot in snapshots:
             begin = time.perf_counter()
             writer.save(assemble(engine, config, corpus, run, snapshot))  # type: ignore[arg-type]

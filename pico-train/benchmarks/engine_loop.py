@@ -63,7 +63,7 @@ def measure(steps: int, out: str) -> dict[str, float]:
 
     loop.accumulate = timed(loop.accumulate)
     Engine.gradient_norm = timed(Engine.gradient_norm)
-    loop._update = timed(loop._update)
+    loop.update_weights = timed(loop.update_weights)
     whole, inside, marks = [], [], []
 
     class Watch(Reporter):
@@ -71,7 +71,7 @@ def measure(steps: int, out: str) -> dict[str, float]:
             marks.append((time.perf_counter(), work[0]))
             super().step(row, shown=shown)
 
-    train(config, reporter=Watch(active=False))
+    train(config, reporter=Watch())
     for (t0, w0), (t1, w1) in pairwise(marks[5:-1]):
         whole.append(t1 - t0)
         inside.append(w1 - w0)

@@ -19,11 +19,13 @@ class Reporter:
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
         """Inside, something goes on that may take a while."""
+        del text
         yield
 
     @contextmanager
     def training(self, *, start: int, end: int) -> Iterator[None]:
         """Inside, the run trains from step `start` to `end`."""
+        del start, end
         yield
 
     def step(self, row: Mapping[str, Any], *, shown: bool) -> None:

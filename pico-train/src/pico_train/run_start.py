@@ -80,7 +80,7 @@ def claim(config: RunConfig, run_dir: Path, reporter: Reporter, stack: ExitStack
 
 def open_run_data(config: RunConfig, run_dir: Path) -> Corpus:
     """The corpus of a run; for one that was begun on a Hub repository, at the commit that it was begun with."""
-    return open_corpus(_data_section(config, run_dir), seed=config.sub_seed("data"))
+    return open_corpus(_data_section(config, run_dir))
 
 
 def begin(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -> Start:

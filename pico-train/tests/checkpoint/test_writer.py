@@ -101,7 +101,7 @@ def test_an_error_is_raised_at_the_next_submit_once(run_dir):
     class Broken(Disk):
         broken = True
 
-        def fsync(self, handle):
+        def fsync(self, _handle):
             if self.broken:
                 raise OSError(28, "No space left on device")
 
@@ -118,7 +118,7 @@ def test_an_error_is_raised_at_the_next_submit_once(run_dir):
 
 def test_leaving_the_context_waits_and_raises(run_dir):
     class Broken(Disk):
-        def rename(self, source, target):
+        def rename(self, _source, _target):
             raise OSError(5, "Input/output error")
 
     with pytest.raises(StorageError, match="Input/output error"), CheckpointWriter(run_dir, disk=Broken()) as writer:

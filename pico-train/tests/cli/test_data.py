@@ -60,7 +60,8 @@ def run_dir(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "seen"
 
 
-def test_show_prints_the_captured_batch(run_dir: Path, corpus_dir: Path) -> None:
+@pytest.mark.usefixtures("corpus_dir")
+def test_show_prints_the_captured_batch(run_dir: Path) -> None:
     for step in (0, 1, 2, 4):
         shown = json.loads(call("show", run_dir, "--step", step, "--format", "json"))
         directory = run_dir / "checkpoints" / f"step-{step:08}"

@@ -94,7 +94,7 @@ def test_sizes_of_a_family_see_the_same_batches(corpus_dir: Path, cache: Path) -
                 "data.order=shuffled", "training.batch_size=64",
             ],
         )  # fmt: skip
-        corpus = open_corpus(config.data, seed=config.sub_seed("data"), cache_dir=cache)
+        corpus = open_corpus(config.data, cache_dir=cache)
         batches = Loader(
             corpus,
             batch_size=config.training.batch_size,

@@ -7,6 +7,7 @@ attention is written out with an explicit mask, key and value heads are repeated
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import safetensors.torch
@@ -155,35 +156,35 @@ def test_transformers_reads_an_import(tmp_path):
     assert (model(ids).logits - pico_one(tensors(), ids)).abs().max() <= 1e-4
 
 
+CONFIG_DAMAGE = {
+    "other model": lambda content: json.dumps(content | {"model_type": "llama"}),
+    "not json": lambda _: "{",
+    "a list": lambda _: "[]",
+    "field missing": lambda content: json.dumps({k: v for k, v in content.items() if k != "d_model"}),
+    "impossible": lambda content: json.dumps(content | {"attention_n_heads": 5}),
+    "other size": lambda content: json.dumps(content | {"activation_hidden_dim": 48}),
+    "more layers": lambda content: json.dumps(content | {"n_layers": 3}),
+    "fewer layers": lambda content: json.dumps(content | {"n_layers": 1}),
+    "huge config": lambda content: " " * (2**20 + 1) + json.dumps(content),
+}
+FILE_DAMAGE = {
+    "no config": lambda directory: (directory / "config.json").unlink(),
+    "no weights": lambda directory: (directory / "model.safetensors").unlink(),
+    "truncated": lambda directory: os.truncate(
+        directory / "model.safetensors", (directory / "model.safetensors").stat().st_size - 100
+    ),
+    "integers": lambda directory: safetensors.torch.save_file(
+        {n: t.long() for n, t in tensors().items()}, directory / "model.safetensors"
+    ),
+}
+
+
 def damage(directory, how):
-    config, weights = directory / "config.json", directory / "model.safetensors"
-    content = json.loads(config.read_text())
-    if how == "other model":
-        config.write_text(json.dumps(content | {"model_type": "llama"}))
-    elif how == "no config":
-        config.unlink()
-    elif how == "not json":
-        config.write_text("{")
-    elif how == "a list":
-        config.write_text("[]")
-    elif how == "field missing":
-        config.write_text(json.dumps({k: v for k, v in content.items() if k != "d_model"}))
-    elif how == "impossible":
-        config.write_text(json.dumps(content | {"attention_n_heads": 5}))
-    elif how == "other size":
-        config.write_text(json.dumps(content | {"activation_hidden_dim": 48}))
-    elif how == "more layers":
-        config.write_text(json.dumps(content | {"n_layers": 3}))
-    elif how == "fewer layers":
-        config.write_text(json.dumps(content | {"n_layers": 1}))
-    elif how == "no weights":
-        weights.unlink()
-    elif how == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif how == "huge config":
-        config.write_text(" " * (2**20 + 1) + json.dumps(content))
-    elif how == "integers":
-        safetensors.torch.save_file({n: t.long() for n, t in tensors().items()}, weights)
+    config = directory / "config.json"
+    if how in CONFIG_DAMAGE:
+        config.write_text(CONFIG_DAMAGE[how](json.loads(config.read_text())))
+    else:
+        FILE_DAMAGE[how](directory)
     return directory
 
 

@@ -19,7 +19,7 @@ class TestCard:
         for entry in run.checkpoints:
             manifest = read_checkpoint(run_dir / layout.checkpoint_dir(entry.step))
             index = index.with_checkpoint(manifest, entry.manifest_sha256, results={"paloma.loss": 3.5 - entry.step})
-        return card(run.model_copy(update=changes), index, {}, repo=REPO, license="mit")
+        return card(run.model_copy(update=changes), index, repo=REPO, license="mit")
 
     def test_its_front_matter_is_yaml_that_the_hub_accepts(self, tmp_path: Path) -> None:
         import yaml

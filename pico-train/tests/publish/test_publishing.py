@@ -86,7 +86,8 @@ def test_the_card_and_the_index_tell_what_is_there(hub: Hub, run: Path, reposito
     assert [entry["step"] for entry in json.loads(there[layout.RUN_MANIFEST])["checkpoints"]] == [0, 1, 2]
 
 
-def test_only_what_changed_travels(hub: Hub, tmp_path: Path, repository: Repo) -> None:
+@pytest.mark.usefixtures("repository")
+def test_only_what_changed_travels(hub: Hub, tmp_path: Path) -> None:
     run = write_run(tmp_path / "runs", max_steps=100)
     publish_run(run, QUICK, steps=[0, 1])
     mark = hub.log.mark()
@@ -105,13 +106,13 @@ def test_only_what_changed_travels(hub: Hub, tmp_path: Path, repository: Repo) -
 def test_files_of_the_step_before_do_not_stay(hub: Hub, tmp_path: Path, repository: Repo) -> None:
     run = write_run(tmp_path / "runs", steps=(0, 1))
     directory = run / layout.checkpoint_dir(1)
-    _leave_out(run, directory, "captures/train.safetensors")
+    _leave_out(directory, "captures/train.safetensors")
     publish_run(run, QUICK)
     assert "captures/train.safetensors" in content(hub, repository(), "demo-step-0")
     assert "captures/train.safetensors" not in content(hub, repository(), "demo-step-1")
 
 
-def _leave_out(run: Path, directory: Path, path: str) -> None:
+def _leave_out(directory: Path, path: str) -> None:
     """Make a checkpoint that never captured that split."""
     manifest = documents.read_checkpoint(directory)
     files = {name: entry for name, entry in manifest.files.items() if name != path}
@@ -128,7 +129,8 @@ def test_a_pruned_training_state_is_left_out(hub: Hub, run: Path, repository: Re
     assert "training_state/state.pt" in content(hub, repository(), "demo-step-2")
 
 
-def test_a_run_in_training_is_published_seal_by_seal(hub: Hub, tmp_path: Path, repository: Repo) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_run_in_training_is_published_seal_by_seal(tmp_path: Path, repository: Repo) -> None:
     run = write_run(tmp_path / "runs", steps=(0,), max_steps=4)
     publisher = start_publisher(run, QUICK)
     for step in (1, 2, 4):
@@ -195,7 +197,8 @@ def test_a_repository_that_was_emptied_is_filled_again(hub: Hub, run: Path, repo
 class TestRefusals:
     """What must not be published is not, and says why."""
 
-    def test_an_altered_file(self, hub: Hub, run: Path, repository: Repo) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_an_altered_file(self, run: Path, repository: Repo) -> None:
         weights = run / layout.checkpoint_dir(1) / layout.WEIGHTS
         raw = bytearray(weights.read_bytes())
         raw[-1] ^= 1
@@ -207,7 +210,8 @@ class TestRefusals:
         weights.write_bytes(raw)
         assert publish_run(run, QUICK).exit_code == 0, "restored, it is published after all"
 
-    def test_weights_that_are_not_finite(self, hub: Hub, tmp_path: Path, repository: Repo) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_weights_that_are_not_finite(self, tmp_path: Path, repository: Repo) -> None:
         run = write_run(tmp_path / "runs", steps=(0, 1))
         directory = run / layout.checkpoint_dir(1)
         raw = bytearray((directory / layout.WEIGHTS).read_bytes())
@@ -246,7 +250,8 @@ class TestRefusals:
 class TestAccess:
     """Found before training starts."""
 
-    def test_no_token(self, hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_no_token(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("HF_TOKEN")
         with pytest.raises(ConfigError, match="there is no token for the Hub: set HF_TOKEN"):
             check_access(QUICK, run)
@@ -264,13 +269,15 @@ class TestAccess:
         with pytest.raises(ConfigError, match="give a token that may write"):
             check_access(QUICK, run)
 
-    def test_a_wrong_token(self, hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_a_wrong_token(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_TOKEN", "hf_wrongwrongwrong")
         with pytest.raises(ConfigError, match="401") as caught:
             check_access(QUICK, run)
         assert "hf_wrong" not in str(caught.value)
 
-    def test_a_branch_of_another_run(self, hub: Hub, run: Path, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_a_branch_of_another_run(self, run: Path, tmp_path: Path) -> None:
         publish_run(run, QUICK)
         other = write_run(tmp_path / "elsewhere", seed=1)
         with pytest.raises(ConfigError, match="belongs to another run"):
@@ -302,11 +309,13 @@ class TestAccess:
 
 
 class TestOnePublisher:
-    def test_a_second_one_on_the_same_run_stops_with_a_clear_error(self, hub: Hub, run: Path) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_a_second_one_on_the_same_run_stops_with_a_clear_error(self, run: Path) -> None:
         with PublishLock(run), pytest.raises(PublishError, match="is being published by process"):
             publish_run(run, QUICK)
 
-    def test_the_commit_limit_is_kept(self, hub: Hub, run: Path, repository: Repo) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_the_commit_limit_is_kept(self, run: Path, repository: Repo) -> None:
         """Two commits an hour: the third step stays pending, and the Hub never sees more."""
         publisher = start_publisher(run, QUICK.model_copy(update={"commits_per_hour": 2}))
         deadline = time.monotonic() + 20

@@ -39,7 +39,7 @@ class CountingDisk(Disk):
         self._call("write")
         super().write(handle, content)
 
-    def fsync(self, handle: int) -> None:
+    def fsync(self, _handle: int) -> None:
         self._call("fsync")  # the tests' power never fails: the call is counted, the real disk left alone
 
     def rename(self, source: Path, target: Path) -> None:

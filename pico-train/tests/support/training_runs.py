@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Mapping
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def train_until(
         torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend=compiler)  # type: ignore[assignment]
 
     class Stopper(Reporter):
-        def step(self, row: dict[str, Any], *, shown: bool) -> None:
+        def step(self, row: Mapping[str, Any], **_: bool) -> None:
             mine = rank is None or os.environ.get("RANK") == str(rank)
             if stop_at is not None and row["step"] == stop_at - 1 and mine:
                 os.kill(os.getpid(), number)

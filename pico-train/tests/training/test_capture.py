@@ -71,7 +71,7 @@ def test_transformers_computes_the_same_activations_gradients_and_losses(single,
     modules = dict(model.named_modules())
     for name in entry.activations:
 
-        def keep(module, args, output, name=name):
+        def keep(_module, _args, output, name=name):
             outputs[name] = (output[0] if isinstance(output, tuple) else output).detach()
 
         modules[llama_module(Site.parse(name))].register_forward_hook(keep)

@@ -27,7 +27,7 @@ def test_an_overflow_halves_the_scale_until_updates_are_made() -> None:
     tensor = torch.from_numpy(rows).long()
     batches = [Batch(step, tensor, np.arange(4), None, rows) for step in range(31)]  # type: ignore[arg-type]
     seen: list[loop.Measured] = []
-    loop.fit(made, config, batches, tensor, record=seen.append, save=lambda snapshot: None)
+    loop.fit(made, config, batches, tensor, record=seen.append, save=lambda _: None)
     skipped = [measured.step for measured in seen if measured.skipped]
     assert skipped == list(range(len(skipped))) and 5 < len(skipped) < 30
     assert scaler.get_scale() == 2.0 ** (40 - len(skipped))

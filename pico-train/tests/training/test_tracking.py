@@ -46,7 +46,8 @@ def start(directory: Path, mode: Any = "offline") -> Tracker:
     return Tracker.start(mode=mode, run_id=RUN_ID, name="demo", directory=directory, config={"model": {"d_model": 32}})
 
 
-def test_what_was_logged_is_in_the_file_and_a_resumed_run_goes_on_with_the_same_id(alone: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("alone")
+def test_what_was_logged_is_in_the_file_and_a_resumed_run_goes_on_with_the_same_id(tmp_path: Path) -> None:
     tracker = start(tmp_path)
     for step in (0, 1, 2):
         tracker.log(step, {"step": step, "loss": 4.0 - step, "lr": 1e-3, "val_loss": None, "seconds": {"data": 0.25}})
@@ -81,7 +82,8 @@ def test_disabled_does_nothing_and_imports_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_wandb_that_fails_does_not_stop_training(alone: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("alone")
+def test_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
     with pytest.warns(UserWarning, match="training goes on without it"):

@@ -43,16 +43,11 @@ def _powers(bound: int) -> Iterable[int]:
         power *= 2
 
 
-def checkpoint_due(config: CheckpointConfig, step: int, max_steps: int) -> bool:
-    """Whether a checkpoint is taken at `step`: where weights, training state or captures are due.
+def checkpoint_steps(config: CheckpointConfig, max_steps: int) -> list[int]:
+    """All steps at which a checkpoint is taken, ascending: where weights, training state or captures are due.
 
     Weights are part of each one, since neither the others nor a reader could do without them.
     """
-    return any(is_due(cadence, step, max_steps) for cadence in (config.weights, config.training_state, config.captures))
-
-
-def checkpoint_steps(config: CheckpointConfig, max_steps: int) -> list[int]:
-    """All steps at which a checkpoint is taken, ascending."""
     steps: set[int] = set()
     for cadence in (config.weights, config.training_state, config.captures):
         steps.update(steps_due(cadence, max_steps))

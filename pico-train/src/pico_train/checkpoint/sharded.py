@@ -94,7 +94,7 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: torch.optim.Optimize
 class _Reader(dcp.FileSystemReader):
     """Reads the index without being able to run code from it: only the classes that an index is made of are known."""
 
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+    def read_metadata(self, *_args: Any, **_kwargs: Any) -> Metadata:
         with Path(self.path, INDEX_FILE).open("rb") as file:
             metadata = _IndexUnpickler(file).load()
         if not isinstance(metadata, Metadata):

@@ -49,14 +49,9 @@ class StopRequest:
             signal.signal(number, handler)
         self._before.clear()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal = number
-
-    @property
-    def requested(self) -> bool:
-        """Whether to stop after this step. With several processes, stop where any of them says so."""
-        return self.signal is not None
 
 
 def exit_code(number: int) -> int:

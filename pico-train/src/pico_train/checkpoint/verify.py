@@ -104,7 +104,7 @@ def verify_run(
         if number in manifests:
             _contents(report, found[number], manifests[number], progress)
     with_state = [number for number, manifest in manifests.items() if has_training_state(manifest)]
-    _training_states(report, run, found, manifests, with_state)
+    _training_states(report, run, with_state)
     report.problems += [item for item in _duplicates(manifests) if item.step in report.steps]
     report.problems.sort(key=lambda item: (item.step, item.path))
     return report
@@ -160,8 +160,6 @@ def _contents(
 def _training_states(
     report: VerifyReport,
     run: RunManifest,
-    found: dict[int, Path],
-    manifests: dict[int, CheckpointManifest],
     with_state: list[int],
 ) -> None:
     """A training state that is gone as a whole is damage unless the run's policy has removed it."""

@@ -69,15 +69,13 @@ class Corpus(Protocol):
 def open_corpus(
     config: DataConfig,
     *,
-    seed: int = 0,
     cache_dir: Path | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> ShardCorpus:
     """The corpus that the configuration names, prepared in the cache if it is text.
 
     Args:
         config: The section `data`.
-        seed: Seed of the run's data order; no source's rows depend on it.
         cache_dir: Where to keep what is prepared or fetched; by default the user's cache directory.
         progress: Called with a sentence now and then.
 

@@ -11,22 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from pico_schema import Evaluation, RevisionIndex, RunManifest, layout
+from pico_schema import RevisionIndex, RunManifest, layout
 
 PLOT_WIDTH, PLOT_HEIGHT = 64, 12
 MAX_ROWS = 40
 T = TypeVar("T")
 
 
-def card(
-    run: RunManifest, index: RevisionIndex, evaluations: Mapping[int, Evaluation], *, repo: str, license: str
-) -> str:
+def card(run: RunManifest, index: RevisionIndex, *, repo: str, license: str) -> str:
     """The README of a revision.
 
     Args:
         run: The run.
-        index: The checkpoints published so far, this one included.
-        evaluations: Results by step.
+        index: The checkpoints published so far, this one included, with their results.
         repo: `org/name`.
         license: The Hub's name of a licence.
     """

@@ -70,7 +70,7 @@ def publish_run(
     steps: Sequence[int] | None = None,
     dry_run: bool = False,
     max_attempts: int = 8,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> PublishReport:
     """Publish the sealed checkpoints of a run (or those of `steps`), or say what would be.
 

@@ -100,6 +100,7 @@ class NotPublishing:
         self, timeout: float = CLOSING, *, progress: Callable[[PublishStatus], None] | None = None
     ) -> PublishStatus:
         """Nothing to end."""
+        del timeout, progress  # there is nothing to wait for
         return self.status()
 
 
@@ -199,7 +200,7 @@ def read_status(
 
 
 def start_publisher(
-    run_dir: Path, settings: PublishConfig, *, warn: Callable[[str], None] = lambda message: None
+    run_dir: Path, settings: PublishConfig, *, warn: Callable[[str], None] = lambda _: None
 ) -> Publisher:
     """Begin publishing a run, if its settings say so. What is pending from before is taken up.
 
@@ -238,7 +239,7 @@ def check_access(settings: PublishConfig, run_dir: Path) -> str | None:
         "run_name": read_run(run_dir).name if begun else run_dir.name,
         "run_id": read_run(run_dir).id if begun else None,
     }
-    last = Supervisor(job, None, lambda event: None, restart_wait=0.1, max_restarts=1).run()
+    last = Supervisor(job, None, lambda _: None, restart_wait=0.1, max_restarts=1).run()
     if last["event"] == "denied":
         raise ConfigError(f"publish.repo={settings.repo}: {last['error']}")
     if last["event"] != "finished":

@@ -35,8 +35,6 @@ class StepRecord(BaseModel):
     commit: str | None = None
     attempts: int = 0
     error: str | None = None
-    not_before: float = 0.0
-    """Unix time of the next attempt."""
 
 
 class Halt(BaseModel):

@@ -168,7 +168,7 @@ def revision_files(
     entries = tuple(entry for entry in bundle.run.checkpoints if entry.step in listed)
     run = bundle.run.model_copy(update={"checkpoints": entries})
     evaluations = {step: found for step, found in bundle.evaluations.items() if step in listed}
-    text = card(run, index, evaluations, repo=repo, license=license)
+    text = card(run, index, repo=repo, license=license)
     files = {
         **bundle.files,
         layout.RUN_MANIFEST: in_memory(documents.dump(run)),

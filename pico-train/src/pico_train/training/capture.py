@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,7 +98,7 @@ class ActivationTap:
         self.row_losses.append(each_BT.mean(1))
 
     def _hook(self, site: Site) -> Any:
-        def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+        def keep(_module: nn.Module, _args: Any, output: Tensor) -> None:
             assert self._rows_R1 is not None and self._positions_P is not None
             if not len(self._rows_R1):
                 return
@@ -194,8 +193,3 @@ def captured_sites(config: CapturesConfig, n_layers: int) -> list[Site]:
 def storage_dtype(config: CapturesConfig) -> torch.dtype:
     """Number format of stored captures."""
     return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-
-
-def positions_array(samples: SampleIndex) -> np.ndarray:
-    """Positions as int64, for digests."""
-    return np.asarray(samples.positions, dtype=np.int64)

@@ -60,7 +60,7 @@ def eagerly(model: nn.Module) -> Iterator[None]:
 
     Where nothing is compiled the compiler is not touched: importing it takes seconds.
     """
-    if any(module._compiled_call_impl is not None for module in model.modules()):
+    if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
         with torch.compiler.set_stance("force_eager"):
             yield
     else:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pico_schema.sites import Site
 from pico_train.checkpoint.cadence import is_due
 from pico_train.checkpoint.signals import STOPPING
 from pico_train.config import RunConfig
@@ -124,17 +125,11 @@ def fit(
     Raises:
         NonFiniteError: loss or gradient is NaN or infinite; nothing of that step was saved.
     """
-    training = config.training
-    share = training.batch_size // engine.world_size
-    micro_batch = training.micro_batch_size or share
-    chunk = training.loss_chunk or share * config.data.seq_len
-    sites = capture.captured_sites(config.captures, engine.decoder.spec.n_layers)
-    dtype = capture.storage_dtype(config.captures)
-    samples = capture.sample_index(config.captures.train, training.batch_size, config.data.seq_len)
-    stopped_by, bad_in_a_row, clock, step = 0, 0, _Clock(), 0
+    fixed, clock = _Fixed.of(engine, config), _Clock()
+    stopped_by, bad_in_a_row, step = 0, 0, 0
 
     for batch in batches:
-        step, last = batch.step, batch.step == training.max_steps
+        step, last = batch.step, batch.step == config.training.max_steps
         measured = Measured(step, step * config.tokens_per_step)
         clock.lap(measured, "data")
         due = Due.at(step, config)
@@ -144,34 +139,13 @@ def fit(
             save(Snapshot(batch, Due(True, True, False, False), {}, measured))
             return Outcome(step, stopped_by)
 
-        captured: dict[str, Captured] = {}
-        if due.captures and config.captures.val.enabled:
-            captured["val"] = validation_capture(
-                engine, validation, config.captures, micro_batch=micro_batch, chunk=chunk
-            )
-            measured.val_loss = captured["val"].loss
-        elif due.evaluation:
-            measured.val_loss = validation_loss(
-                engine, validation, batch_size=config.evaluation.batch_size, chunk=chunk
-            )
+        captured = _look_at_validation(engine, config, validation, due, measured, fixed)
         clock.lap(measured, "capture")
 
-        rows = batch.input_ids
-        tapping = due.captures and config.captures.train.enabled
-        keep_losses = config.captures.per_row_loss
-        tap = capture.ActivationTap(engine.decoder, sites, samples, keep_losses) if tapping else None
-        with eagerly(engine.decoder) if tapping else contextlib.nullcontext(), tap or contextlib.nullcontext():
-            loss_sum = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
-        engine.unscale_gradients()
+        tap = _tap(engine, config, fixed) if due.captures and config.captures.train.enabled else None
+        loss_sum = _forward_backward(engine, batch.input_ids, tap, fixed)
         norm = engine.gradient_norm()
-
-        # The step's only wait for the device: loss, norm and the processes' signals come over together.
-        signals = torch.tensor([float(stop_signal() == number) for number in STOPPING], device=engine.device)
-        here = torch.cat([loss_sum.double()[None], signals.double()])
-        loss_total, *counts = engine.sum_over_ranks(here).tolist()
-        measured.loss, measured.grad_norm = loss_total / config.tokens_per_step, norm.item()
-        if engine.world_size > 1:
-            stopped_by = next((number for number, count in zip(STOPPING, counts, strict=True) if count), 0)
+        stopped_by = _synchronize(engine, config, measured, loss_sum, norm, stop_signal(), stopped_by)
         clock.lap(measured, "compute")
 
         finite = _is_finite(measured.loss) and _is_finite(measured.grad_norm)
@@ -182,10 +156,7 @@ def fit(
             bad_in_a_row = 0
 
         if tap is not None and finite:
-            tensors = tap.gathered(engine, dtype) | capture.gradients(engine, sites, dtype)
-            if config.captures.moments:
-                tensors |= capture.moments(engine, sites)
-            captured["train"] = Captured(samples, tensors, tuple(sites), measured.loss)
+            captured["train"] = _train_capture(engine, config, tap, measured, fixed)
             clock.lap(measured, "capture")
         if due.checkpoint or stopped_by:
             save(Snapshot(batch, due if not stopped_by else Due(True, True, due.captures, False), captured, measured))
@@ -193,9 +164,7 @@ def fit(
         if stopped_by and not last:
             return Outcome(step, stopped_by)
         if not last:
-            measured.lr = _update(engine, config, step, norm, skip=not finite)
-            if overflow:
-                engine.stepper.step()  # leaves the weights alone and halves the scale
+            measured.lr = update_weights(engine, config, step, norm, skip=not finite, overflow=overflow)
             measured.skipped = not finite
         engine.optimizer.zero_grad(set_to_none=True)
         clock.lap(measured, "update")
@@ -203,8 +172,101 @@ def fit(
     return Outcome(step, 0)
 
 
-def _update(engine: Engine, config: RunConfig, step: int, norm: Tensor, *, skip: bool) -> float:
-    """Clip, set the learning rate of this step, update; returns the learning rate."""
+@dataclass(frozen=True)
+class _Fixed:
+    """What is the same at every step."""
+
+    micro_batch: int
+    """Rows of one forward pass."""
+    chunk: int
+    """Tokens whose logits are held at once."""
+    sites: list[Site]
+    """Sites that are captured."""
+    dtype: torch.dtype
+    """Number format of captures."""
+    samples: capture.SampleIndex
+    """Samples of a training batch that are captured."""
+
+    @classmethod
+    def of(cls, engine: Engine, config: RunConfig) -> _Fixed:
+        training, seq_len = config.training, config.data.seq_len
+        share = training.batch_size // engine.world_size
+        return cls(
+            training.micro_batch_size or share,
+            training.loss_chunk or share * seq_len,
+            capture.captured_sites(config.captures, engine.decoder.spec.n_layers),
+            capture.storage_dtype(config.captures),
+            capture.sample_index(config.captures.train, training.batch_size, seq_len),
+        )
+
+
+def _look_at_validation(
+    engine: Engine, config: RunConfig, validation: Tensor, due: Due, measured: Measured, fixed: _Fixed
+) -> dict[str, Captured]:
+    """The validation capture, if one is due, and into `measured` the validation loss, if that is."""
+    if due.captures and config.captures.val.enabled:
+        taken = validation_capture(
+            engine, validation, config.captures, micro_batch=fixed.micro_batch, chunk=fixed.chunk
+        )
+        measured.val_loss = taken.loss
+        return {"val": taken}
+    if due.evaluation:
+        size = config.evaluation.batch_size
+        measured.val_loss = validation_loss(engine, validation, batch_size=size, chunk=fixed.chunk)
+    return {}
+
+
+def _tap(engine: Engine, config: RunConfig, fixed: _Fixed) -> capture.ActivationTap:
+    return capture.ActivationTap(engine.decoder, fixed.sites, fixed.samples, config.captures.per_row_loss)
+
+
+def _forward_backward(engine: Engine, rows: Tensor, tap: capture.ActivationTap | None, fixed: _Fixed) -> Tensor:
+    """Fill the gradients, unscaled; returns this process's sum of token losses."""
+    with eagerly(engine.decoder) if tap is not None else contextlib.nullcontext(), tap or contextlib.nullcontext():
+        loss_sum = accumulate(engine, rows, micro_batch=fixed.micro_batch, chunk=fixed.chunk, tap=tap)
+    engine.unscale_gradients()
+    return loss_sum
+
+
+def _synchronize(
+    engine: Engine, config: RunConfig, measured: Measured, loss_sum: Tensor, norm: Tensor, signal: int, stopped_by: int
+) -> int:
+    """The step's only wait for the device: loss, norm and the processes' signals come over together.
+
+    Returns:
+        Number of the signal that stops the run, wherever it came; 0 for none.
+    """
+    signals = torch.tensor([float(signal == number) for number in STOPPING], device=engine.device)
+    here = torch.cat([loss_sum.double()[None], signals.double()])
+    loss_total, *counts = engine.sum_over_ranks(here).tolist()
+    measured.loss, measured.grad_norm = loss_total / config.tokens_per_step, norm.item()
+    if engine.world_size == 1:
+        return stopped_by
+    return next((number for number, count in zip(STOPPING, counts, strict=True) if count), 0)
+
+
+def _train_capture(
+    engine: Engine, config: RunConfig, tap: capture.ActivationTap, measured: Measured, fixed: _Fixed
+) -> Captured:
+    """What the tap kept of this step, with gradients and moments as they are before clipping and update."""
+    tensors = tap.gathered(engine, fixed.dtype) | capture.gradients(engine, fixed.sites, fixed.dtype)
+    if config.captures.moments:
+        tensors |= capture.moments(engine, fixed.sites)
+    assert measured.loss is not None
+    return Captured(fixed.samples, tensors, tuple(fixed.sites), measured.loss)
+
+
+def update_weights(engine: Engine, config: RunConfig, step: int, norm: Tensor, *, skip: bool, overflow: bool) -> float:
+    """Clip, set the learning rate of this step, update; returns the learning rate.
+
+    Args:
+        engine: Model and optimizer, gradients filled.
+        config: The run.
+        step: Updates done.
+        norm: Global gradient norm.
+        skip: Leave the weights alone.
+        overflow: Gradients overflowed float16: the weights are left alone and the loss scale is halved.
+    """
     settings = config.training
     lr = learning_rate(step, peak=settings.optimizer.lr, max_steps=settings.max_steps, **settings.schedule.model_dump())
     set_learning_rate(engine.optimizer, lr)
@@ -212,6 +274,8 @@ def _update(engine: Engine, config: RunConfig, step: int, norm: Tensor, *, skip:
         if settings.grad_clip:
             engine.clip_gradients(settings.grad_clip, norm)
         engine.stepper.step()
+    elif overflow:
+        engine.stepper.step()  # the scaler leaves the weights alone and halves the scale
     return lr
 
 

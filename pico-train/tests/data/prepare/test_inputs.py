@@ -11,7 +11,7 @@ from pico_train.data.prepare.reading import TextLayout
 from pico_train.errors import ConfigError
 
 
-def test_folders_and_globs_name_files_in_a_fixed_order(text_dir: Path, tmp_path: Path) -> None:
+def test_folders_and_globs_name_files_in_a_fixed_order(text_dir: Path) -> None:
     by_folder = [item.label for item in find([str(text_dir)])]  # type: ignore[union-attr]
     assert by_folder[:2] == ["books/00.txt", "books/02.txt"]
     assert [item.label for item in find([f"{text_dir}/**/*.txt"])] == by_folder  # type: ignore[union-attr]

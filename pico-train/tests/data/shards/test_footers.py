@@ -39,8 +39,9 @@ def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
     return config
 
 
+@pytest.mark.usefixtures("cache")
 def test_the_index_of_many_shards_is_read_once(
-    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bare: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
         write(tmp_path / f"shards/{number}.parquet", draw(10))

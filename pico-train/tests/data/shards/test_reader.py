@@ -40,7 +40,8 @@ def test_a_shard_that_only_claims_to_be_plain_is_refused(tmp_path: Path) -> None
         ShardReader(tmp_path / "a.parquet", SEQ_LEN + 1, cache=GroupCache())
 
 
-def test_a_shard_that_is_damaged_while_it_is_read_is_named(corpus_dir: Path, tmp_path: Path, cache: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_a_shard_that_is_damaged_while_it_is_read_is_named(corpus_dir: Path, tmp_path: Path) -> None:
     """Plainly stored: cut short after it was opened; the rows before the cut can still be read."""
     import shutil
 

@@ -40,8 +40,9 @@ def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
     return config
 
 
+@pytest.mark.usefixtures("cache")
 def test_a_directory_of_held_out_shards_may_be_named(
-    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig], corpus_dir: Path
+    tmp_path: Path, bare: Callable[..., DataConfig], corpus_dir: Path
 ) -> None:
     write(tmp_path / "shards/a.parquet", draw(20))
     write(tmp_path / "held/a.parquet", np.full((9, SEQ_LEN + 1), 7))
@@ -49,8 +50,9 @@ def test_a_directory_of_held_out_shards_may_be_named(
     assert open_corpus(bare(val_paths=(str(corpus_dir),))).n_validation_rows > 20
 
 
+@pytest.mark.usefixtures("cache")
 def test_a_prepared_corpus_without_a_held_out_split_holds_out_its_last_rows(
-    text_dir: Path, tmp_path: Path, cache: Path, prepare_text: Callable[..., Any], corpus_dir: Path
+    text_dir: Path, tmp_path: Path, prepare_text: Callable[..., Any], corpus_dir: Path
 ) -> None:
     n_rows = prepare_text([text_dir], tmp_path / "c").splits["train"].n_rows
     everything = open_directory(tmp_path / "c", None, progress=print)

@@ -75,8 +75,9 @@ def requests(hub: Any, since: int = 0) -> list[str]:
     return sorted({line.rsplit("/", 1)[-1] for line in lines})
 
 
+@pytest.mark.usefixtures("hub", "hub_mode")
 @pytest.mark.parametrize("hub_mode", ["lfs", "xet"])
-def test_the_hub_gives_the_batches_of_the_local_corpus(hub: Any, hub_mode: str, corpus_dir: Path, cache: Path) -> None:
+def test_the_hub_gives_the_batches_of_the_local_corpus(corpus_dir: Path, cache: Path) -> None:
     commit = upload(tree(corpus_dir))
     local = open_corpus(tokens_config(corpus_dir), cache_dir=cache)
     remote = open_corpus(hub_config(), cache_dir=cache)
@@ -91,6 +92,7 @@ CONTENT = r"GET .*(_cdn|/v1/|/v2/)"
 """Where the bytes of shards come from: the CDN, or Xet's store."""
 
 
+@pytest.mark.usefixtures("hub_mode")
 @pytest.mark.parametrize(
     ("hub_mode", "fault"),
     [
@@ -103,9 +105,7 @@ CONTENT = r"GET .*(_cdn|/v1/|/v2/)"
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value['kind']}{value.get('status', '')}",
 )
-def test_a_bad_connection_changes_no_batch(
-    hub: Any, hub_mode: str, fault: dict[str, Any], corpus_dir: Path, cache: Path
-) -> None:
+def test_a_bad_connection_changes_no_batch(hub: Any, fault: dict[str, Any], corpus_dir: Path, cache: Path) -> None:
     from pico_conformance.faults import Fault
 
     upload(tree(corpus_dir))
@@ -174,7 +174,8 @@ def wait_for_fetches() -> None:
             thread.join(10)
 
 
-def test_the_cache_stays_within_its_bound(hub: Any, corpus_dir: Path, cache: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_the_cache_stays_within_its_bound(corpus_dir: Path, cache: Path) -> None:
     upload(tree(corpus_dir))
     manifest = manifests.read(corpus_dir)
     assert manifest is not None
@@ -228,7 +229,8 @@ def test_reopening_a_pinned_commit_asks_the_hub_for_nothing(hub: Any, corpus_dir
     assert hub.log.count(since=mark) == 0
 
 
-def test_a_moved_branch_is_noticed_and_a_commit_is_not_moved(hub: Any, corpus_dir: Path, cache: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_moved_branch_is_noticed_and_a_commit_is_not_moved(corpus_dir: Path, cache: Path) -> None:
     from pico_train.data.fingerprint import check_unchanged, pinned
 
     commit = upload({**tree(corpus_dir), "README.md": b"# one\n"})
@@ -269,6 +271,7 @@ def test_shards_without_a_manifest_are_counted_from_their_footers(
     assert np.array_equal(remote.validation(20), local.validation(20))
 
 
+@pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -280,15 +283,14 @@ def test_shards_without_a_manifest_are_counted_from_their_footers(
         ({"tokenizer": "gpt2"}, r"data.tokenizer=gpt2, but tester/corpus@.* was made with train:300"),
     ],
 )
-def test_what_does_not_exist_is_named(
-    hub: Any, corpus_dir: Path, cache: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_what_does_not_exist_is_named(corpus_dir: Path, cache: Path, settings: dict[str, Any], message: str) -> None:
     upload(tree(corpus_dir))
     with pytest.raises(ConfigError, match=message):
         open_corpus(hub_config(**settings), cache_dir=cache)
 
 
-def test_a_text_dataset_on_the_hub_can_be_prepared(hub: Any, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub", "cache")
+def test_a_text_dataset_on_the_hub_can_be_prepared() -> None:
     """Through `datasets`, streamed, at the commit that the branch was when it was named."""
     from pico_train.data.prepare.inputs import documents, find
     from pico_train.data.prepare.reading import TextLayout
@@ -322,7 +324,8 @@ def test_a_tokenizer_is_fetched_by_name_and_kept(hub: Any, corpus_dir: Path, cac
         open_corpus(tokens_config(tmp_path, tokenizer="tester/none"), cache_dir=cache)
 
 
-def test_a_run_on_the_hub_is_the_run_on_the_disk(hub: Any, corpus_dir: Path, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_a_run_on_the_hub_is_the_run_on_the_disk(hub: Any, corpus_dir: Path, tmp_path: Path) -> None:
     """Trained through 503s and dropped connections: every batch, and so every loss, is that of the local run."""
     from pico_conformance.faults import Fault
     from pico_train.config import layers

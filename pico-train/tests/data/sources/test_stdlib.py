@@ -24,10 +24,11 @@ def test_the_standard_library_is_found_and_leaves_tests_out() -> None:
     assert sources == [document.source for document in stdlib.documents()]
 
 
-def test_the_standard_library_trains_a_model(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("cache")
+def test_the_standard_library_trains_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of it, so that this takes a second."""
     everything = list(stdlib.documents())
-    monkeypatch.setattr(stdlib, "documents", lambda root=None: iter(everything[::5]))
+    monkeypatch.setattr(stdlib, "documents", lambda _root=None: iter(everything[::5]))
     config = DataConfig.model_validate({"seq_len": 64, "tokenizer": "train:500", "val_fraction": 0.2})
     corpus = open_corpus(config)
     assert corpus.fingerprint.source == "stdlib"
@@ -42,7 +43,7 @@ def test_the_standard_library_trains_a_model(cache: Path, tmp_path: Path, monkey
 
 
 def test_no_sources_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
     with pytest.raises(
         DataError, match=r"no Python sources are installed at .*: train on other text with --set data.source=text"
     ):

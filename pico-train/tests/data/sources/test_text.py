@@ -27,7 +27,8 @@ def text_config(*paths: Path | str, **settings: object) -> DataConfig:
     return DataConfig.model_validate({**values, **settings})
 
 
-def test_text_is_prepared_once_and_found_again(text_dir: Path, cache: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_text_is_prepared_once_and_found_again(text_dir: Path) -> None:
     said: list[str] = []
     first = open_corpus(text_config(text_dir), progress=said.append)
     assert any("training a tokenizer" in sentence for sentence in said)
@@ -48,6 +49,7 @@ def test_what_datasets_reads_can_be_trained_on(tmp_path: Path) -> None:
     assert ["".join(document.parts()) for document in found] == ["from a table", "from a saved dataset"]
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -68,7 +70,7 @@ def test_what_datasets_reads_can_be_trained_on(tmp_path: Path) -> None:
         ("a.txt", b"too little", r"split holds \d+ tokens, fewer than one row of 17: give more text, or a smaller"),
     ],
 )
-def test_unusable_text_is_named(tmp_path: Path, cache: Path, name: str, content: bytes, message: str) -> None:
+def test_unusable_text_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / name).write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -76,7 +78,8 @@ def test_unusable_text_is_named(tmp_path: Path, cache: Path, name: str, content:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("name", ["train:", "train:100", "train:many", "train:99999999"])
-def test_impossible_vocabularies_are_refused(name: str, text_dir: Path, cache: Path) -> None:
+def test_impossible_vocabularies_are_refused(name: str, text_dir: Path) -> None:
     with pytest.raises(PicoTrainError, match=f"tokenizer {name}: the vocabulary to train has 257 to 1048576 tokens"):
         open_corpus(text_config(text_dir, tokenizer=name))

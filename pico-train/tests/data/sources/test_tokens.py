@@ -39,6 +39,7 @@ def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
     return config
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -50,7 +51,7 @@ def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
     ids=["snappy-int32", "zstd-int64-small-groups", "plain-uint16-large", "fixed-size"],
 )
 def test_rows_come_back_whatever_way_they_were_stored(
-    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig], kind: pa.DataType, options: dict[str, Any]
+    tmp_path: Path, bare: Callable[..., DataConfig], kind: pa.DataType, options: dict[str, Any]
 ) -> None:
     parts = [draw(count, seed=count) for count in (30, 1, 25)]
     for number, part in enumerate(parts):
@@ -65,9 +66,8 @@ def test_rows_come_back_whatever_way_they_were_stored(
     assert corpus.rows(ids[:0]).shape == (0, SEQ_LEN + 1)
 
 
-def test_shards_are_taken_in_the_order_of_their_numbers(
-    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig]
-) -> None:
+@pytest.mark.usefixtures("cache")
+def test_shards_are_taken_in_the_order_of_their_numbers(tmp_path: Path, bare: Callable[..., DataConfig]) -> None:
     for number in (0, 2, 10):
         write(tmp_path / f"shards/part-{number}.parquet", np.full((10, SEQ_LEN + 1), number))
     write(tmp_path / "shards/validation/part-0.parquet", np.full((9, SEQ_LEN + 1), 99))
@@ -133,6 +133,7 @@ def without_rows(root: Path) -> None:
     write(root / "a.parquet", [])
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -151,7 +152,7 @@ def without_rows(root: Path) -> None:
     ids=lambda value: value.__name__ if callable(value) else "",
 )  # fmt: skip
 def test_unusable_shards_are_named(
-    tmp_path: Path, cache: Path, bare: Callable[..., DataConfig], make: Callable[[Path], None], message: str
+    tmp_path: Path, bare: Callable[..., DataConfig], make: Callable[[Path], None], message: str
 ) -> None:
     make(tmp_path / "shards")
     with pytest.raises(DataError, match=message) as caught:
@@ -160,7 +161,8 @@ def test_unusable_shards_are_named(
     assert "\n" not in str(caught.value)
 
 
-def test_a_shard_that_was_exchanged_is_noticed(corpus_dir: Path, tmp_path: Path, cache: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_a_shard_that_was_exchanged_is_noticed(corpus_dir: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(corpus_dir, tmp_path / "c")
@@ -170,6 +172,7 @@ def test_a_shard_that_was_exchanged_is_noticed(corpus_dir: Path, tmp_path: Path,
         open_corpus(tokens_config(tmp_path / "c")).rows(np.array([0]))
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -179,14 +182,15 @@ def test_a_shard_that_was_exchanged_is_noticed(corpus_dir: Path, tmp_path: Path,
     ],
 )
 def test_settings_that_do_not_fit_the_corpus_are_refused(
-    corpus_dir: Path, cache: Path, settings: dict[str, Any], message: str
+    corpus_dir: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         open_corpus(tokens_config(corpus_dir, **settings))
     assert caught.value.exit_code == 2
 
 
-def test_shards_without_a_tokenizer_need_one_named(tmp_path: Path, cache: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_shards_without_a_tokenizer_need_one_named(tmp_path: Path) -> None:
     write(tmp_path / "shards/a.parquet", draw(50))
     with pytest.raises(ConfigError, match=r"shards: says nothing of its tokenizer: name it, such as --set data.tok"):
         open_corpus(tokens_config(tmp_path / "shards"))

@@ -63,9 +63,7 @@ def open_run_corpus(run: RunManifest, *, cache_dir: Path | None = None, progress
         DataError: it is not.
     """
     config = RunConfig.model_validate(run.config)
-    corpus = open_corpus(
-        pinned(config.data, run.data), seed=config.sub_seed("data"), cache_dir=cache_dir, progress=progress
-    )
+    corpus = open_corpus(pinned(config.data, run.data), cache_dir=cache_dir, progress=progress)
     check_unchanged(run.data, corpus.fingerprint)
     return corpus
 
@@ -76,7 +74,7 @@ def batch_of_run(
     *,
     row: int | None = None,
     cache_dir: Path | None = None,
-    progress: Progress = lambda text: None,
+    progress: Progress = lambda _: None,
 ) -> SeenBatch:
     """Batch `step` of a run, or one row of it.
 

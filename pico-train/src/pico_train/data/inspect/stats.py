@@ -44,7 +44,7 @@ class SplitStats:
 
 
 def count(
-    corpus: ShardCorpus, *, limit: int | None = None, progress: Callable[[str], None] = lambda text: None
+    corpus: ShardCorpus, *, limit: int | None = None, progress: Callable[[str], None] = lambda _: None
 ) -> list[SplitStats]:
     """Statistics of the splits of a corpus.
 

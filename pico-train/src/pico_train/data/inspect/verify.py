@@ -55,7 +55,7 @@ def verify(
     *,
     seq_len: int | None = None,
     vocab_size: int | None = None,
-    progress: Progress = lambda text: None,
+    progress: Progress = lambda _: None,
 ) -> CorpusReport:
     """Read a corpus whole and report all that is wrong with it.
 

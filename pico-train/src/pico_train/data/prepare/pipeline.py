@@ -46,7 +46,7 @@ def prepare(
     workers: int = 1,
     training_bytes: int = 64 * 2**20,
     block_bytes: int = 64 * 2**20,
-    progress: Progress = lambda text: None,
+    progress: Progress = lambda _: None,
 ) -> CorpusManifest:
     """Make the corpus at `out`, or go on with one that was interrupted; one that is finished is left as it is.
 

@@ -67,7 +67,7 @@ class ShardCache:
         *,
         limit: int,
         ahead: int,
-        progress: Progress = lambda text: None,
+        progress: Progress = lambda _: None,
     ) -> None:
         self._repo, self._commit, self._shards = repo, commit, shards
         self._root = root
