@@ -18,8 +18,8 @@ from pico_analyze import registry
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import NotARunError, PluginError, UsageError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
-from pico_analyze.stores.spec import STORES, StoreSpec
 from pico_analyze.stores.opening import open_store
+from pico_analyze.stores.spec import STORES, StoreSpec
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "plugin"

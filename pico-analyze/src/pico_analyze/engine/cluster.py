@@ -1,18 +1,18 @@
 """Workers on other machines, through Dask: connect to a scheduler, check every worker, compute there.
 
 Before anything is computed each worker is asked whether it has the same versions and sees the same runs. Workers that
-join later are asked the same when they get their first batch (`worker.check`). Needs the extra `pico-analyze[dask]`.
+join later are asked the same when they get their first batch. Needs the extra `pico-analyze[dask]`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pico_analyze.engine.worker import Work, check
+from pico_analyze.engine.work import Work
 from pico_analyze.engine.workers import Opening, Workers
 from pico_analyze.errors import UsageError, WorkerError
 
@@ -25,14 +25,23 @@ WORKER_SECONDS = 30.0
 """How long the first worker is waited for."""
 
 
-def cluster(address: str) -> Opening:
-    """All workers of the Dask scheduler at an address such as ``tcp://host:8786``."""
+Check = Callable[[Work], object]
+"""Importable by name on a worker."""
+
+
+def cluster(address: str, check: Check) -> Opening:
+    """All workers of the Dask scheduler at an address such as ``tcp://host:8786``.
+
+    Args:
+        address: The scheduler's.
+        check: Raises `WorkerError`, on a worker, if that worker cannot do the work.
+    """
 
     @contextmanager
     def opened(work: Work) -> Iterator[Workers]:
         client = _connect(address)
         try:
-            count = _ready_workers(client, address, work)
+            count = _ready_workers(client, address, work, check)
             executor = client.get_executor(pure=False)  # type: ignore[no-untyped-call]
             try:
                 yield Workers(executor, count, lost=_lost(), name=f"the Dask cluster at {address}")
@@ -69,7 +78,7 @@ def _connect(address: str) -> Client:
         ) from None
 
 
-def _ready_workers(client: Client, address: str, work: Work) -> int:
+def _ready_workers(client: Client, address: str, work: Work, check: Check) -> int:
     """How many batches the workers carry out at a time, once all of them were found fit."""
     from distributed import TimeoutError as NoWorkers
 
@@ -79,7 +88,7 @@ def _ready_workers(client: Client, address: str, work: Work) -> int:
         raise WorkerError(
             f"the Dask scheduler at {address} has no workers: start some with `dask worker {address}`"
         ) from None
-    answers: Mapping[str, Any] = client.run(_trouble, work, on_error="return")
+    answers: Mapping[str, Any] = client.run(_trouble, work, check, on_error="return")
     for worker, answer in answers.items():
         if isinstance(answer, ModuleNotFoundError):
             answer = f"it has no {answer.name}: install pico-analyze[dask] there"
@@ -90,7 +99,7 @@ def _ready_workers(client: Client, address: str, work: Work) -> int:
     return sum(client.nthreads().values())  # type: ignore[no-untyped-call]
 
 
-def _trouble(work: Work) -> str | None:
+def _trouble(work: Work, check: Check) -> str | None:
     """Runs on a worker: what is wrong with it, or None."""
     try:
         check(work)

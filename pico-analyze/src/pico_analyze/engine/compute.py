@@ -6,9 +6,8 @@ was used longest ago goes first, and is read again. Where tasks are carried out 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from pico_analyze.components.spec import COMPONENTS, Labelled
 from pico_analyze.engine.rows import RowMaker
 from pico_analyze.engine.tasks import Job, Side, Task, TensorKey, tensors_of
+from pico_analyze.engine.work import Tally
 from pico_analyze.errors import SamplesError
 from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
 from pico_analyze.questions.question import Question
@@ -28,29 +28,6 @@ K = TypeVar("K")
 _MatrixKey = tuple[Side, object, Data, str | None, bool]
 _OVERHEAD = 3.0
 """What a matrix and all that is derived from it weigh, over the tensors it is made of (float64 copies, cores)."""
-
-
-@dataclass
-class Tally:
-    """What was done, for the summary and for tests."""
-
-    reads: Counter[tuple[str, int, str | None, str, str]] = field(default_factory=Counter)
-    """(location, step, split, data, site) → times read."""
-    bytes_read: int = 0
-    warnings: Counter[str] = field(default_factory=Counter)
-    """Warning of a metric → times it was given."""
-    undefined: Counter[str] = field(default_factory=Counter)
-    """Reason → number of rows without a value."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """What could not be compared, found only while comparing → how often."""
-
-    def add(self, other: Tally) -> None:
-        """Add another worker's tally."""
-        self.reads.update(other.reads)
-        self.bytes_read += other.bytes_read
-        self.warnings.update(other.warnings)
-        self.undefined.update(other.undefined)
-        self.skipped.update(other.skipped)
 
 
 class Workspace:

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from threading import Event, Lock
 
 from pico_analyze.engine.tasks import Task, batched
-from pico_analyze.engine.worker import Done, Here, Work, carry_out, for_threads, shared_among
+from pico_analyze.engine.work import Done, Here, Work, shared_among
 from pico_analyze.engine.workers import Opening, Workers
 from pico_analyze.errors import WorkerError
 from pico_analyze.stores.base import Store
@@ -26,12 +26,17 @@ _AT_MOST = 32
 """Tasks of a batch that goes to another process: what is done is known batch by batch."""
 
 
+CarryOut = Callable[[Work, Sequence[Task]], Done]
+"""`carry_out(work, batch)`, importable by name in other processes."""
+
+
 def carry_out_all(
     work: Work,
     tasks: Sequence[Task],
     open_workers: Opening,
-    stores: Sequence[Store],
     *,
+    carry_out: CarryOut,
+    stores: tuple[Store, ...],
     finished: Callable[[Done, int], None],
 ) -> None:
     """Carry out tasks on whatever workers there are.
@@ -40,7 +45,8 @@ def carry_out_all(
         work: What workers must know.
         tasks: What to do.
         open_workers: A context manager that starts or reaches the workers.
-        stores: The runs, open in this process.
+        carry_out: Carries out a batch, on a worker.
+        stores: The runs, open in this process, such that threads may share them.
         finished: Called, never twice at a time, with what came of a batch (nothing, where tasks are told one by one),
             and the number of tasks that this completes.
 
@@ -52,29 +58,30 @@ def carry_out_all(
     for attempt in range(_RESTARTS + 1):
         try:
             with open_workers(work) as workers:
-                _one_round(work, left, workers, stores, finished)
+                _one_round(work, left, workers, stores, carry_out, finished)
             return
         except BrokenExecutor:
             if attempt == _RESTARTS:
                 raise WorkerError(
                     f"worker processes were killed {_RESTARTS + 1} times (out of memory? take fewer --jobs, or less "
-                    f"--memory): {_kept(tasks, left)}"
+                    f"--memory): {_kept(len(tasks) - len(left), len(tasks))}"
                 ) from None
 
 
-def _kept(tasks: Sequence[Task], left: dict[str, Task]) -> str:
-    return f"{len(tasks) - len(left)} of {len(tasks)} tasks are done and kept, and the same command goes on from there"
+def _kept(done: int, n_tasks: int) -> str:
+    return f"{done} of {n_tasks} tasks are done and kept, and the same command goes on from there"
 
 
 def _one_round(
     work: Work,
     left: dict[str, Task],
     workers: Workers,
-    stores: Sequence[Store],
+    stores: tuple[Store, ...],
+    carry_out: CarryOut,
     finished: Callable[[Done, int], None],
 ) -> None:
     """Submit what is left, and take what comes; `left` loses what is done."""
-    work, stop, lock = shared_among(work, workers.count), Event(), Lock()
+    stop, lock, n_tasks = Event(), Lock(), len(left)
 
     def told(count: int) -> None:
         try:
@@ -84,20 +91,18 @@ def _one_round(
             stop.set()  # before another batch is begun
             raise
 
+    work = shared_among(work, workers.count)
     if workers.in_process:
-        work = replace(work, here=Here(for_threads(stores), stop, told))
-    n_tasks, lost = len(left), None
+        work = replace(work, here=Here(stores, stop, told))
     at_most = None if workers.in_process else _AT_MOST
     batches = batched(list(left.values()), work.questions, workers=workers.count, at_most=at_most)
     futures: dict[Future[Done], tuple[Task, ...]] = {}
+    losses: list[BaseException] = []
     try:
-        for batch in batches:
-            futures[workers.executor.submit(carry_out, work, batch)] = batch
+        futures.update((workers.executor.submit(carry_out, work, batch), batch) for batch in batches)
         for future in as_completed(futures):
-            try:
-                done = future.result()
-            except workers.lost as error:
-                lost = error
+            done = _result(future, workers.lost, losses)
+            if done is None:
                 continue
             with lock:
                 finished(done, 0 if workers.in_process else done.tasks)
@@ -108,12 +113,18 @@ def _one_round(
         for future in futures:
             future.cancel()
         raise
-    if lost is not None:
-        what = str(lost).strip() or type(lost).__name__
-        raise WorkerError(
-            f"{workers.name}: a worker was lost ({what.splitlines()[0][:200]}): {n_tasks - len(left)} of {n_tasks} "
-            "tasks are done and kept, and the same command goes on from there"
-        )
+    if losses:
+        what = (str(losses[0]).strip() or type(losses[0]).__name__).splitlines()[0][:200]
+        raise WorkerError(f"{workers.name} lost a worker, or was lost ({what}): {_kept(n_tasks - len(left), n_tasks)}")
+
+
+def _result(future: Future[Done], lost: tuple[type[BaseException], ...], losses: list[BaseException]) -> Done | None:
+    """What came of a batch; None, and the loss noted, if its worker was lost."""
+    try:
+        return future.result()
+    except lost as error:
+        losses.append(error)
+        return None
 
 
 def threads(count: int) -> Opening:

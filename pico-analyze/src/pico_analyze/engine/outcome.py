@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.engine.compute import Tally
     from pico_analyze.engine.tasks import Shard
+    from pico_analyze.engine.work import Tally
 
 
 @dataclass(frozen=True)

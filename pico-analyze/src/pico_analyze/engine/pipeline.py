@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.engine import executors
-from pico_analyze.engine.compute import Tally
 from pico_analyze.engine.outcome import Answer, Outcome
 from pico_analyze.engine.plan import Plan, extend
 from pico_analyze.engine.runs import Runs, identity, place
 from pico_analyze.engine.settings import Listener, Settings, Silence
 from pico_analyze.engine.tasks import Task, cut, without
 from pico_analyze.engine.versions import package_versions
-from pico_analyze.engine.worker import Done, Work
+from pico_analyze.engine.work import Done, Tally, Work
+from pico_analyze.engine.worker import carry_out, check, for_threads
 from pico_analyze.engine.workers import Opening
 from pico_analyze.errors import UsageError
 from pico_analyze.questions.question import Question
@@ -147,7 +147,7 @@ def _carry_out(
 
     work = Work(
         started=started,
-        locations=tuple(store.location for store in plan.stores),
+        locations=tuple(place(store) for store in plan.stores),
         checkpoints=tuple(_checkpoints(plan, index) for index in range(len(plan.stores))),
         options=settings.read,
         questions=tuple(plan.questions),
@@ -159,7 +159,14 @@ def _carry_out(
         for table in tables.values():
             stack.enter_context(table)
         if tasks:
-            executors.carry_out_all(work, tasks, _workers(settings), plan.stores, finished=finished)
+            executors.carry_out_all(
+                work,
+                tasks,
+                _workers(settings),
+                carry_out=carry_out,
+                stores=for_threads(plan.stores),
+                finished=finished,
+            )
     return collected
 
 
@@ -168,7 +175,7 @@ def _workers(settings: Settings) -> Opening:
     if settings.scheduler is not None:
         from pico_analyze.engine.cluster import cluster
 
-        return cluster(settings.scheduler)
+        return cluster(settings.scheduler, check)
     if settings.jobs > 1:
         return executors.processes(settings.jobs)
     return executors.threads(settings.threads or os.cpu_count() or 1)

@@ -9,72 +9,20 @@ and written by the command.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from threading import Event, Lock
+from collections.abc import Iterator, Sequence
+from threading import Lock
 
-from pico_analyze.engine.compute import Tally, rows_of
+from pico_analyze.engine.compute import rows_of
 from pico_analyze.engine.tasks import Task
 from pico_analyze.engine.versions import package_version
+from pico_analyze.engine.work import Done, Work
 from pico_analyze.errors import PicoAnalyzeError, StorageError, WorkerError
-from pico_analyze.questions.question import Question
 from pico_analyze.stores.base import Store
 from pico_analyze.stores.in_turn import InTurn
-from pico_analyze.stores.opening import ReadOptions, open_store
+from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.spec import STORES
 from pico_analyze.table import store as tables
 from pico_analyze.table.columns import Row
-
-
-@dataclass(frozen=True)
-class Here:
-    """What only workers in the command's own process have: open runs, and a way to tell and to be told."""
-
-    stores: tuple[Store, ...]
-    stop: Event
-    """Set when no further task is to be begun."""
-    told: Callable[[int], None]
-    """Called with the number of tasks that were just completed."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """Everything that a worker must know to carry out batches; picklable."""
-
-    started: int
-    """When the command began, in ns: names its parts, and orders them."""
-    locations: tuple[str, ...]
-    """The runs, as they are opened again elsewhere."""
-    checkpoints: tuple[Mapping[int, str], ...]
-    """Of each run, the digest of each checkpoint that is read."""
-    options: ReadOptions
-    questions: tuple[Question, ...]
-    memory: float
-    """Bound of what one worker holds at a time, in bytes."""
-    tables: Mapping[int, Path] | None
-    """Directory of each run's table; None where nothing is written and rows are sent back."""
-    versions: Mapping[str, str]
-    """Version of each package that computes: a worker must have the same."""
-    here: Here | None = None
-    """Not sent to other processes."""
-
-    def __getstate__(self) -> dict[str, object]:
-        return vars(self) | {"here": None}
-
-    def part(self, task: Task) -> str:
-        """Name of a task's part: the same whoever computes it."""
-        return f"{self.started:020d}-{task.digest}.parquet"
-
-
-@dataclass
-class Done:
-    """What came of a batch."""
-
-    tasks: int = 0
-    tally: Tally = field(default_factory=Tally)
-    unwritten: list[tuple[int, str, bytes]] = field(default_factory=list)
-    """Run, name and content of parts that the worker could not leave where they belong."""
 
 
 def may_be_shared(store: Store) -> bool:
@@ -205,8 +153,3 @@ def _keep(work: Work, task: Task, rows: list[Row], done: Done) -> None:
         else:
             return
     done.unwritten.append((task.store, name, content))
-
-
-def shared_among(work: Work, workers: int) -> Work:
-    """The work of one of several workers: the memory bound is divided among them."""
-    return replace(work, memory=work.memory / max(1, workers))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pico_analyze.engine.worker import Work
+    from pico_analyze.engine.work import Work
 
 
 @dataclass(frozen=True)

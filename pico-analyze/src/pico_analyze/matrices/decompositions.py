@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.linalg
 
@@ -18,24 +16,21 @@ def singular_values(matrix: np.ndarray) -> np.ndarray:
     is first reduced to its triangular factor, block of rows by block, so that no float64 copy of all of it is
     made.
     """
-    values: np.ndarray = _svd(_triangular_core(matrix), vectors=False)
-    return values
+    core = _triangular_core(matrix)
+    try:
+        # numpy lets other threads run meanwhile; scipy's wrapper of the same routine does not.
+        return np.asarray(np.linalg.svd(core, compute_uv=False))
+    except np.linalg.LinAlgError:
+        return np.asarray(scipy.linalg.svd(core, compute_uv=False, check_finite=False, lapack_driver="gesvd"))
 
 
 def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """U (N, m), s (m,) descending, Vᵀ (m, P), with m = min(N, P), of a finite matrix."""
-    u, s, v = _svd(matrix, vectors=True)
-    return u, s, v
-
-
-def _svd(matrix: np.ndarray, *, vectors: bool) -> Any:
     try:
-        # numpy lets other threads run meanwhile; scipy's wrapper of the same routine does not.
-        return np.linalg.svd(matrix, full_matrices=False, compute_uv=vectors)
+        u, s, v = np.linalg.svd(matrix, full_matrices=False)
     except np.linalg.LinAlgError:
-        return scipy.linalg.svd(
-            matrix, full_matrices=False, compute_uv=vectors, check_finite=False, lapack_driver="gesvd"
-        )
+        u, s, v = scipy.linalg.svd(matrix, full_matrices=False, check_finite=False, lapack_driver="gesvd")
+    return u, s, v
 
 
 def triangular_root(matrix: np.ndarray) -> np.ndarray:

@@ -102,7 +102,7 @@ class Factored(Matrix):
         return self.left.gram
 
     def row_means(self) -> np.ndarray:  # noqa: D102
-        return self.left.array.astype(np.float64, copy=False) @ self.right.mean
+        return np.asarray(self.left.array.astype(np.float64, copy=False) @ self.right.mean)
 
     @property
     def _n_bad(self) -> int:
@@ -112,7 +112,7 @@ class Factored(Matrix):
         yield self.left.array @ self.right.array.T
 
     def reduced(self) -> np.ndarray:  # noqa: D102
-        return self.left.array.astype(np.float64, copy=False) @ self.right.root.T
+        return np.asarray(self.left.array.astype(np.float64, copy=False) @ self.right.root.T)
 
     def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
         return self.left.array.astype(np.float64, copy=False), self.right.gram
@@ -211,7 +211,7 @@ class Concatenated(Matrix):
 
     def _gram(self) -> np.ndarray:
         grams = [sum(right.gram for right in rights) for _, rights in self._by_left]
-        return scipy.linalg.block_diag(*grams)
+        return np.asarray(scipy.linalg.block_diag(*grams))
 
     def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
         for part in self.parts:

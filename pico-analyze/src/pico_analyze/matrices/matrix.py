@@ -41,7 +41,8 @@ class Matrix(ABC):
         """`compute()` once, its result afterwards. For results that take little memory or much time."""
         if key not in self._memo:
             self._memo[key] = compute()
-        return self._memo[key]
+        value: T = self._memo[key]
+        return value
 
     def remembered(self, key: Hashable) -> Any | None:
         """What `memo` kept under this key, or None."""
@@ -182,7 +183,7 @@ class Matrix(ABC):
     def sample_gram(self) -> np.ndarray:
         """X·Xᵀ (N, N) float64."""
         a, g = self.sample_form()
-        return a @ a.T if g is None else (a @ g) @ a.T
+        return np.asarray(a @ a.T if g is None else (a @ g) @ a.T)
 
     def left_singular_vectors(self, k: int) -> np.ndarray:
         """The first k left singular vectors, (N, k)."""
@@ -199,7 +200,7 @@ class Matrix(ABC):
         """The first k right singular vectors, (P, k); k at most the rank."""
         u, s = self._left_vectors()
         products = list(self.left_product(np.ascontiguousarray(u[:, :k].T)))
-        return (np.concatenate(products, axis=1) / s[:k, None]).T
+        return np.asarray((np.concatenate(products, axis=1) / s[:k, None]).T)
 
 
 class Dense(Matrix):
@@ -248,7 +249,7 @@ class Dense(Matrix):
             yield piece.astype(np.float64, copy=False)
 
     def row_means(self) -> np.ndarray:  # noqa: D102
-        return self.array.mean(axis=1, dtype=np.float64)
+        return np.asarray(self.array.mean(axis=1, dtype=np.float64))
 
     def blocks(self) -> Iterator[np.ndarray]:  # noqa: D102
         yield self.array
