@@ -34,7 +34,7 @@ def run(made: tuple[Path, Path, list[str]], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def commits(made: tuple[Path, Path, list[str]], hub: Hub, run: Path) -> list[str]:
+def commits(made: tuple[Path, Path, list[str]], hub: Hub) -> list[str]:
     """The run, published; its commits by step."""
     shutil.copytree(made[1], hub.root, dirs_exist_ok=True)
     return made[2]

@@ -29,7 +29,7 @@ def everything_under(folder: Path) -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_escapes(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+def nothing_escapes(tmp_path: Path) -> Any:
     """Whatever is read, nothing is written outside the cache."""
     before = everything_under(tmp_path)
     yield
@@ -151,36 +151,43 @@ def _replace_weights(run: Path, directory: Path, content: bytes) -> None:
         [],
     ],
 )
+@pytest.mark.usefixtures("commits", "quick")
 def test_a_hostile_list_of_refs_is_refused(
-    hub: Hub, commits: list[str], open_run: Open, refs: object, quick: None
+    hub: Hub,
+    open_run: Open,
+    refs: object,
 ) -> None:
     hub.faults.add(Fault("GET .*/refs", "answer", body=json.dumps(refs).encode(), times=100))
     with pytest.raises(DataError, match="list of branches and tags of tester/model is damaged"):
         open_run()
 
 
-def test_names_of_refs_lead_nowhere(hub: Hub, commits: list[str], open_run: Open, tmp_path: Path) -> None:
+def test_names_of_refs_lead_nowhere(hub: Hub, commits: list[str], open_run: Open) -> None:
     """A tag may be called anything on a hostile Hub; it never becomes a path."""
     rows = [{"name": name, "targetCommit": commits[0]} for name in ("../../x-step-1", "/abs-step-1", "a\0b", "demo")]
     hub.faults.add(Fault("GET .*/refs", "answer", body=json.dumps({"branches": rows[3:], "tags": rows}).encode()))
     assert [info.step for info in open_run().steps()] == [0]
 
 
-def test_more_bytes_than_make_sense_are_not_taken(hub: Hub, commits: list[str], open_run: Open, quick: None) -> None:
+@pytest.mark.usefixtures("commits", "quick")
+def test_more_bytes_than_make_sense_are_not_taken(hub: Hub, open_run: Open) -> None:
     hub.faults.add(Fault("GET .*/manifest.json", "answer", body=b"x", headers={"Content-Length": str(2**50)}, times=9))
     with pytest.raises(DataError, match="announces 1125899906842624 bytes where at most"):
         open_run(f"hf://{REPO}@demo:step-2")
 
 
+@pytest.mark.usefixtures("commits", "quick")
 def test_a_whole_file_instead_of_a_range_is_not_taken(
-    hub: Hub, commits: list[str], open_run: Open, quick: None
+    hub: Hub,
+    open_run: Open,
 ) -> None:
     hub.faults.add(Fault("GET /_cdn/", "answer", body=b"x" * 5_000_000, times=100))
     with pytest.raises(PicoAnalyzeError, match=r"where a range was asked for|more than the|announces"):
         open_run().read(4, None, "weights", "head")
 
 
-def test_packed_answers_are_not_unpacked(hub: Hub, commits: list[str], open_run: Open, quick: None) -> None:
+@pytest.mark.usefixtures("commits", "quick")
+def test_packed_answers_are_not_unpacked(hub: Hub, open_run: Open) -> None:
     import gzip
 
     bomb = gzip.compress(bytes(50_000_000))
@@ -199,9 +206,8 @@ ENDPOINTS = {
 
 @pytest.mark.parametrize("endpoint", list(ENDPOINTS))
 @pytest.mark.parametrize("kind", ["429", "408", "500", "503", "hang", "drop", "lost", "truncate", "flip"])
-def test_reading_outlives_every_fault(
-    hub: Hub, run: Path, commits: list[str], open_run: Open, quick: None, endpoint: str, kind: str
-) -> None:
+@pytest.mark.usefixtures("commits", "quick")
+def test_reading_outlives_every_fault(hub: Hub, run: Path, open_run: Open, endpoint: str, kind: str) -> None:
     """Twice in a row. A bit flipped inside a large file shows when the file is complete; then it is read anew."""
     pattern = ENDPOINTS[endpoint]
     if kind.isdigit():
@@ -218,22 +224,23 @@ def test_reading_outlives_every_fault(
     assert all(np.array_equal(mine[key], theirs[key]) for key in mine)
 
 
-def test_a_hub_that_stays_away_is_one_sentence(hub: Hub, commits: list[str], open_run: Open, quick: None) -> None:
+@pytest.mark.usefixtures("commits", "quick")
+def test_a_hub_that_stays_away_is_one_sentence(hub: Hub, open_run: Open) -> None:
     hub.faults.add(Fault(".", "drop", times=1000))
     with pytest.raises(StorageError, match=r"6 times: check the network, try later"):
         open_run()
 
 
-def test_a_redirect_keeps_the_token_at_home(hub: Hub, commits: list[str], open_run: Open) -> None:
+@pytest.mark.usefixtures("commits")
+def test_a_redirect_keeps_the_token_at_home(hub: Hub, open_run: Open) -> None:
     read_all(open_run())
     assert any(request.authorized for request in hub.log.matching("/resolve/"))
     assert not any(request.authorized for request in hub.log.matching("/_cdn/"))
     assert hub.log.count("/_cdn/") > 0
 
 
-def test_a_private_repository_without_a_token(
-    hub: Hub, commits: list[str], options: ReadOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("commits")
+def test_a_private_repository_without_a_token(hub: Hub, options: ReadOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     (hub.repository("models", REPO).path / "private").touch()
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(NotARunError, match="set HF_TOKEN if it is private"):

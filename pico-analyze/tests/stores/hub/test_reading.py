@@ -30,7 +30,8 @@ def read_index(content: bytes) -> RevisionIndex:
 
 
 @pytest.mark.parametrize("hub_mode", ["lfs", "xet"])
-def test_a_published_run_is_the_local_run(hub: Hub, run: Path, commits: list[str], open_run: Open) -> None:
+@pytest.mark.usefixtures("commits")
+def test_a_published_run_is_the_local_run(run: Path, open_run: Open) -> None:
     here, there = open_store(run), open_run()
     assert there.kind == "hub" and there.run == here.run == "demo"
     assert there.steps() == here.steps()
@@ -42,7 +43,7 @@ def test_a_published_run_is_the_local_run(hub: Hub, run: Path, commits: list[str
     assert all(np.array_equal(mine[key], theirs[key]) for key in mine)
 
 
-def test_the_commit_stands_in_the_provenance(hub: Hub, run: Path, commits: list[str], open_run: Open) -> None:
+def test_the_commit_stands_in_the_provenance(run: Path, commits: list[str], open_run: Open) -> None:
     store = open_run()
     assert [store.provenance(step)["commit"] for step in (0, 1, 2, 4)] == commits
     assert store.provenance(2).items() >= open_store(run).provenance(2).items()
@@ -50,7 +51,7 @@ def test_the_commit_stands_in_the_provenance(hub: Hub, run: Path, commits: list[
 
 
 @pytest.mark.parametrize("address", [f"hf://{REPO}@demo:step-2", f"hf://{REPO}@demo-step-2"])
-def test_one_step_by_name(hub: Hub, commits: list[str], open_run: Open, address: str) -> None:
+def test_one_step_by_name(commits: list[str], open_run: Open, address: str) -> None:
     store = open_run(address)
     assert [info.step for info in store.steps()] == [2]
     assert store.provenance(2)["commit"] == commits[2]
@@ -58,7 +59,7 @@ def test_one_step_by_name(hub: Hub, commits: list[str], open_run: Open, address:
     assert set(store.evaluations()) == {2}
 
 
-def test_a_location_opens_the_very_same_run_later(hub: Hub, run: Path, commits: list[str], open_run: Open) -> None:
+def test_a_location_opens_the_very_same_run_later(hub: Hub, commits: list[str], open_run: Open) -> None:
     store = open_run()
     put_files(hub, REPO, "demo", {layout.REVISIONS: b"{}"})
     again = open_run(store.location)
@@ -66,7 +67,8 @@ def test_a_location_opens_the_very_same_run_later(hub: Hub, run: Path, commits: 
     assert open_run(f"hf://{REPO}@{commits[-1]}:step-1").provenance(1)["commit"] == commits[1]
 
 
-def test_the_training_state_is_never_asked_for(hub: Hub, commits: list[str], open_run: Open) -> None:
+@pytest.mark.usefixtures("commits")
+def test_the_training_state_is_never_asked_for(hub: Hub, open_run: Open) -> None:
     read_all(open_run())
     paths = {request.path.split("/resolve/")[-1].split("/", 1)[-1] for request in hub.log.matching("/resolve/")}
     assert paths == {
@@ -100,7 +102,7 @@ def test_code_in_a_pickle_is_not_run(hub: Hub, run: Path, tmp_path: Path, open_r
 class TestTraffic:
     """Counted by the Hub's log."""
 
-    def test_one_matrix_of_small_moves_itself_and_little_more(self, hub: Hub, tmp_path: Path, open_run: Open) -> None:
+    def test_one_matrix_of_small_moves_itself_and_little_more(self, hub: Hub, tmp_path: Path) -> None:
         """The preset's geometry but for the vocabulary: as many tensors, of the same shapes."""
         small = ModelSpec(vocab_size=512, d_model=384, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=1536, max_seq_len=16)
         run = write_run(tmp_path / "small", steps=(128,), spec=small, n_samples=512)
@@ -162,7 +164,8 @@ class TestTraffic:
 
 
 class TestCache:
-    def test_offline_reads_what_was_read_before(self, hub: Hub, commits: list[str], open_run: Open) -> None:
+    @pytest.mark.usefixtures("commits")
+    def test_offline_reads_what_was_read_before(self, hub: Hub, open_run: Open) -> None:
         online = open_run()
         before = {site: online.read(2, "val", "activations", site) for site in ("layers.0.attn.v", "layers.1.attn.o")}
         hub.stop()
@@ -175,7 +178,8 @@ class TestCache:
         with pytest.raises(StorageError, match="was never listed on this machine"):
             open_run("hf://tester/other@demo", offline=True)
 
-    def test_the_cache_keeps_its_bound(self, hub: Hub, run: Path, commits: list[str], tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("commits")
+    def test_the_cache_keeps_its_bound(self, run: Path, tmp_path: Path) -> None:
         limit = 60_000
         options = ReadOptions(cache_dir=tmp_path / "small", cache_gb=limit / 2**30)
         store = open_store(f"hf://{REPO}@demo", options)
@@ -186,9 +190,8 @@ class TestCache:
         kept = sum(path.stat().st_size for path in (tmp_path / "small" / "blocks").rglob("*") if path.is_file())
         assert kept <= limit * 1.1
 
-    def test_a_damaged_cache_is_read_again(
-        self, hub: Hub, run: Path, commits: list[str], options: ReadOptions, open_run: Open
-    ) -> None:
+    @pytest.mark.usefixtures("commits")
+    def test_a_damaged_cache_is_read_again(self, run: Path, options: ReadOptions, open_run: Open) -> None:
         read_all(open_run())
         assert options.cache_dir is not None
         for path in (options.cache_dir / "blocks").rglob("*-*"):
@@ -205,7 +208,8 @@ class TestBadInput:
             with pytest.raises(UsageError, match="is not an address on the Hub"):
                 open_run(address)
 
-    def test_a_branch_that_is_not_there_names_the_nearest(self, hub: Hub, commits: list[str], open_run: Open) -> None:
+    @pytest.mark.usefixtures("commits")
+    def test_a_branch_that_is_not_there_names_the_nearest(self, open_run: Open) -> None:
         with pytest.raises(NotARunError, match="did you mean 'demo'"):
             open_run(f"hf://{REPO}@dmo")
         with pytest.raises(DataError, match=r"no published checkpoint of step 3: there are 0, 1, 2, 4"):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError, nearest
-from pico_analyze.stores.hub.client import COMMIT, HubClient, Refs, parse_refs
+from pico_analyze.stores.hub.client import COMMIT, BranchesAndTags, HubClient, parse_refs
 from pico_schema import layout
+from pico_schema.files import replace_file
 
 _ADDRESS = re.compile(
     r"hf://([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*?)(?:@([^:@\s]{1,200}))?(?::step-([0-9]{1,8}))?", re.A
@@ -53,10 +53,10 @@ class KnownRefs:
         self.client, self.offline = client, offline
         digest = hashlib.sha256(f"{client.endpoint}/{client.repo}".encode()).hexdigest()
         self._folder = root / "repositories" / digest[:32]
-        self.listed: Refs | None = None
+        self.listed: BranchesAndTags | None = None
         """The refs, once they were asked for."""
 
-    def refs(self) -> Refs:
+    def refs(self) -> BranchesAndTags:
         """Branches and tags: from the Hub, or offline as they were when last seen."""
         if self.listed is None:
             self.listed = self._remembered() if self.offline else self.client.refs()
@@ -64,7 +64,7 @@ class KnownRefs:
                 self._remember(self.listed)
         return self.listed
 
-    def _remembered(self) -> Refs:
+    def _remembered(self) -> BranchesAndTags:
         try:
             return parse_refs((self._folder / "refs.json").read_bytes())
         except (OSError, ValueError, KeyError, TypeError):
@@ -72,12 +72,16 @@ class KnownRefs:
                 f"--offline: {self.client.repo} was never listed on this machine: read it once without --offline"
             ) from None
 
-    def _remember(self, refs: Refs) -> None:
+    def _remember(self, refs: BranchesAndTags) -> None:
         listed = {
             kind: [{"name": name, "targetCommit": commit} for name, commit in rows.items()]
             for kind, rows in (("branches", refs.branches), ("tags", refs.tags))
         }
-        _replace(self._folder / "refs.json", json.dumps(listed).encode())
+        self._keep("refs.json", json.dumps(listed))
+
+    def _keep(self, name: str, content: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self._folder / name, content, durable=False)
 
     def pin(self, tag: str, commit: str) -> None:
         """Note which commit a tag names.
@@ -97,7 +101,7 @@ class KnownRefs:
                 f"tag {tag} of {repo} was moved, from {str(pinned)[:40]} to {commit}: read the one you mean as "
                 f"hf://{repo}@<commit>:step-N, or delete {path} to accept the new one"
             )
-        _replace(path, json.dumps(pins, indent=0).encode())
+        self._keep(path.name, json.dumps(pins, indent=0))
 
 
 def resolve(address: Address, known: KnownRefs) -> tuple[str, int | None]:
@@ -127,15 +131,3 @@ def resolve(address: Address, known: KnownRefs) -> tuple[str, int | None]:
     near = nearest(revision, [*refs.branches, *refs.tags])
     branches = ", ".join(sorted(refs.branches))[:300]
     raise NotARunError(f"{address.repo} has no branch or tag {revision!r}{near}; its branches are {branches}")
-
-
-def default_cache() -> Path:
-    """Where blocks are kept: ``$XDG_CACHE_HOME/pico/hub``, by default under ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pico" / "hub"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

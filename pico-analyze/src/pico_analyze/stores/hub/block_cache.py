@@ -14,13 +14,23 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock
+from platformdirs import user_cache_path
+
 from pico_analyze.errors import DataError
+from pico_schema.files import open_replacement
 
 REMAINDER = 48 << 10
 """A file of which no more than this many bytes are missing is completed, so that all of it is proven."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 _PIECE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 _DIGEST = 32
+
+
+def default_cache() -> Path:
+    """Where blocks are kept: the folder ``hub`` of ``$PICO_CACHE``, or of where this platform keeps a user's caches."""
+    named = os.environ.get("PICO_CACHE")
+    return (Path(named).expanduser() if named else user_cache_path("pico")) / "hub"
 
 
 class BlockCache:
@@ -90,14 +100,16 @@ class BlockCache:
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[Path]:
-        """The folder of a file, held by this process alone, so that no two fetch the same piece."""
-        folder = self._folder(key)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as handle:
-            if os.name == "posix":
-                import fcntl
+        """The folder of a file, held by one thread of one process, so that no two fetch the same piece.
 
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        Where nothing can be written or locked, no one is waited for: pieces are complete in themselves.
+        """
+        folder = self._folder(key)
+        lock = FileLock(folder / ".lock", poll_interval=0.01)
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(OSError, NotImplementedError):
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock)
             yield folder
 
     def _piece_at(self, folder: Path, position: int) -> tuple[int, bytes] | None:
@@ -108,25 +120,24 @@ class BlockCache:
             path = folder / f"{first}-{last}"
             try:
                 raw = path.read_bytes()
-                os.utime(path)
             except OSError:
                 continue
             content = raw[_DIGEST:]
             if len(content) == last - first and hashlib.sha256(content).digest() == raw[:_DIGEST]:
+                with contextlib.suppress(OSError):  # it stays readable where nothing can be written
+                    os.utime(path)
                 return first, content
-            path.unlink(missing_ok=True)
+            _remove(path)
         return None
 
     def _write(self, folder: Path, first: int, content: bytes) -> None:
         if not content or len(content) > self.limit:
             return
-        path = folder / f"{first}-{first + len(content)}"
-        temporary = folder / f".{path.name}.{os.getpid()}.tmp"
         try:
-            temporary.write_bytes(hashlib.sha256(content).digest() + content)
-            temporary.replace(path)
+            with open_replacement(folder / f"{first}-{first + len(content)}", durable=False) as file:
+                file.write(hashlib.sha256(content).digest())
+                file.write(content)
         except OSError:  # a cache that cannot be written is no reason to fail
-            temporary.unlink(missing_ok=True)
             return
         self._written += len(content)
         if self._written > self.limit // 20:
@@ -144,7 +155,7 @@ class BlockCache:
         if total <= self.limit:
             return
         for _, size, path in sorted(found):
-            path.unlink(missing_ok=True)
+            _remove(path)
             total -= size
             if total <= self.limit * 9 // 10:
                 return
@@ -197,7 +208,12 @@ def _pieces(folder: Path) -> list[tuple[int, int]]:
 
 def _clear(folder: Path) -> None:
     for first, last in _pieces(folder):
-        (folder / f"{first}-{last}").unlink(missing_ok=True)
+        _remove(folder / f"{first}-{last}")
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _name_key(name: str) -> str:

@@ -1,7 +1,7 @@
 """Reading from the Hugging Face Hub with bounds: every answer has a largest size, a time limit, and few retries.
 
 Only named files are asked for, in whole or in part; nothing is written here and no answer decides where anything is
-stored. Tokens go to the Hub alone, never to the storage it redirects to. What files mean is `hub.py`'s business.
+stored. Tokens go to the Hub alone, never to the storage it redirects to. What files mean is `store.py`'s business.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+
 from pico_analyze.errors import DataError, NotARunError, StorageError
+from pico_schema.digests import git_blob_id
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MAX_REFS = 200_000
@@ -26,13 +29,16 @@ MAX_LISTING = 64 << 20
 MAX_REDIRECTS = 5
 ATTEMPTS = 6
 FIRST_WAIT = 0.5
+"""Seconds before the second attempt; twice as many before each further one."""
+MAX_WAIT = 120.0
+"""Most seconds that the Hub may make one wait."""
 LINK_LIFETIME = 300.0
 """Seconds for which the address of a large file is used again."""
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
-class Refs:
+class BranchesAndTags:
     """Commit of each branch and tag."""
 
     branches: Mapping[str, str]
@@ -47,6 +53,15 @@ class _TryAgain(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds before the next attempt: doubled each time, varied, and not less than what the Hub asked for."""
+    wait = FIRST_WAIT * 2.0 ** (state.attempt_number - 1) * random.uniform(0.5, 1.0)
+    error = state.outcome.exception() if state.outcome is not None else None
+    if isinstance(error, _TryAgain) and error.wait is not None:
+        wait = max(wait, min(error.wait, MAX_WAIT))
+    return wait
 
 
 class HubClient:
@@ -65,7 +80,7 @@ class HubClient:
         self.timeout = float(os.environ.get("PICO_HUB_TIMEOUT", "30")) if timeout is None else timeout
         self._links: dict[tuple[str, str], tuple[str, float]] = {}
 
-    def refs(self) -> Refs:
+    def refs(self) -> BranchesAndTags:
         """All branches and tags, in one request.
 
         Raises:
@@ -122,20 +137,17 @@ class HubClient:
 
         return self._repeat(attempt, url)
 
-    def _repeat(self, attempt: Any, url: str) -> Any:
-        reason = ""
-        for count in range(ATTEMPTS):
-            try:
-                return attempt()
-            except _TryAgain as error:
-                reason = str(error)
-                wait = FIRST_WAIT * 2**count * random.uniform(0.5, 1.0)
-                if error.wait is not None:
-                    wait = max(wait, min(error.wait, 120.0))
-                if count + 1 < ATTEMPTS:
-                    time.sleep(wait)
-        path = urlsplit(url).path
-        raise StorageError(f"{self.endpoint}{path[:200]}: {reason}, {ATTEMPTS} times: check the network, try later")
+    def _repeat(self, attempt: Callable[[], bytes], url: str) -> bytes:
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TryAgain), wait=_wait, stop=stop_after_attempt(ATTEMPTS), reraise=True
+        )
+        try:
+            return retrying(attempt)
+        except _TryAgain as error:
+            path = urlsplit(url).path[:200]
+            raise StorageError(
+                f"{self.endpoint}{path}: {error}, {ATTEMPTS} times: check the network, try later"
+            ) from None
 
     def _once(self, url: str, span: tuple[int, int] | None, limit: int) -> tuple[bytes, str, str | None]:
         """Content, the address it came from, and the digest given on the way."""
@@ -188,7 +200,7 @@ class HubClient:
         raise StorageError(f"the Hub answers {status} for {self.repo}: not what its interface says")
 
 
-def parse_refs(raw: bytes) -> Refs:
+def parse_refs(raw: bytes) -> BranchesAndTags:
     """Branches and tags of the API's answer; raises ValueError, KeyError or TypeError where it is not one."""
     answer = json.loads(raw)
     found: list[dict[str, str]] = []
@@ -203,7 +215,7 @@ def parse_refs(raw: bytes) -> Refs:
                 raise ValueError("not a ref")
             if len(name) <= 300 and name.isprintable():
                 found[-1][name] = commit
-    return Refs(*found)
+    return BranchesAndTags(*found)
 
 
 def _body(answer: Any, limit: int, *, exactly: int | None) -> bytes:
@@ -233,8 +245,7 @@ def _has_digest(content: bytes, etag: str) -> bool:
     """Whether content fits an ETag of the Hub: git's blob id, or the sha256 of a large file; others prove nothing."""
     digest = etag.removeprefix("W/").strip('"')
     if re.fullmatch(r"[0-9a-f]{40}", digest):
-        blob = b"blob %d\0" % len(content) + content
-        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == digest
+        return git_blob_id(content) == digest
     if re.fullmatch(r"[0-9a-f]{64}", digest):
         return hashlib.sha256(content).hexdigest() == digest
     return True

@@ -16,9 +16,9 @@ import numpy as np
 
 from pico_analyze.errors import DataError, NotARunError, StorageError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
-from pico_analyze.stores.hub.address import Address, KnownRefs, default_cache, resolve
-from pico_analyze.stores.hub.block_cache import BlockCache
-from pico_analyze.stores.hub.client import HubClient, MissingError, Refs
+from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
+from pico_analyze.stores.hub.block_cache import BlockCache, default_cache
+from pico_analyze.stores.hub.client import BranchesAndTags, HubClient, MissingError
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT = 64 << 20
 MAX_HEADER = 16 << 20
-FIRST_READ = 16 << 10
-"""Bytes read first of a safetensors file: most headers fit."""
+"""Largest header of a safetensors file that is fetched, in bytes."""
 
 
 def open_hub(address: str, options: ReadOptions) -> HubStore:
@@ -68,7 +67,7 @@ class HubStore:
         self._blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
         known = KnownRefs(root, self._client, offline=options.offline)
         self._commit, self._only = resolve(address, known)
-        self._refs: Refs | None = known.listed
+        self._refs: BranchesAndTags | None = known.listed
         self.location = f"hf://{self.repo}@{self._commit}"
         if self._only is not None:
             self.location += f":step-{self._only}"
@@ -254,7 +253,8 @@ class HubStore:
         where = f"{self.repo}@{commit[:12]}:{path}"
         if entry is None:
             raise DataError(f"{where}: the manifest does not list it")
-        return TensorFile(self._reader(commit, path, entry.sha256, entry.size, where), entry.size, where=where)
+        read = self._reader(commit, path, entry.sha256, entry.size, where)
+        return TensorFile(read, entry.size, where=where, max_header=MAX_HEADER)
 
     def _reader(self, commit: str, path: str, sha256: str, size: int, where: str) -> Callable[[int, int], bytes]:
         def fetch(offset: int, length: int) -> bytes:
@@ -265,17 +265,7 @@ class HubStore:
             except MissingError:
                 raise DataError(f"{where}: the manifest lists it, the repository lacks it") from None
 
-        def read(offset: int, length: int) -> bytes:
-            if offset == 8 and length > MAX_HEADER:  # the header of a safetensors file; tensors come after it
-                raise DataError(f"{where}: its header claims {length} bytes: refusing to read it")
-            if offset < FIRST_READ:
-                ahead = min(size, FIRST_READ)
-                first = self._blocks.read(sha256, size, 0, ahead, fetch)
-                if offset + length <= ahead:
-                    return first[offset : offset + length]
-            return self._blocks.read(sha256, size, offset, length, fetch)
-
-        return read
+        return lambda offset, length: self._blocks.read(sha256, size, offset, length, fetch)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a capture: two files of some kilobytes, kept in the cache like any other. What shows to be
