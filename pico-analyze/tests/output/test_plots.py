@@ -27,7 +27,7 @@ def frame(tmp_path_factory):
     return analyze([(run, question) for question in questions], Settings(out=root / "out")).frame
 
 
-def part(frame, metric, *, layers=False, pairs=False, bootstrap=None):
+def part(frame, metric, *, layers=False, bootstrap=None):
     rows = frame[(frame["metric"] == metric) & (frame["target_layer"].notna() == layers)]
     if bootstrap is not None:
         rows = rows[rows["params"].str.contains("bootstrap") == bootstrap]
@@ -123,7 +123,7 @@ def test_scales_follow_the_description_of_the_metric(frame, monkeypatch):
         ((0.9, 1.0), "log", None, "log"),  # values lie outside, so that the scale follows them
     ):
         spec = dataclasses.replace(METRICS.get("cka"), bounds=bounds, axis=axis)
-        monkeypatch.setattr(METRICS, "get", lambda name, spec=spec: spec)
+        monkeypatch.setattr(METRICS, "get", lambda _, spec=spec: spec)
         panel = plots._figure(rows).axes[0]
         assert panel.get_yscale() == scale
         if limits:

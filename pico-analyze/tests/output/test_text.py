@@ -69,7 +69,8 @@ def test_a_whole_stands_for_its_layer_and_heads_only_where_there_is_none():
     """Layer 0 has a whole and two heads, layer 1 two heads alone."""
     frame = rows(step=[0] * 5, layer=[0, 0, 0, 1, 1], head=[None, 0, 1, 0, 1], value=[0.5, 0.1, 0.2, 0.3, 0.4])
     assert table_text(frame).splitlines() == [
-        "cka · ov_circuit attn.ov · val activations · run demo against step 8   (whole; 2 heads per layer in the files)",
+        "cka · ov_circuit attn.ov · val activations · run demo against step 8"
+        "   (whole; 2 heads per layer in the files)",
         "  step  layer 0",
         "     0   0.5000",
         "  layer 1: step  head 0  head 1",

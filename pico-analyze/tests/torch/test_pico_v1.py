@@ -274,7 +274,7 @@ def test_time_is_limited(tmp_path):
 
 def test_without_torch_the_extra_is_named(tmp_path, monkeypatch):
     torch.save({"x": torch.ones(2)}, tmp_path / "x.pt")
-    monkeypatch.setattr(pickles.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(pickles.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"pip install 'pico-analyze\[torch\]'"):
         Pickles().open(tmp_path / "x.pt")
 

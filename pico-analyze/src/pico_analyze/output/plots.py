@@ -196,9 +196,9 @@ def _step_axis(ax: Axes, rows: pandas.DataFrame) -> None:
 
 
 def _short(value: float) -> str:
-    for bound, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for bound, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= bound:
-            return f"{value / bound:g}{unit}"
+            return f"{value / bound:g}{prefix}"
     return f"{value:g}"
 
 

@@ -6,7 +6,6 @@ else is reported as unusable, with the reason. Digests are not re-computed here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from pico_schema import (
     read_checkpoint,
     read_run,
 )
+from pico_schema.results import flat_results
 
 if TYPE_CHECKING:
     import pandas
@@ -75,16 +75,6 @@ def check_shape(array: np.ndarray, manifest: CheckpointManifest, split: str | No
     capture = manifest.capture(split or "")
     if data == "activations" and capture is not None and (array.ndim != 2 or len(array) != capture.n_samples):
         raise DataError(f"{where}: shape {array.shape}, but the manifest says {capture.n_samples} samples")
-
-
-def flat_results(tasks: Mapping[str, Mapping[str, float | int | str | None]]) -> dict[str, float]:
-    """Evaluation results as ``task.measure`` → number; what is not a number is left out."""
-    return {
-        f"{task}.{measure}": float(value)
-        for task, measures in tasks.items()
-        for measure, value in measures.items()
-        if isinstance(value, int | float)
-    }
 
 
 class LocalStore:

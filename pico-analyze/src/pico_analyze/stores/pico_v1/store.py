@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.json_file import read_json
 from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, STEP
 from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
-from pico_analyze.stores.transformers.architectures import model_spec, sites_of, sources
-from pico_analyze.stores.transformers.store import read_json
-from pico_schema import ModelSpec, layout
+from pico_analyze.stores.transformers.architectures import Source, model_spec, sites_of, sources
+from pico_schema import ModelSpec, SchemaError, layout
+from pico_schema.results import flat_results
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +137,8 @@ class PicoV1Store:
         return TensorFile.open(path) if path.is_file() else None
 
     @lru_cache(maxsize=64)  # noqa: B019 - names only
-    def _weights(self, step: int) -> Mapping[str, Any]:
+    def _weights(self, step: int) -> Mapping[str, Source | None]:
+        """Site → where its weight is; None where it is a pickle that knows."""
         file = self._weights_file(step)
         if file is None:
             return dict.fromkeys(self._captured(self.spec(step).n_layers))
@@ -194,7 +196,10 @@ class PicoV1Store:
         for path in sorted((self.path / Path(str(folder)).name).glob("*.json")):
             match = STEP.search(path.stem)
             if match:
-                results.setdefault(int(match[1]), {}).update(_numbers(read_json(path)))
+                try:
+                    results.setdefault(int(match[1]), {}).update(flat_results(read_json(path)))
+                except SchemaError as error:
+                    raise DataError(f"{path}: {error}") from None
         return results
 
     def provenance(self, step: int) -> dict[str, str]:
@@ -250,13 +255,3 @@ def _get(config: Mapping[str, Any], *keys: str) -> Any:
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
-
-
-def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{key}"] = float(value)
-    return found

@@ -6,13 +6,13 @@ Nothing of the model is executed; pickled weights (`pytorch_model.bin`) are not 
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, StepInfo, Unusable
+from pico_analyze.stores.json_file import read_json
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.transformers.architectures import Source, model_spec, sources
 from pico_schema import ModelSpec, SchemaError, layout
@@ -22,24 +22,6 @@ if TYPE_CHECKING:
     import pandas
 
 INDEX = "model.safetensors.index.json"
-_MAX_JSON = 64 * 2**20
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of at most 64 MiB.
-
-    Raises:
-        DataError: unreadable, too large, or not an object.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_JSON + 1)
-        raw = json.loads(content) if len(content) <= _MAX_JSON else None
-    except (OSError, ValueError, RecursionError):
-        raw = None
-    if not isinstance(raw, dict):
-        raise DataError(f"{path}: not a readable JSON object: the file is damaged")
-    return raw
 
 
 def model_name(path: Path) -> str:
