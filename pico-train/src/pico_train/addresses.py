@@ -1,39 +1,183 @@
-"""How a person names a run or one of its checkpoints: RUN, RUN@step-N, or the directory of the checkpoint itself."""
+"""What a person's name of a run means: the one place that decides it, for every command and function.
+
+    m1                                   the directory m1, or runs/m1
+    runs/m1                              a directory
+    hf://org/name@branch                 a run on the Hub; hf://org/name@branch:step-128 one checkpoint of it
+    m1@128, m1@step-128                  step 128 of a run, by any of these names; m1@first and m1@last likewise
+    runs/m1/checkpoints/step-00000128    the directory of a checkpoint: that step of its run
+
+pico-analyze understands the same. A run on the Hub is brought to this disk (`hub_runs`), as much of it as is needed.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import cast
 
-from pico_schema import layout
-from pico_train.errors import UsageError
+from pico_schema import documents, layout
+from pico_train.errors import CheckpointError, UsageError
+from pico_train.hub_runs import Step, Wanted, bring
 
-_STEP = re.compile(r"(?:step-)?([0-9]{1,8})")
 RUNS = Path("runs")
 """Where a bare name is looked for."""
+HUB = "hf://"
+
+_STEP = re.compile(r"(?:step-)?([0-9]{1,8})")
+_MOST_NAMED = 12
 
 
-def parse_target(text: str) -> tuple[Path, int | None]:
-    """The directory of a run, and the step if one is named.
+@dataclass(frozen=True)
+class RunPlace:
+    """A run on this disk, and the step if one is meant."""
 
-    `demo`, `runs/demo`, `runs/demo@step-128`, `demo@128` and `runs/demo/checkpoints/step-00000128` are all understood.
+    run_dir: Path
+    """Directory of the run; of one on the Hub, where it was brought to."""
+    step: int | None
+    """The step that was named; None for the whole run."""
+    on_hub: bool = False
+    """Whether it was brought from the Hub, so that what is missing here need not be missing there."""
+
+
+def open_run(place: str | Path, wanted: Wanted = "documents") -> RunPlace:
+    """The run, and the step if one is named, that `place` means.
+
+    Args:
+        place: A name, a path or an address.
+        wanted: How much of it is needed, if it is on the Hub.
 
     Raises:
-        UsageError: there is no such run, or what follows the @ is not a step; the message says what is there.
+        UsageError: there is no such run, or it gives two steps; the message names the nearest run.
+        CheckpointError: the run has no sealed checkpoint, where the first or last is asked for.
+        StorageError: the Hub cannot be reached.
     """
-    name, at, suffix = text.rpartition("@")
-    if not at or Path(text).exists():
-        name, at, suffix = text, "", ""
-    match = _STEP.fullmatch(suffix)
-    if at and match is None:
-        raise UsageError(f"{text!r}: after the @ a step is expected, such as {name}@step-128")
-    step = int(match[1]) if match else None
+    text = str(place)
+    if text.startswith(HUB):
+        location, named = split_step(text)
+        run_dir, number = bring(location, named, wanted)
+        return RunPlace(run_dir, number, on_hub=True)
+    directory, step = _local(text)
+    if not (directory / layout.RUN_MANIFEST).is_file():
+        raise UsageError(f"{text} is not a run: it has no {layout.RUN_MANIFEST}{_nearest(text)}")
+    return RunPlace(directory, _number(directory, step))
+
+
+def checkpoint_directory(place: str | Path, wanted: Wanted = "model") -> Path:
+    """The directory of the checkpoint that `place` means: the last sealed one where no step is named.
+
+    A directory of a model that belongs to no run is taken as it is.
+
+    Raises:
+        UsageError, StorageError: as `open_run`.
+        CheckpointError: the run has no such checkpoint; the message lists those there are.
+    """
+    if not str(place).startswith(HUB):
+        directory, step = _local(str(place))
+        if step is None and not (directory / layout.RUN_MANIFEST).is_file() and _is_model(directory):
+            return directory
+    found = open_run(place, wanted)
+    return sealed_checkpoint(found.run_dir, found.step)
+
+
+def sealed_checkpoint(run_dir: Path, step: int | None) -> Path:
+    """Directory of the sealed checkpoint of a step, the newest by default.
+
+    Raises:
+        CheckpointError: no such step; the message lists the steps there are.
+    """
+    sealed = _sealed(run_dir)
+    if not sealed:
+        raise CheckpointError(f"{run_dir}: the run has no complete checkpoint yet")
+    if step is not None and step not in sealed:
+        raise CheckpointError(f"{run_dir} has no checkpoint of step {step}: there are {', '.join(map(str, sealed))}")
+    return sealed[max(sealed) if step is None else step]
+
+
+def newest_run() -> Path:
+    """The run under ./runs that changed last.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = sorted(RUNS.glob(f"*/{layout.RUN_MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError("there is no run in ./runs: name one, or begin with pico-train run")
+    return found[-1].parent
+
+
+def parse_step(text: str) -> Step | None:
+    """``128``, ``step-128``, ``first`` or ``last`` as a step, or None if it is none."""
+    if text in ("first", "last"):
+        return cast("Step", text)
+    match = _STEP.fullmatch(text)
+    return int(match[1]) if match else None
+
+
+def split_step(text: str) -> tuple[str, Step | None]:
+    """``RUN@STEP`` as its two parts; None for the step of anything else."""
+    run, at, tail = text.rpartition("@")
+    step = parse_step(tail) if at and run else None
+    return (text, None) if step is None else (run, step)
+
+
+def _local(text: str) -> tuple[Path, Step | None]:
+    """A directory that is there, and the step that is named or that the directory is of."""
+    if (whole := _directory(text)) is not None:
+        return _at(whole, None, text)
+    run, step = split_step(text)
+    directory = None if step is None else _directory(run)
+    if directory is not None:
+        return _at(directory, step, text)
+    before = text.rpartition("@")[0]
+    if before and _directory(before) is not None:
+        raise UsageError(f"{text!r}: after the @ a step is expected, such as {before}@step-128, or first or last")
+    raise UsageError(f"{run} is not a run: it has no {layout.RUN_MANIFEST}{_nearest(run)}")
+
+
+def _directory(name: str) -> Path | None:
+    """The directory of a name: itself, or that of a run under ./runs; a run before what is none."""
+    there = [path for path in dict.fromkeys((Path(name), RUNS / name)) if path.is_dir()]
+    runs = [path for path in there if (path / layout.RUN_MANIFEST).is_file()]
+    return next(iter(runs or there), None)
+
+
+def _at(directory: Path, step: Step | None, text: str) -> tuple[Path, Step | None]:
+    """A directory that was found: of a run, or of one of its checkpoints."""
+    place = directory.resolve()
+    own = layout.parse_step_dir(place.name)
+    run = place.parent.parent
+    if own is None or place.parent.name != layout.CHECKPOINTS or not (run / layout.RUN_MANIFEST).is_file():
+        return directory, step
+    if step is not None and step != own:
+        raise UsageError(f"{text}: this directory is step {own}: leave @{step} out, or name the run")
+    return run, own
+
+
+def _number(run_dir: Path, step: Step | None) -> int | None:
+    if not isinstance(step, str):
+        return step
+    sealed = _sealed(run_dir)
+    if not sealed:
+        raise CheckpointError(f"{run_dir}: the run has no complete checkpoint yet")
+    return min(sealed) if step == "first" else max(sealed)
+
+
+def _sealed(run_dir: Path) -> dict[int, Path]:
+    return {step: path for step, path in documents.checkpoint_dirs(run_dir) if (path / layout.MANIFEST).is_file()}
+
+
+def _is_model(directory: Path) -> bool:
+    return (directory / layout.MODEL_CONFIG).is_file() and (directory / layout.WEIGHTS).is_file()
+
+
+def _nearest(name: str) -> str:
+    """The run that may have been meant, and those that there are."""
     path = Path(name)
-    if not at and (inside := layout.parse_step_dir(path.resolve().name)) is not None:
-        path, step = path.resolve().parent.parent, inside
-    for candidate in (path, RUNS / name):
-        if (candidate / layout.RUN_MANIFEST).is_file():
-            return candidate, step
-    known = sorted(entry.parent.name for entry in RUNS.glob(f"*/{layout.RUN_MANIFEST}"))
-    there = f"; in {RUNS}/ there are {', '.join(known)}" if known else ""
-    raise UsageError(f"{name} is not a run: it has no {layout.RUN_MANIFEST}{there}")
+    root = path.parent if len(path.parts) > 1 else RUNS
+    known = sorted(entry.parent.name for entry in root.glob(f"*/{layout.RUN_MANIFEST}"))
+    near = get_close_matches(path.name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}" if near else ""
+    more = ", …" if len(known) > _MOST_NAMED else ""
+    return hint + (f"; in {root}/ there are {', '.join(known[:_MOST_NAMED])}{more}" if known else "")

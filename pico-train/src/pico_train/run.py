@@ -41,6 +41,11 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
     Raises:
         ConfigError, DataError, CheckpointError, StorageError, NonFiniteError: as their docstrings say.
         InterruptedRun: a signal came; the state was saved.
+
+    Example:
+        >>> from pico_train import load_config, train
+        >>> summary = train(load_config(set=["training.max_steps=8"], name="short"))
+        >>> summary.run_dir, summary.last_loss
     """
     started = time.perf_counter()
     fabric = build_fabric(config)

@@ -1,6 +1,5 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import typer
@@ -8,12 +7,11 @@ from support.small_run import begin, contents
 from typer.testing import CliRunner
 
 from pico_schema import documents, layout
-from pico_train.addresses import parse_target
 from pico_train.checkpoint.verify import verify_run
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.cli import checkpoint as cli_checkpoint
 from pico_train.config import KeepPolicy, RunConfig
-from pico_train.errors import CheckpointError, UsageError
+from pico_train.errors import CheckpointError
 
 
 @pytest.fixture
@@ -135,17 +133,3 @@ def test_inspect_prints_what_a_run_and_a_checkpoint_hold(run_dir):
     content = json.loads(call("inspect", f"{run_dir}@step-4", "--format", "json").stdout)
     assert content["tensors"][layout.WEIGHTS]["model.norm.weight"] == "F32 [8]"
     assert content["captures"][0]["n_samples"] == 2
-
-
-def test_targets(run_dir, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "demo").symlink_to(run_dir)
-    assert parse_target("run") == (Path("run"), None)
-    assert parse_target("run@step-12")[1] == 12 and parse_target("run@00000012")[1] == 12
-    assert parse_target("demo@4") == (Path("runs/demo"), 4)
-    assert parse_target(str(run_dir / layout.checkpoint_dir(4))) == (run_dir, 4)
-    with pytest.raises(UsageError, match=r"nothing is not a run: .* there are demo"):
-        parse_target("nothing")
-    with pytest.raises(UsageError, match="after the @ a step is expected"):
-        parse_target("run@latest")

@@ -11,8 +11,12 @@ from pico_train.checkpoint.retention import has_training_state, is_pruned
 from pico_train.errors import CheckpointError
 
 
-def inspect_run(run_dir: Path) -> dict[str, Any]:
+def inspect_run(run_dir: Path, *, as_listed: bool = False) -> dict[str, Any]:
     """A run in JSON values: identity, model, data, and one line per checkpoint.
+
+    Args:
+        run_dir: The run.
+        as_listed: Believe the manifests, of which the files need not be on this disk (a run on the Hub).
 
     Raises:
         IncompleteError: the directory is not a run.
@@ -29,11 +33,11 @@ def inspect_run(run_dir: Path) -> dict[str, Any]:
         "model": run.model.model_dump(),
         "data": run.data.model_dump(),
         "changes": [change.model_dump(mode="json") for change in run.changes],
-        "checkpoints": [_line(directory) for _, directory in documents.checkpoint_dirs(run_dir)],
+        "checkpoints": [_line(directory, as_listed=as_listed) for _, directory in documents.checkpoint_dirs(run_dir)],
     }
 
 
-def _line(directory: Path) -> dict[str, Any]:
+def _line(directory: Path, *, as_listed: bool) -> dict[str, Any]:
     """One checkpoint in a few values."""
     step = layout.parse_step_dir(directory.name)
     try:
@@ -44,11 +48,12 @@ def _line(directory: Path) -> dict[str, Any]:
         return {"step": step, "tokens": None, "holds": f"unreadable: {error}", "bytes": None}
     parts = ["weights"]
     if has_training_state(manifest):
-        parts.append("training state (pruned)" if is_pruned(directory, manifest) else "training state")
+        pruned = not as_listed and is_pruned(directory, manifest)
+        parts.append("training state (pruned)" if pruned else "training state")
     parts += [f"{capture.split} captures" for capture in manifest.captures]
     if layout.TRAIN_BATCH in manifest.files:
         parts.append("batch")
-    size = sum(entry.size for path, entry in manifest.files.items() if (directory / path).is_file())
+    size = sum(entry.size for path, entry in manifest.files.items() if as_listed or (directory / path).is_file())
     line: dict[str, Any] = {"step": step, "tokens": manifest.tokens_seen, "holds": ", ".join(parts), "bytes": size}
     for name in ("train_loss", "val_loss"):
         if manifest.metrics.get(name) is not None:
@@ -56,8 +61,13 @@ def _line(directory: Path) -> dict[str, Any]:
     return line
 
 
-def inspect_checkpoint(run_dir: Path, step: int) -> dict[str, Any]:
+def inspect_checkpoint(run_dir: Path, step: int, *, as_listed: bool = False) -> dict[str, Any]:
     """One checkpoint in JSON values: what the manifest says, and the name, type and shape of every tensor.
+
+    Args:
+        run_dir: The run.
+        step: The checkpoint.
+        as_listed: As for `inspect_run`.
 
     Raises:
         CheckpointError: the run has no checkpoint of that step, or a file of it is damaged.
@@ -77,7 +87,7 @@ def inspect_checkpoint(run_dir: Path, step: int) -> dict[str, Any]:
         "model": manifest.model.model_dump(),
         "data": manifest.data.model_dump(),
         "captures": [_capture(capture) for capture in manifest.captures],
-        "pruned": is_pruned(directory, manifest),
+        "pruned": not as_listed and is_pruned(directory, manifest),
         "files": {path: entry.size for path, entry in manifest.files.items()},
         "tensors": _tensors(directory, manifest),
     }

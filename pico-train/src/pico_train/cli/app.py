@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pico_train.cli import checkpoint, data, import_
-from pico_train.cli.console import As, Format, print_table
+from pico_train.cli.console import As, Format, Place, print_table
 from pico_train.cli.publish import publish
 from pico_train.version import __version__
 
@@ -111,19 +111,21 @@ def _print_summary(config: RunConfig, summary: Summary) -> None:
 
 def _sample(summary: Summary) -> tuple[str, str]:
     """A prompt and what the newest checkpoint makes of it; empty where the run has no tokenizer."""
+    from pico_train.addresses import sealed_checkpoint
     from pico_train.errors import PicoTrainError
     from pico_train.model.sampling import continue_text
 
     prompt = "def __init__(self"
     try:
-        return prompt, continue_text(summary.run_dir, None, prompt, max_new_tokens=40, temperature=0.7, top_p=0.9)
+        newest = sealed_checkpoint(summary.run_dir, None)
+        return prompt, continue_text(newest, prompt, max_new_tokens=40, temperature=0.7, top_p=0.9)
     except PicoTrainError:
         return prompt, ""
 
 
 @app.command()
 def generate(
-    target: Annotated[str, typer.Argument(metavar="RUN[@step-N]", help="A run, or one of its checkpoints.")],
+    place: Place,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens to add.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.8,
@@ -135,13 +137,12 @@ def generate(
     output: As = Format.table,
 ) -> None:
     """Sample from a checkpoint."""
-    from pico_train.addresses import parse_target
+    from pico_train.addresses import open_run, sealed_checkpoint
     from pico_train.model.sampling import continue_text
 
-    run_dir, step = parse_target(target)
+    found = open_run(place, "model")
     text = continue_text(
-        run_dir,
-        step,
+        sealed_checkpoint(found.run_dir, found.step),
         prompt,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -150,7 +151,7 @@ def generate(
         seed=seed,
     )
     if output is Format.json:
-        typer.echo(json.dumps({"run": str(run_dir), "step": step, "prompt": prompt, "continuation": text}))
+        typer.echo(json.dumps({"run": str(found.run_dir), "step": found.step, "prompt": prompt, "continuation": text}))
     else:
         typer.echo(prompt + text)
 

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pico_train.cli.console import As, Format, print_table
+from pico_train.cli.console import As, Format, Place, print_table
 
 if TYPE_CHECKING:
     from pico_train.checkpoint.verify import VerifyReport
 
 
-Target = Annotated[
-    str,
-    typer.Argument(metavar="RUN[@step-N]", help="A run: its directory, or its name under ./runs; or one step of it."),
-]
-
-
-def verify(target: Target, output: As = Format.table) -> None:
+def verify(place: Place, output: As = Format.table) -> None:
     """Re-hash checkpoints: report what is missing, truncated, altered, unexpected or held twice (exit code 3)."""
-    from pico_train.addresses import parse_target
+    from pico_train.addresses import open_run
     from pico_train.checkpoint.verify import verify_run
 
-    run_dir, step = parse_target(target)
+    found = open_run(place, "everything")
     watched = sys.stderr.isatty()
 
     def progress(number: int, path: str) -> None:
         if watched:
             typer.echo(f"\r\x1b[Kstep {number}: {path}", err=True, nl=False)
 
-    report = verify_run(run_dir, step=step, progress=progress)
+    report = verify_run(found.run_dir, step=found.step, progress=progress)
     if watched:
         typer.echo("\r\x1b[K", err=True, nl=False)
     if output is Format.json:
@@ -54,13 +48,17 @@ def _print_report(report: VerifyReport) -> None:
     typer.echo(f"{report.name}: {checked}{pruned}: {verdict}")
 
 
-def inspect(target: Target, output: As = Format.table) -> None:
+def inspect(place: Place, output: As = Format.table) -> None:
     """What a run's checkpoints hold; with @step-N, everything that one of them holds."""
-    from pico_train.addresses import parse_target
+    from pico_train.addresses import open_run
     from pico_train.checkpoint.inspect import inspect_checkpoint, inspect_run
 
-    run_dir, step = parse_target(target)
-    content = inspect_run(run_dir) if step is None else inspect_checkpoint(run_dir, step)
+    found = open_run(place)
+    step = found.step
+    if step is None:
+        content = inspect_run(found.run_dir, as_listed=found.on_hub)
+    else:
+        content = inspect_checkpoint(open_run(place, "captures").run_dir, step, as_listed=found.on_hub)
     if output is Format.json:
         typer.echo(json.dumps(content, indent=1, default=str))
     elif step is None:

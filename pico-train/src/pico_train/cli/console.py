@@ -17,6 +17,13 @@ class Format(StrEnum):
 
 
 As = Annotated[Format, typer.Option("--format", help="How to print.")]
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN[@STEP]",
+        help="A run: its name under ./runs, its directory, or hf://ORG/NAME@BRANCH; @STEP is a step, first or last.",
+    ),
+]
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.cli.console import As, Format
+
 if TYPE_CHECKING:
     from pico_schema import RunManifest
+    from pico_train.addresses import RunPlace
     from pico_train.data.inspect.batches import SeenBatch
     from pico_train.data.inspect.stats import SplitStats
     from pico_train.data.shards.shard_corpus import ShardCorpus
 
 app = typer.Typer(help="Prepare, look at and check training data.", no_args_is_help=True)
-
-
-class Format(StrEnum):
-    """How data is printed."""
-
-    table = "table"
-    json = "json"
 
 
 class Errors(StrEnum):
@@ -42,10 +38,12 @@ class Compression(StrEnum):
     snappy = "snappy"
 
 
-As = Annotated[Format, typer.Option("--format", help="How to print.")]
 Corpus = Annotated[
     str | None,
-    typer.Argument(metavar="[DIR|RUN]", help="A corpus's directory, or a run. [default: the newest run in ./runs]"),
+    typer.Argument(
+        metavar="[DIR|RUN]",
+        help="A corpus's directory, or a run as in other commands. [default: the newest run in ./runs]",
+    ),
 ]
 
 
@@ -158,8 +156,8 @@ def show(
     """The text of batch N of a run, with row ids and sources: what the update N → N + 1 learns from."""
     from pico_train.data.inspect.batches import batch_of_run
 
-    run_dir, named = _run(run)
-    batch = batch_of_run(run_dir, step if named is None else named, row=row, progress=_progress())
+    found = _run(run)
+    batch = batch_of_run(found.run_dir, step if found.step is None else found.step, row=row, progress=_progress())
     if output is Format.json:
         typer.echo(json.dumps(_batch_json(batch), indent=1))
     else:
@@ -284,17 +282,11 @@ def verify(
         raise typer.Exit(3)
 
 
-def _run(name: str | None) -> tuple[Path, int | None]:
-    """A run's directory, and the step if the name holds one; without a name the newest run."""
-    from pico_train.addresses import RUNS, parse_target
-    from pico_train.errors import UsageError
+def _run(name: str | None) -> RunPlace:
+    """The run of a name, without one the newest under ./runs."""
+    from pico_train.addresses import RunPlace, newest_run, open_run
 
-    if name is not None:
-        return parse_target(name)
-    found = sorted(RUNS.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UsageError("there is no run in ./runs: name one, or begin with pico-train run")
-    return found[-1].parent, None
+    return open_run(name) if name is not None else RunPlace(newest_run(), None)
 
 
 def _open(name: str | None, tokenizer: str | None) -> ShardCorpus:
@@ -304,7 +296,7 @@ def _open(name: str | None, tokenizer: str | None) -> ShardCorpus:
 
     if name is not None and _is_corpus(Path(name)):
         return _open_directory(Path(name), tokenizer)
-    run: RunManifest = documents.read_run(_run(name)[0])
+    run: RunManifest = documents.read_run(_run(name).run_dir)
     return open_run_corpus(run, progress=_progress())
 
 
@@ -315,7 +307,7 @@ def _open_directory(directory: Path, tokenizer: str | None) -> ShardCorpus:
 
 
 def _is_corpus(path: Path) -> bool:
-    return path.is_dir() and not (path / "run.json").is_file()
+    return path.is_dir() and not any((path / name).is_file() for name in ("run.json", "manifest.json"))
 
 
 def _progress() -> Callable[[str], None]:

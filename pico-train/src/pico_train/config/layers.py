@@ -24,7 +24,15 @@ _SHARED = {"family"}
 
 
 def presets() -> list[str]:
-    """Names of the presets, smallest model first."""
+    """Names of the presets, smallest model first.
+
+    Returns:
+        What `preset` of `load_config` and ``--preset`` take.
+
+    Example:
+        >>> presets()[:2]
+        ['demo', 'tiny']
+    """
     found = [entry.name for entry in files("pico_train.config.presets").iterdir() if entry.name.endswith(".yaml")]
     names = [name for name in (entry.removesuffix(".yaml") for entry in found) if name not in _SHARED]
     return sorted(names, key=lambda name: _resolve_preset(name)["model"]["d_model"] * (0 if name == "demo" else 1))

@@ -1,4 +1,4 @@
-"""Text from a checkpoint: find it, load model and tokenizer, continue a prompt."""
+"""Text from a checkpoint: load model and tokenizer, continue a prompt."""
 
 from __future__ import annotations
 
@@ -6,34 +6,14 @@ from pathlib import Path
 
 import torch
 
-from pico_schema import documents, layout
+from pico_schema import layout
 from pico_train.errors import CheckpointError, UsageError
 from pico_train.model.decoder import Decoder
 from pico_train.model.generation import generate
 from pico_train.model.huggingface import load_spec, load_weights
 
 
-def checkpoint_of(run_dir: Path, step: int | None) -> Path:
-    """Directory of the sealed checkpoint of a step, the newest by default; a checkpoint directory is itself one.
-
-    Raises:
-        CheckpointError: no such run or step; the message lists the steps there are.
-    """
-    if step is None and (run_dir / layout.MANIFEST).is_file():
-        return run_dir
-    if not (run_dir / layout.RUN_MANIFEST).is_file():
-        raise CheckpointError(
-            f"{run_dir}: no run is here (no {layout.RUN_MANIFEST}): name a directory such as runs/demo"
-        )
-    sealed = {number: path for number, path in documents.checkpoint_dirs(run_dir) if (path / layout.MANIFEST).is_file()}
-    if not sealed:
-        raise CheckpointError(f"{run_dir}: the run has no complete checkpoint yet")
-    if step is not None and step not in sealed:
-        raise CheckpointError(f"{run_dir} has no checkpoint of step {step}: there are {', '.join(map(str, sealed))}")
-    return sealed[max(sealed) if step is None else step]
-
-
-def load_decoder(directory: Path) -> Decoder:
+def read_decoder(directory: Path) -> Decoder:
     """The model of a checkpoint directory, on the CPU, in float32, ready to be evaluated."""
     spec = load_spec(directory)
     with torch.device("meta"):
@@ -46,8 +26,7 @@ def load_decoder(directory: Path) -> Decoder:
 
 
 def continue_text(
-    run_dir: Path,
-    step: int | None,
+    directory: Path,
     prompt: str,
     *,
     max_new_tokens: int,
@@ -59,12 +38,11 @@ def continue_text(
     """What a checkpoint makes of a prompt, without the prompt itself.
 
     Raises:
-        CheckpointError: no such checkpoint, or it has no tokenizer.
+        CheckpointError: the checkpoint has no tokenizer, or is damaged.
         UsageError: a prompt without tokens, or longer than the model's sequence with what is to be added.
     """
     from tokenizers import Tokenizer
 
-    directory = checkpoint_of(run_dir, step)
     path = directory / layout.TOKENIZER
     if not path.is_file():
         raise CheckpointError(f"{directory}: has no {layout.TOKENIZER}, so text cannot be turned into tokens")
@@ -72,7 +50,7 @@ def continue_text(
     ids = tokenizer.encode(prompt, add_special_tokens=False).ids
     if not ids:
         raise UsageError("--prompt is empty: give at least one character")
-    decoder = load_decoder(directory)
+    decoder = read_decoder(directory)
     room = decoder.spec.max_seq_len - len(ids)
     if room < 1:
         raise UsageError(f"--prompt has {len(ids)} tokens, the model takes {decoder.spec.max_seq_len}: shorten it")

@@ -1,0 +1,193 @@
+"""Runs on the Hub, brought to this disk as run directories: `run.json` and the like, and checkpoints as far as wanted.
+
+A revision's root is the content of one checkpoint beside the run's documents (see `publish.revision`). What was fetched
+of a commit is kept in the cache and not asked for again; branches and tags are looked up each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from pico_schema import CheckpointManifest, RevisionIndex, RunManifest, SchemaError, documents, layout
+from pico_train.data.cache import cache_root
+from pico_train.data.retry import with_retries
+from pico_train.errors import CheckpointError, StorageError, UsageError
+
+Step = int | Literal["first", "last"]
+Wanted = Literal["documents", "model", "captures", "everything"]
+"""How much of a run on the Hub is needed: its documents and manifests; besides, of the checkpoints meant, the model and
+tokenizer; all but the training state; or every file."""
+
+_ADDRESS = re.compile(
+    r"hf://([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*?)(?:@([^:@\s]{1,200}))?(?::step-([0-9]{1,8}))?", re.A
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_OF_RUN = (layout.RUN_MANIFEST, layout.RUN_CONFIG, layout.METRICS_LOG, layout.VALIDATION_ROWS, layout.REVISIONS)
+_OF_MODEL = (
+    layout.MODEL_CONFIG,
+    layout.GENERATION_CONFIG,
+    layout.WEIGHTS,
+    layout.TOKENIZER,
+    layout.TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+)
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """A model repository: which commit its branches and tags name, and what was fetched of it."""
+
+    name: str
+    branches: dict[str, str]
+    tags: dict[str, str]
+    cache: Path
+
+    @classmethod
+    def ask(cls, name: str) -> _Repository:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+        try:
+            refs = with_retries(lambda: HfApi().list_repo_refs(name), what=f"repository {name}")
+        except (RepositoryNotFoundError, HFValidationError):
+            raise UsageError(
+                f"hf://{name}: no such repository on the Hub, or no access to it: check the name, and HF_TOKEN if it "
+                "is private"
+            ) from None
+        branches = {ref.name: ref.target_commit for ref in refs.branches}
+        return cls(name, branches, {ref.name: ref.target_commit for ref in refs.tags}, cache_root() / "runs")
+
+    def commit(self, revision: str) -> str:
+        """The commit that a branch, tag or commit names."""
+        if _COMMIT.fullmatch(revision):
+            return revision
+        found = self.branches.get(revision) or self.tags.get(revision)
+        if found is None:
+            near = get_close_matches(revision, [*self.branches, *self.tags], n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}" if near else ""
+            branches = ", ".join(sorted(self.branches))[:300]
+            raise UsageError(f"{self.name} has no branch or tag {revision!r}{hint}; its branches are {branches}")
+        return found
+
+    def fetch(self, commit: str, patterns: Iterable[str]) -> Path:
+        """A directory with the files of a commit that match."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import RevisionNotFoundError
+
+        wanted, what = list(patterns), f"{self.name}@{commit[:8]}"
+        try:
+            return Path(
+                with_retries(
+                    lambda: snapshot_download(
+                        self.name, revision=commit, allow_patterns=wanted, cache_dir=self.cache / "files"
+                    ),
+                    what=what,
+                )
+            )
+        except RevisionNotFoundError:
+            raise UsageError(f"{what}: the repository has no such commit") from None
+        except OSError as error:
+            raise StorageError(f"{what}: cannot be fetched ({error})") from error
+
+
+def bring(address: str, named: Step | None, wanted: Wanted) -> tuple[Path, int | None]:
+    """The run at an ``hf://`` address as a directory on this disk, and the step if one is meant.
+
+    Args:
+        address: ``hf://org/name[@revision][:step-N]``.
+        named: The step named after it, if any.
+        wanted: Which files of its checkpoints are needed: of the one that is meant, else of all that are published.
+
+    Raises:
+        UsageError: not an address, no such repository, revision or step.
+        CheckpointError: what is there is not what Pico published.
+        StorageError: the Hub cannot be reached.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None or ".." in address or "--" in match[1]:
+        raise UsageError(
+            f"{address!r} is not an address on the Hub: write hf://org/name@branch-or-tag, or "
+            "hf://org/name@branch:step-128"
+        )
+    stated = int(match[3]) if match[3] else None
+    if stated is not None and named not in (None, stated):
+        raise UsageError(f"{address}@{named}: names two steps")
+    repository, revision = _Repository.ask(match[1]), match[2] or "main"
+    commit = repository.commit(revision)
+    documents_dir = repository.fetch(commit, [*_OF_RUN, layout.MANIFEST, f"{layout.EVALUATIONS}/*.json"])
+    try:
+        run = documents.read_run(documents_dir)
+        index = documents.read(documents_dir / layout.REVISIONS, RevisionIndex)
+        newest = documents.read_checkpoint(documents_dir).step
+    except SchemaError as error:
+        raise CheckpointError(f"{address}: not a run that pico-train published: {error}") from None
+    run_dir = repository.cache / repository.name.replace("/", "--") / commit / run.name
+    _place(documents_dir, run_dir, [*_OF_RUN, *_evaluations(documents_dir)])
+    step = _step(run, index, named if named is not None else stated, tag=revision in repository.tags, newest=newest)
+    for number in [step] if step is not None else [revision.step for revision in index.revisions]:
+        _bring_checkpoint(repository, run, run_dir, number, commit if number == newest else None, wanted)
+    return run_dir, step
+
+
+def _step(run: RunManifest, index: RevisionIndex, wanted: Step | None, *, tag: bool, newest: int) -> int | None:
+    steps = [revision.step for revision in index.revisions]
+    if wanted is None:
+        return newest if tag else None
+    number = wanted if isinstance(wanted, int) else steps[0] if wanted == "first" else steps[-1]
+    if number not in steps:
+        there = ", ".join(map(str, steps))
+        raise UsageError(f"run {run.name} has no step {number} on the Hub: it has {there}")
+    return number
+
+
+def _bring_checkpoint(
+    repository: _Repository, run: RunManifest, run_dir: Path, step: int, commit: str | None, wanted: Wanted
+) -> None:
+    """Put a checkpoint's files, as far as wanted, into the run's directory. Without a commit its tag says which."""
+    at = repository.commit(commit or layout.tag_name(run.name, step))
+    manifest_dir = repository.fetch(at, [layout.MANIFEST])
+    manifest: CheckpointManifest = documents.read_checkpoint(manifest_dir)
+    target = run_dir / layout.checkpoint_dir(step)
+    chosen = [path for path in manifest.files if _is_wanted(path, wanted)]
+    missing = [path for path in chosen if not (target / path).is_file()]
+    if missing:
+        _place(repository.fetch(at, missing), target, missing)
+    _place(manifest_dir, target, [layout.MANIFEST])
+
+
+def _is_wanted(path: str, wanted: Wanted) -> bool:
+    if wanted == "documents":
+        return False
+    if wanted == "model":
+        return path in _OF_MODEL
+    return wanted == "everything" or not path.startswith(f"{layout.TRAINING_STATE}/")
+
+
+def _evaluations(directory: Path) -> list[str]:
+    found = (directory / layout.EVALUATIONS).glob("*.json")
+    return [path.relative_to(directory).as_posix() for path in sorted(found)]
+
+
+def _place(source: Path, target: Path, paths: Iterable[str]) -> None:
+    """Give files that were fetched their places in a run's directory: as links to the same content, else as copies."""
+    for name in paths:
+        fetched, path = layout.safe_relative_path(name), target / name
+        content = (source / fetched).resolve()
+        if path.is_file() or not content.is_file():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.link(content, path)
+            except FileExistsError:
+                raise
+            except OSError:
+                shutil.copyfile(content, path)

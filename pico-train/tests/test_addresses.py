@@ -1,0 +1,168 @@
+"""What a name of a run means, on this disk and on the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from support.publishing import QUICK, REPO
+from support.small_run import begin, contents
+from typer.testing import CliRunner
+
+from pico_conformance import Hub
+from pico_conformance.runs import write_run
+from pico_schema import documents, layout
+from pico_train.addresses import checkpoint_directory, newest_run, open_run
+from pico_train.checkpoint.writer import CheckpointWriter
+from pico_train.cli.app import app
+from pico_train.errors import CheckpointError, UsageError
+from pico_train.publish.command import publish_run
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """./runs/m1 with steps 0 and 4, and ./runs/empty; the working directory is beside them."""
+    monkeypatch.chdir(tmp_path)
+    for name, steps in (("m1", (0, 4)), ("empty", ())):
+        run = begin(tmp_path / "runs" / name)
+        with CheckpointWriter(run) as writer:
+            for step in steps:
+                writer.save(contents(step))
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [
+        ("m1", None),
+        ("runs/m1", None),
+        ("m1@4", 4),
+        ("m1@step-4", 4),
+        ("runs/m1@00000004", 4),
+        ("m1@first", 0),
+        ("m1@last", 4),
+        ("m1@12", 12),
+        ("runs/m1/checkpoints/step-00000004", 4),
+        ("m1/checkpoints/step-00000000", 0),
+        ("m1/checkpoints/step-00000004@4", 4),
+    ],
+)
+def test_names_of_a_run_on_this_disk(runs: Path, place: str, step: int | None) -> None:
+    found = open_run(place)
+    assert (found.run_dir.resolve(), found.step, found.on_hub) == (runs.resolve() / "m1", step, False)
+
+
+def test_a_directory_here_goes_before_one_under_runs(runs: Path) -> None:
+    here = begin(runs.parent / "m1")
+    assert open_run("m1").run_dir.resolve() == here.resolve()
+
+
+def test_a_directory_whose_name_has_an_at_sign_is_itself(runs: Path) -> None:
+    odd = begin(runs / "m1@4")
+    assert open_run("m1@4").run_dir.resolve() == odd.resolve()
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("m2", r"m2 is not a run: it has no run\.json; did you mean 'm1'; in runs/ there are empty, m1"),
+        ("nothing@4", "nothing is not a run"),
+        ("m1@latest", "after the @ a step is expected"),
+        ("runs/m1/checkpoints/step-00000004@0", "this directory is step 4"),
+        ("runs", "runs is not a run"),
+    ],
+)
+@pytest.mark.usefixtures("runs")
+def test_what_names_no_run_is_one_sentence(place: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        open_run(place)
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_checkpoint_that_is_not_there_is_named() -> None:
+    assert checkpoint_directory("m1").name == "step-00000004"
+    with pytest.raises(CheckpointError, match="has no checkpoint of step 12: there are 0, 4"):
+        checkpoint_directory("m1@12")
+    with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
+        open_run("empty@last")
+
+
+def test_the_newest_run_is_the_one_that_changed_last(runs: Path) -> None:
+    (runs / "m1" / layout.RUN_MANIFEST).touch()
+    assert newest_run() == Path("runs/m1")
+
+
+class TestOnTheHub:
+    """The same names on a Hub, for a run with steps 0, 1, 2."""
+
+    @pytest.fixture
+    def hub_mode(self) -> str:
+        return "lfs"
+
+    @pytest.fixture
+    def published(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        del hub  # it is there, and this process talks to it
+        monkeypatch.setenv("PICO_CACHE", str(tmp_path / "cache"))
+        run = write_run(tmp_path / "runs")
+        assert publish_run(run, QUICK).error is None
+        return run
+
+    @pytest.mark.parametrize(
+        ("suffix", "step"),
+        [
+            ("@demo", None),
+            ("@demo:step-1", 1),
+            ("@demo-step-1", 1),
+            ("@demo@first", 0),
+            ("@demo@last", 2),
+            ("@demo@1", 1),
+            ("", None),
+        ],
+    )
+    def test_names(self, published: Path, suffix: str, step: int | None) -> None:
+        found = open_run(f"hf://{REPO}{suffix}")
+        assert (found.step, found.on_hub) == (step, True)
+        assert documents.read_run(found.run_dir).id == documents.read_run(published).id
+
+    def test_a_checkpoint_is_brought_as_it_was_sealed(self, published: Path) -> None:
+        brought = checkpoint_directory(f"hf://{REPO}@demo:step-1", "everything")
+        manifest = documents.read_checkpoint(brought)
+        assert brought.name == "step-00000001" and documents.verify_checkpoint(brought, manifest) == []
+        original = published / layout.checkpoint_dir(1) / layout.WEIGHTS
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (brought / layout.WEIGHTS, original)]
+        assert digests[0] == digests[1]
+
+    def test_no_more_is_fetched_than_is_needed(self, hub: Hub, published: Path) -> None:
+        del published
+        found = open_run(f"hf://{REPO}@demo")
+        assert not list(found.run_dir.rglob("*.safetensors"))
+        assert [step for step, _ in documents.checkpoint_dirs(found.run_dir)] == [0, 1, 2]
+        model = checkpoint_directory(f"hf://{REPO}@demo:step-2")
+        assert (model / layout.WEIGHTS).is_file() and not (model / layout.CAPTURES).exists()
+        assert hub is not None
+
+    @pytest.mark.usefixtures("published")
+    def test_commands_take_addresses(self) -> None:
+        call = CliRunner().invoke
+        sound = call(app, ["verify", f"hf://{REPO}@demo"])
+        assert sound.exit_code == 0 and "3 checkpoints" in sound.output and "sound" in sound.output
+        shown = call(app, ["inspect", f"hf://{REPO}@demo"])
+        assert shown.exit_code == 0 and "train captures, val captures, batch" in shown.output
+        one = call(app, ["inspect", f"hf://{REPO}@demo:step-1"])
+        assert one.exit_code == 0 and "activations/" in one.output
+
+    @pytest.mark.parametrize(
+        ("address", "says"),
+        [
+            (f"hf://{REPO}@dmeo", "no branch or tag 'dmeo'; did you mean 'demo'"),
+            (f"hf://{REPO}@demo:step-7", "has no step 7 on the Hub: it has 0, 1, 2"),
+            ("hf://tester/nothing", "no such repository"),
+            ("hf://tester", "is not an address on the Hub"),
+            (f"hf://{REPO}@demo:step-1@2", "names two steps"),
+        ],
+    )
+    @pytest.mark.usefixtures("published")
+    def test_what_is_not_there_is_one_sentence(self, address: str, says: str) -> None:
+        with pytest.raises(UsageError, match=says):
+            open_run(address)
