@@ -25,16 +25,6 @@ _FRAMEWORK = (
 )
 
 
-def ov_head(w_v: np.ndarray, w_o: np.ndarray) -> Factored:
-    """W_O·W_V of one head, residual (in) → residual (out): w_v (C, D), w_o (D, C) → (D, D) of rank C."""
-    return Factored(w_o, w_v.T)
-
-
-def qk_head(w_q: np.ndarray, w_k: np.ndarray) -> Factored:
-    """W_Qᵀ·W_K of one head, (C, D) both → (D, D) of rank C: scores are xᵀ·(this)·y, without RoPE and scale."""
-    return Factored(w_q.T, w_k.T)
-
-
 def _slice(array: np.ndarray, index: int, width: int, axis: int) -> np.ndarray:
     window = slice(index * width, (index + 1) * width)
     return array[window] if axis == 0 else array[:, window]

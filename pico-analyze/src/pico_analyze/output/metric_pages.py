@@ -23,7 +23,7 @@ def metrics(name: str | None, form: Format) -> str:
     """All metrics, or the page of one.
 
     Raises:
-        UnknownNameError: no metric has this name; the message names the nearest.
+        UsageError: no metric has this name; the message names the nearest.
     """
     if name is not None:
         record = metric_record(METRICS.get(name))

@@ -208,6 +208,12 @@ def _changed(path: Path) -> float | None:
     return index.stat().st_mtime if index.is_file() else None
 
 
+def _checkpoint(path: Path) -> tuple[Path, int] | None:
+    run, step = path.parent.parent, layout.parse_step_dir(path.name)
+    inside = path.parent.name == layout.CHECKPOINTS and (run / layout.RUN_MANIFEST).is_file()
+    return (run, step) if inside and step is not None else None
+
+
 PICO = StoreSpec(
     name=LocalStore.kind,
     title="a run of Pico",
@@ -215,6 +221,7 @@ PICO = StoreSpec(
     recognises=_recognises,
     open=_open,
     changed=_changed,
+    checkpoint=_checkpoint,
     thread_safe=True,
     order=0,
 )

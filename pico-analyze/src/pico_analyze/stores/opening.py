@@ -12,7 +12,7 @@ from pico_analyze.errors import NotARunError, PicoAnalyzeError, PluginError, nea
 from pico_analyze.stores.base import ReadOptions, Store
 from pico_analyze.stores.spec import STORES, StoreSpec
 
-__all__ = ["RUNS", "ReadOptions", "is_address", "local_runs", "newest_run", "open_store"]
+__all__ = ["RUNS", "ReadOptions", "checkpoint_of", "is_address", "is_run", "local_runs", "newest_run", "open_store"]
 
 RUNS = Path("runs")
 """Where runs are looked for when none is named."""
@@ -70,6 +70,24 @@ def _opened(spec: StoreSpec, location: str, options: ReadOptions) -> Store:
     if store.kind != spec.name:
         raise PluginError(f"store {spec.name!r} gives runs of kind {store.kind!r}: the two names have to agree")
     return store
+
+
+def is_run(path: Path) -> bool:
+    """Whether there is a run of some kind in a directory, be it one that cannot be read as it is."""
+    for spec in _kinds(remote=False)[0]:
+        with suppress(Exception):
+            if spec.recognises(str(path)):
+                return True
+    return False
+
+
+def checkpoint_of(path: Path) -> tuple[Path, int] | None:
+    """The run's directory and the step, if a directory is that of one checkpoint of a run."""
+    for spec in _kinds(remote=False)[0]:
+        with suppress(Exception):
+            if (found := spec.checkpoint(path)) is not None:
+                return found
+    return None
 
 
 def _inside(path: Path) -> str:

@@ -18,8 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from pico_analyze.errors import NotARunError, UsageError, nearest
-from pico_analyze.stores.opening import RUNS, ReadOptions, is_address, local_runs, newest_run, open_store
-from pico_schema import layout
+from pico_analyze.stores.opening import (
+    RUNS,
+    ReadOptions,
+    checkpoint_of,
+    is_address,
+    is_run,
+    local_runs,
+    newest_run,
+    open_store,
+)
 
 if TYPE_CHECKING:
     from pico_analyze.stores.base import StepInfo, Store
@@ -27,9 +35,6 @@ if TYPE_CHECKING:
 Step = int | Literal["first", "last"]
 
 _STEP = re.compile(r"(?:step-)?([0-9]{1,8})")
-_V1_STEP = re.compile(r"step_([0-9]{1,8})")
-_RUN_HOLDS = (layout.RUN_MANIFEST, layout.CHECKPOINTS, layout.MODEL_CONFIG)
-"""One of these is in the directory of every kind of run."""
 _MOST_NAMED = 12
 
 
@@ -150,7 +155,7 @@ def _directory(name: str) -> Path | None:
     path, inside = Path(name), RUNS / name
     candidates = [path, inside] if not path.is_absolute() else [path]
     there = [candidate for candidate in candidates if candidate.is_dir()]
-    runs = [candidate for candidate in there if any((candidate / entry).exists() for entry in _RUN_HOLDS)]
+    runs = [candidate for candidate in there if is_run(candidate)]
     if runs or there:
         return (runs or there)[0]
     return path if path.exists() else None
@@ -158,18 +163,13 @@ def _directory(name: str) -> Path | None:
 
 def _at(directory: Path, step: Step | None, text: str) -> RunName:
     """A directory that was found: of a run, or of one of its checkpoints."""
-    parent = directory.resolve().parent
-    if parent.name != layout.CHECKPOINTS:
+    found = checkpoint_of(directory) or checkpoint_of(directory.resolve())
+    if found is None:
         return RunName(str(directory), step, text)
-    name = directory.resolve().name
-    v1 = _V1_STEP.fullmatch(name)
-    own = layout.parse_step_dir(name) if v1 is None else int(v1[1])
-    if own is None or (v1 is None and not (parent.parent / layout.RUN_MANIFEST).is_file()):
-        return RunName(str(directory), step, text)
+    run, own = found
     if step is not None and step != own:
         raise UsageError(f"{text}: this directory is step {own}: leave @{step} out, or name the run")
-    run = directory.parent.parent
-    return RunName(str(run if directory.parent.name == layout.CHECKPOINTS else parent.parent), own, text)
+    return RunName(str(run), own, text)
 
 
 def _unknown(name: str) -> str:

@@ -18,6 +18,11 @@ def never_listed(_path: Path) -> float | None:
     return None
 
 
+def no_checkpoint(_path: Path) -> tuple[Path, int] | None:
+    """For kinds of runs whose checkpoints are no directories."""
+    return None
+
+
 @dataclass(frozen=True)
 class StoreSpec:
     """One kind of run: the places that hold one, and how it is opened.
@@ -47,6 +52,9 @@ class StoreSpec:
     changed: Callable[[Path], float | None] = never_listed
     """When a run in a directory last changed, as a time stamp; None if the directory is none. Runs that it tells of are
     listed without being named, and the newest of them is the default."""
+    checkpoint: Callable[[Path], tuple[Path, int] | None] = no_checkpoint
+    """The run's directory and the step, if a directory is that of one checkpoint of a run of this kind: it may be named
+    in place of ``RUN@STEP``."""
     install: str | None = None
     """What to run when a package that `open` imports is missing: ``pip install 'pico-analyze[torch]'``."""
 

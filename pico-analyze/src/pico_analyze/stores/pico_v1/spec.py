@@ -29,6 +29,11 @@ def _changed(path: Path) -> float | None:
     return (checkpoints if checkpoints.exists() else path).stat().st_mtime
 
 
+def _checkpoint(path: Path) -> tuple[Path, int] | None:
+    match = STEP.fullmatch(path.name)
+    return (path.parent.parent, int(match[1])) if match and path.parent.name == layout.CHECKPOINTS else None
+
+
 PICO_V1 = StoreSpec(
     name="pico-v1",
     title="a run of Pico 1.0",
@@ -36,6 +41,7 @@ PICO_V1 = StoreSpec(
     recognises=_recognises,
     open=_open,
     changed=_changed,
+    checkpoint=_checkpoint,
     order=20,
     install=INSTALL,
 )
