@@ -94,14 +94,15 @@ class KnownRefs:
             pins = dict(json.loads(path.read_bytes()))
         except (OSError, ValueError, TypeError):
             pins = {}
-        pinned = pins.setdefault(tag, commit)
-        if pinned != commit:
+        pinned = pins.get(tag)
+        if pinned is None:
+            self._keep(path.name, json.dumps(pins | {tag: commit}, indent=0))
+        elif pinned != commit:
             repo = self.client.repo
             raise DataError(
                 f"tag {tag} of {repo} was moved, from {str(pinned)[:40]} to {commit}: read the one you mean as "
                 f"hf://{repo}@<commit>:step-N, or delete {path} to accept the new one"
             )
-        self._keep(path.name, json.dumps(pins, indent=0))
 
 
 def resolve(address: Address, known: KnownRefs) -> tuple[str, int | None]:

@@ -43,6 +43,7 @@ class BlockCache:
 
     def __init__(self, root: Path, limit: int) -> None:
         self.root, self.limit = root, limit
+        self._locks: dict[str, FileLock] = {}  # making one takes as long as taking it
         self._written = limit  # so that the first piece written looks at what is there
 
     def read(self, key: str, size: int, offset: int, length: int, fetch: Callable[[int, int], bytes]) -> bytes:
@@ -105,7 +106,7 @@ class BlockCache:
         Where nothing can be written or locked, no one is waited for: pieces are complete in themselves.
         """
         folder = self._folder(key)
-        lock = FileLock(folder / ".lock", poll_interval=0.01)
+        lock = self._locks.get(key) or self._locks.setdefault(key, FileLock(folder / ".lock", poll_interval=0.01))
         with contextlib.ExitStack() as held:
             with contextlib.suppress(OSError, NotImplementedError):
                 folder.mkdir(parents=True, exist_ok=True)
