@@ -46,7 +46,7 @@ class Console:
         for lost in found:
             say(f"warning: {store.run}: {lost.name} is left out: {lost.reason}")
 
-    def planned(self, tasks: int, reused: int) -> None:
+    def planned(self, tasks: int) -> None:
         """Name the runs, begin the bar."""
         for line in self._opened:
             say(line)

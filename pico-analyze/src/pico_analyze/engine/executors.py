@@ -128,11 +128,17 @@ def _result(future: Future[Done], lost: tuple[type[BaseException], ...], losses:
 
 
 def threads(count: int) -> Opening:
-    """So many threads of this process."""
+    """So many threads of this process, with one BLAS thread each while they compute."""
 
     @contextmanager
     def opened(_: Work) -> Iterator[Workers]:
-        with ThreadPoolExecutor(count, thread_name_prefix="pico-analyze") as pool:
+        from threadpoolctl import threadpool_limits
+
+        # In the thread that waits for them: OpenBLAS obeys one thread alone.
+        with (
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(count, thread_name_prefix="pico-analyze") as pool,
+        ):
             yield Workers(pool, count, in_process=True)
 
     return opened

@@ -62,7 +62,7 @@ def analyze(
         known = set().union(*(table.known(wanted[index]) for index, table in tables.items()))
     left = without(tasks, known)
     n_wanted, n_left = _values(tasks), _values(left)
-    listener.planned(len(left), n_wanted - n_left)
+    listener.planned(len(left))
     collected = _carry_out(plan, left, settings, tables, started, tally, listener)
 
     import pandas

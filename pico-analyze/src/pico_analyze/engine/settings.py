@@ -53,8 +53,8 @@ class Listener(Protocol):
     def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
         """Checkpoints that are not complete, and are left out."""
 
-    def planned(self, tasks: int, reused: int) -> None:
-        """So many tasks are to do; so many values are already there."""
+    def planned(self, tasks: int) -> None:
+        """So many tasks are to do."""
 
     def advanced(self, tasks: int) -> None:
         """Tasks that were just done."""
@@ -65,5 +65,5 @@ class Silence:
 
     def opened(self, store: Store) -> None: ...  # noqa: D102
     def unusable(self, store: Store, found: Sequence[Unusable]) -> None: ...  # noqa: D102
-    def planned(self, tasks: int, reused: int) -> None: ...  # noqa: D102
+    def planned(self, tasks: int) -> None: ...  # noqa: D102
     def advanced(self, tasks: int) -> None: ...  # noqa: D102

@@ -8,8 +8,7 @@ and written by the command.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from threading import Lock
 
 from pico_analyze.engine.compute import rows_of
@@ -46,8 +45,17 @@ def _stores(work: Work) -> tuple[Store, ...]:
     with _opening:
         if work.started not in _opened:
             _opened.clear()  # those of an earlier command
+            _one_blas_thread()
             _opened[work.started] = for_threads(check(work))
         return _opened[work.started]
+
+
+def _one_blas_thread() -> None:
+    """One BLAS thread in this process of workers, for good: values would depend on their number, and small matrices
+    are slower with more. In the command's own process its executor sees to that."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1, user_api="blas")
 
 
 def check(work: Work) -> list[Store]:
@@ -80,36 +88,6 @@ def _seen(work: Work, index: int) -> Store:
     return store
 
 
-class _OneBlasThread:
-    """One BLAS thread per worker while anything is computed in this process; what was set before comes back after.
-
-    Small matrices are slower with more, and values would depend on their number.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = Lock(), 0
-        self._limits = contextlib.ExitStack()
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        from threadpoolctl import threadpool_limits
-
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._limits.enter_context(threadpool_limits(1, user_api="blas"))
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._limits.close()
-
-
-one_blas_thread = _OneBlasThread()
-
-
 def carry_out(work: Work, batch: Sequence[Task]) -> Done:
     """Compute a batch; tasks whose part is there already (left by a worker that died) are not computed again.
 
@@ -124,15 +102,14 @@ def carry_out(work: Work, batch: Sequence[Task]) -> Done:
     done.tasks = len(batch) - len(left)
     if work.here is not None and done.tasks:
         work.here.told(done.tasks)
-    with one_blas_thread():
-        computed = rows_of(left, stores, work.questions, memory=work.memory, tally=done.tally)
-        for task, rows in computed:
-            _keep(work, task, rows, done)
-            done.tasks += 1
-            if work.here is not None:
-                work.here.told(1)
-                if work.here.stop.is_set():
-                    break
+    computed = rows_of(left, stores, work.questions, memory=work.memory, tally=done.tally)
+    for task, rows in computed:
+        _keep(work, task, rows, done)
+        done.tasks += 1
+        if work.here is not None:
+            work.here.told(1)
+            if work.here.stop.is_set():
+                break
     return done
 
 
