@@ -18,7 +18,6 @@ from pico_train.checkpoint import signals, state
 from pico_train.config import RunConfig
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Loader
-from pico_train.errors import DataError
 from pico_train.reporter import Reporter
 from pico_train.run_hooks import RunHooks, open_hooks
 from pico_train.run_start import Start, begin, claim, on_rank_zero, open_run_data
@@ -110,11 +109,6 @@ def _loop(
 def _validation(config: RunConfig, engine: Engine, corpus: Corpus) -> torch.Tensor:
     """This process's share of the validation rows, on its device."""
     rows = corpus.validation(config.data.val_rows)
-    if len(rows) < config.data.val_rows:
-        raise DataError(
-            f"the held-out part has {len(rows)} row(s), fewer than data.val_rows={config.data.val_rows}: "
-            f"--set data.val_rows={max(1, len(rows))}, or name more text"
-        )
     share = len(rows) // engine.world_size
     mine = rows[engine.rank * share : (engine.rank + 1) * share]
     return torch.from_numpy(mine).long().to(engine.device)

@@ -13,19 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from lightning.fabric import Fabric
 
 from pico_schema import RunManifest, documents, layout
 from pico_schema.files import replace_file
 from pico_train import environment
-from pico_train.checkpoint import changes, metrics_log, resume
+from pico_train.checkpoint import changes, metrics_log, resume, validation_rows
 from pico_train.checkpoint.lock import RunLock
 from pico_train.config import DataConfig, RunConfig, layers
 from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.errors import ConfigError, DataError, PicoTrainError, StorageError
 from pico_train.reporter import Reporter
-from pico_train.training.snapshot import PRODUCER
+from pico_train.training.snapshot import PRODUCER, decode
 
 T = TypeVar("T")
 
@@ -109,6 +110,7 @@ def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus) -> Start:
         config=config.model_dump(mode="json"),
         environment=environment.describe(),
     )
+    run = _store_validation(config, run_dir, run, corpus)
     _write_run(run_dir, run, config)
     return Start(run, 0, None, finished=False)
 
@@ -120,20 +122,33 @@ def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) 
     changed = changes.config_changes(run.config, config.model_dump(mode="json"))
     newest = resume.newest_complete(run_dir)
     step = newest.step if newest else 0
+    found = _store_validation(config, run_dir, run, corpus)
     if changed:
         accepted = changes.accept_changes(changed, step=step, when=datetime.now(UTC), override=override)
-        run = run.model_copy(
-            update={
-                "changes": (*run.changes, *accepted),
-                "config": config.model_dump(mode="json"),
-                "data": corpus.fingerprint,
-            }
-        )
+        config_now = config.model_dump(mode="json")
+        update = {"changes": (*run.changes, *accepted), "config": config_now, "data": corpus.fingerprint}
+        found = found.model_copy(update=update)
+    if found != run:
+        run = found
         _write_run(run_dir, run, config)
     finished = step >= config.training.max_steps
     if not finished:
         metrics_log.cut(run_dir / layout.METRICS_LOG, first_dropped=step)
     return Start(run, step, newest.directory if newest else None, finished)
+
+
+def _store_validation(config: RunConfig, run_dir: Path, run: RunManifest, corpus: Corpus) -> RunManifest:
+    """Store the validation rows, unless they are there; the manifest that lists them."""
+    ids = corpus.validation(config.data.val_rows)
+    if run.validation is not None and validation_rows.damage(run_dir, run) is None:
+        stored = validation_rows.read(run_dir, run)
+        if np.array_equal(stored.input_ids, ids):
+            return run
+    rows = validation_rows.StoredRows(ids, decode(corpus, ids), corpus.validation_sources(len(ids)))
+    try:
+        return run.model_copy(update={"validation": validation_rows.write(run_dir, rows)})
+    except OSError as error:
+        raise StorageError(f"{run_dir}: cannot be written ({error.strerror}): free some space") from None
 
 
 def _make_directory(run_dir: Path) -> None:

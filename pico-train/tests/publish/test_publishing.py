@@ -53,8 +53,9 @@ def test_each_step_is_one_commit_and_one_tag_with_the_sealed_bytes(hub: Hub, run
         there = content(hub, repository(), f"demo-step-{step}")
         local = sealed_files(run, step)
         assert {path: there[path] for path in local} == local
-        extra = {layout.RUN_MANIFEST, layout.RUN_CONFIG, layout.METRICS_LOG, layout.REVISIONS, layout.CARD}
-        assert set(there) - set(local) == extra
+        of_run = {layout.RUN_MANIFEST, layout.RUN_CONFIG, layout.METRICS_LOG, layout.VALIDATION_ROWS}
+        assert set(there) - set(local) == of_run | {layout.REVISIONS, layout.CARD}
+        assert there[layout.VALIDATION_ROWS] == (run / layout.VALIDATION_ROWS).read_bytes()
 
 
 def test_main_moves_to_the_last_checkpoint_when_the_run_is_finished(hub: Hub, run: Path, repository: Repo) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from pico_schema import Capture
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor
 
 ShardedSave = Callable[[Path | None], None]
@@ -50,22 +51,38 @@ class BatchContents:
 
     def parquet(self) -> bytes:
         """A Parquet file with the columns row_id, source, text, input_ids."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        ids = np.ascontiguousarray(self.input_ids, dtype=np.int32)
-        offsets = np.arange(len(ids) + 1, dtype=np.int32) * (ids.shape[1] if ids.ndim == 2 else 0)
-        table = pa.table(
-            {
-                "row_id": pa.array(np.asarray(self.row_ids, dtype=np.int64)),
-                "source": pa.array(list(self.sources), pa.string()),
-                "text": pa.array(list(self.texts()), pa.string()),
-                "input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids.reshape(-1))),
-            }
-        )
+        table = token_rows_table("row_id", self.row_ids, self.input_ids, list(self.texts()), self.sources)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         return buffer.getvalue()
+
+
+def token_rows_table(
+    number: str, numbers: np.ndarray, input_ids: np.ndarray, texts: Sequence[str], sources: Sequence[str]
+) -> pa.Table:
+    """Rows of tokens as a table with the columns `number`, source, text, input_ids.
+
+    Args:
+        number: Name of the column with the rows' numbers.
+        numbers: (n_rows,) integers.
+        input_ids: (n_rows, seq_len + 1) integers.
+        texts: Each row as text.
+        sources: Where each row is from.
+    """
+    import pyarrow as pa
+
+    ids = np.ascontiguousarray(input_ids, dtype=np.int32)
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * (ids.shape[1] if ids.ndim == 2 else 0)
+    return pa.table(
+        {
+            number: pa.array(np.asarray(numbers, dtype=np.int64)),
+            "source": pa.array(list(sources), pa.string()),
+            "text": pa.array(list(texts), pa.string()),
+            "input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids.reshape(-1))),
+        }
+    )
 
 
 @dataclass(frozen=True)

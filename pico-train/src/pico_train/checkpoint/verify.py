@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pico_schema import CheckpointManifest, RunManifest, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
+from pico_train.checkpoint import validation_rows
 from pico_train.checkpoint.retention import has_training_state, is_pruned, kept, without_pruned
 from pico_train.config import KeepPolicy
 from pico_train.errors import CheckpointError
@@ -20,8 +21,8 @@ Kind = Literal["missing", "truncated", "altered", "unexpected", "unsafe", "dupli
 class Problem:
     """One thing that is wrong."""
 
-    step: int
-    """The checkpoint's step."""
+    step: int | None
+    """The checkpoint's step; None for a file of the run itself."""
     problem: Kind
     """What kind of damage."""
     path: str
@@ -106,7 +107,9 @@ def verify_run(
     with_state = [number for number, manifest in manifests.items() if has_training_state(manifest)]
     _training_states(report, run, with_state)
     report.problems += [item for item in _duplicates(manifests) if item.step in report.steps]
-    report.problems.sort(key=lambda item: (item.step, item.path))
+    if step is None:
+        _validation_rows(report, run_dir, run)
+    report.problems.sort(key=lambda item: (-1 if item.step is None else item.step, item.path))
     return report
 
 
@@ -172,6 +175,17 @@ def _training_states(
             report.pruned.remove(step)
             detail = f"{layout.TRAINING_STATE} is missing, and the run's policy keeps it"
             report.problems.append(Problem(step, "missing", layout.TRAINING_STATE, detail))
+
+
+def _validation_rows(report: VerifyReport, run_dir: Path, run: RunManifest) -> None:
+    """The run's stored validation rows, against what its manifest says of them."""
+    wrong = validation_rows.damage(run_dir, run)
+    path = run_dir / layout.VALIDATION_ROWS
+    if wrong is not None:
+        report.problems.append(Problem(None, "altered" if path.is_file() else "missing", path.name, wrong))
+    if run.validation is not None and path.is_file():
+        report.n_files += 1
+        report.n_bytes += run.validation.size
 
 
 def _duplicates(manifests: dict[int, CheckpointManifest]) -> list[Problem]:

@@ -16,11 +16,18 @@ from pico_train.cli.console import As, Format
 if TYPE_CHECKING:
     from pico_schema import RunManifest
     from pico_train.addresses import RunPlace
-    from pico_train.data.inspect.batches import SeenBatch
+    from pico_train.data.inspect.batches import SeenBatch, SeenRow
     from pico_train.data.inspect.stats import SplitStats
     from pico_train.data.shards.shard_corpus import ShardCorpus
 
 app = typer.Typer(help="Prepare, look at and check training data.", no_args_is_help=True)
+
+
+class Split(StrEnum):
+    """Which rows of a run."""
+
+    train = "train"
+    val = "val"
 
 
 class Errors(StrEnum):
@@ -150,18 +157,45 @@ def show(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run. [default: the newest in ./runs]")] = None,
     step: Annotated[int, typer.Option(min=0, help="Step whose batch to show.")] = 0,
     row: Annotated[int | None, typer.Option(min=0, help="Only this row of the batch.")] = None,
+    split: Annotated[
+        Split, typer.Option(help="The batch of a step, or the validation rows, which are fixed.")
+    ] = Split.train,
     chars: Annotated[int, typer.Option(min=0, help="Print at most this many characters per row; 0 prints all.")] = 0,
     output: As = Format.table,
 ) -> None:
     """The text of batch N of a run, with row ids and sources: what the update N → N + 1 learns from."""
-    from pico_train.data.inspect.batches import batch_of_run
+    from pico_train.data.inspect.batches import batch_of_run, validation_of_run
 
     found = _run(run)
+    if split is Split.val:
+        manifest, rows = validation_of_run(found.run_dir, row=row)
+        _show_validation(manifest, rows, chars, output)
+        return
     batch = batch_of_run(found.run_dir, step if found.step is None else found.step, row=row, progress=_progress())
     if output is Format.json:
         typer.echo(json.dumps(_batch_json(batch), indent=1))
     else:
         _print_batch(batch, chars)
+
+
+def _show_validation(run: RunManifest, rows: tuple[SeenRow, ...], chars: int, output: Format) -> None:
+    assert run.validation is not None  # otherwise there are no rows
+    if output is Format.json:
+        known = {"run": run.name, "split": "val", "n_rows": run.validation.n_rows, "sha256": run.validation.sha256}
+        typer.echo(json.dumps({**known, "rows": [_row_json(each) for each in rows]}, indent=1))
+        return
+    for each in rows:
+        typer.echo(f"── row {each.row} · {each.source or 'no source'}")
+        _print_text(each.text, chars)
+    typer.echo(f"{run.name}, {run.validation.n_rows} validation rows, sha256 {run.validation.sha256}")
+
+
+def _row_json(each: SeenRow) -> dict[str, Any]:
+    return {"row": each.row, "source": each.source, "text": each.text, "input_ids": each.input_ids.tolist()}
+
+
+def _print_text(text: str, chars: int) -> None:
+    typer.echo(text[:chars] + " […]" if chars and len(text) > chars else text)
 
 
 def _batch_json(batch: SeenBatch) -> dict[str, Any]:
@@ -172,24 +206,14 @@ def _batch_json(batch: SeenBatch) -> dict[str, Any]:
         "batch_rows": batch.n_rows,
         "batch_sha256": batch.sha256,
         "captured_sha256": batch.captured_sha256,
-        "rows": [
-            {
-                "row": each.row,
-                "row_id": each.row_id,
-                "source": each.source,
-                "text": each.text,
-                "input_ids": each.input_ids.tolist(),
-            }
-            for each in batch.rows
-        ],
+        "rows": [{"row_id": each.row_id, **_row_json(each)} for each in batch.rows],
     }
 
 
 def _print_batch(batch: SeenBatch, chars: int) -> None:
     for each in batch.rows:
         typer.echo(f"── row {each.row} · id {each.row_id} · {each.source or 'no source'}")
-        cut = chars and len(each.text) > chars
-        typer.echo(each.text[:chars] + " […]" if cut else each.text)
+        _print_text(each.text, chars)
     words = [f"{batch.run}, batch {batch.step}: {batch.n_rows} rows, epoch {batch.epoch}"]
     if batch.sha256 is not None:
         words.append(f"sha256 {batch.sha256}")

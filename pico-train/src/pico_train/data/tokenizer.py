@@ -20,6 +20,7 @@ from pico_schema.files import replace_file
 from pico_train.errors import ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
@@ -149,6 +150,12 @@ def load(directory: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:
         raise DataError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:200]})") from None
+
+
+def decode_rows(directory: Path, rows: np.ndarray) -> list[str]:
+    """The text of (k, T + 1) rows, special tokens included, by the tokenizer in `directory`."""
+    texts: list[str] = load(directory).decode_batch([row.tolist() for row in rows], skip_special_tokens=False)
+    return texts
 
 
 def obtain(name: str, directory: Path) -> None:

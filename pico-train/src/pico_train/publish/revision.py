@@ -26,6 +26,7 @@ from pico_schema import (
 )
 from pico_schema.digests import git_blob_id, sha256_file
 from pico_schema.results import flat_results
+from pico_train.checkpoint import validation_rows
 from pico_train.errors import CheckpointError
 from pico_train.publish.card import card
 from pico_train.publish.nonfinite import first_nonfinite
@@ -182,9 +183,19 @@ def revision_files(
         files[layout.METRICS_LOG] = in_memory(
             log.read_bytes() if final else lines_before(log.read_bytes(), max(listed))
         )
+    if run.validation is not None:
+        files[layout.VALIDATION_ROWS] = _validation_file(run_dir, run)
     for step, evaluation in evaluations.items():
         files[layout.evaluation_file(step)] = in_memory(documents.dump(evaluation))
     return files
+
+
+def _validation_file(run_dir: Path, run: RunManifest) -> LocalFile:
+    """The stored validation rows, if they are what the run's manifest lists."""
+    wrong = validation_rows.damage(run_dir, run)
+    if run.validation is None or wrong is not None:
+        raise CheckpointError(f"{run_dir}: {wrong}")
+    return LocalFile(run.validation.size, run.validation.sha256, run_dir / layout.VALIDATION_ROWS)
 
 
 def lines_before(log: bytes, step: int) -> bytes:

@@ -22,6 +22,7 @@ from pico_train.checkpoint.contents import BatchContents, CaptureContents, Check
 from pico_train.config import RunConfig
 from pico_train.data import order
 from pico_train.data.corpus import Corpus
+from pico_train.data.tokenizer import decode_rows
 from pico_train.model.huggingface import config_json, generation_config_json
 from pico_train.training.capture import SampleIndex
 from pico_train.training.engine import Engine
@@ -181,9 +182,4 @@ def tokenizer_files(directory: Path | None) -> dict[str, bytes]:
 
 def decode(corpus: Corpus, rows: np.ndarray) -> list[str]:
     """Each row as text, special tokens included; empty texts where the data came without a tokenizer."""
-    if corpus.tokenizer_dir is None:
-        return [""] * len(rows)
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(corpus.tokenizer_dir / layout.TOKENIZER))
-    return tokenizer.decode_batch([row.tolist() for row in rows], skip_special_tokens=False)
+    return [""] * len(rows) if corpus.tokenizer_dir is None else decode_rows(corpus.tokenizer_dir, rows)

@@ -10,9 +10,9 @@ from support.corpora import SEQ_LEN, make_text
 
 from pico_train.config import DataConfig
 from pico_train.data.corpus import open_corpus
-from pico_train.data.inspect.batches import decode
 from pico_train.data.prepare.inputs import documents, find
 from pico_train.data.prepare.reading import TextLayout
+from pico_train.data.tokenizer import decode_rows
 from pico_train.errors import DataError, PicoTrainError
 
 
@@ -37,7 +37,7 @@ def test_text_is_prepared_once_and_found_again(text_dir: Path) -> None:
     assert said == []
     assert again.fingerprint == first.fingerprint
     assert first.fingerprint.order == "shuffled"
-    assert make_text(0, 300)[:30] in "".join(decode(first.tokenizer_dir, first.rows(np.arange(first.n_rows))))
+    assert make_text(0, 300)[:30] in "".join(decode_rows(first.tokenizer_dir, first.rows(np.arange(first.n_rows))))
 
 
 def test_what_datasets_reads_can_be_trained_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The batch viewer: what a run sees at any step, without training and without reading what comes before."""
+"""The rows that a run sees: batch N, without training and without reading what comes before; its validation rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from pico_schema import RunManifest, documents, layout
+from pico_train.checkpoint import validation_rows
 from pico_train.config import RunConfig
-from pico_train.data import tokenizer as tokenizers
 from pico_train.data.corpus import open_corpus
 from pico_train.data.fingerprint import check_unchanged, pinned
 from pico_train.data.order import batch_digest, cursor, row_ids
 from pico_train.data.shards.shard_corpus import ShardCorpus
+from pico_train.data.tokenizer import decode_rows
 from pico_train.errors import UsageError
 
 Progress = Callable[[str], None]
@@ -106,7 +107,7 @@ def batch_of_run(
     )
     places = np.arange(batch_size) if row is None else np.array([row])
     rows = corpus.rows(ids[places])
-    texts = decode(corpus.tokenizer_dir, rows)
+    texts = decode_rows(corpus.tokenizer_dir, rows)
     sources = corpus.sources(ids[places])
     return SeenBatch(
         run=run.name,
@@ -122,12 +123,20 @@ def batch_of_run(
     )
 
 
-def decode(tokenizer_dir: Path, rows: np.ndarray) -> list[str]:
-    """The text of (k, T + 1) rows, special tokens included."""
-    texts: list[str] = tokenizers.load(tokenizer_dir).decode_batch(
-        [row.tolist() for row in rows], skip_special_tokens=False
-    )
-    return texts
+def validation_of_run(run_dir: Path, *, row: int | None = None) -> tuple[RunManifest, tuple[SeenRow, ...]]:
+    """The validation rows of a run as they are stored with it, or one of them.
+
+    Raises:
+        UsageError: there is no such row.
+        CheckpointError: none are stored, or they are damaged.
+    """
+    run = documents.read_run(run_dir)
+    stored = validation_rows.read(run_dir, run)
+    if row is not None and not 0 <= row < len(stored.texts):
+        raise UsageError(f"row {row} does not exist: the run has validation rows 0 to {len(stored.texts) - 1}")
+    chosen = range(len(stored.texts)) if row is None else [row]
+    rows = (SeenRow(i, i, stored.sources[i], stored.texts[i], stored.input_ids[i]) for i in chosen)
+    return run, tuple(rows)
 
 
 def _captured(run_dir: Path, step: int) -> str | None:
