@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_schema import (
+    SCHEMA_VERSION,
     CheckpointEntry,
     CheckpointManifest,
     DocumentError,
@@ -186,6 +187,16 @@ def test_a_run_written_before_validation_rows_were_stored_has_none(run: Path) ->
     del older["validation"]
     path.write_text(json.dumps(older | {"schema_version": "1.0"}))
     assert read_run(run).validation is None
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.9"])
+def test_what_is_written_says_the_version_that_writes_it(run: Path, version: str) -> None:
+    path = run / layout.RUN_MANIFEST
+    edit(path, schema_version=version)
+    found = read_run(run)
+    assert found.schema_version == version
+    documents.write(path, found)
+    assert read_run(run) == found.model_copy(update={"schema_version": SCHEMA_VERSION})
 
 
 def test_the_index_stays_sorted_and_replaces_a_step(run: Path) -> None:

@@ -20,7 +20,7 @@ from pico_schema.digests import sha256_file as sha256_file  # under these names 
 from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
 from pico_schema.files import fsync_directory as fsync_directory
 from pico_schema.files import replace_file as replace_file
-from pico_schema.manifest import CheckpointManifest, Evaluation, RunManifest
+from pico_schema.manifest import SCHEMA_VERSION, CheckpointManifest, Evaluation, RunManifest
 from pico_schema.migrations import migrate
 from pico_schema.revisions import RevisionIndex
 
@@ -53,10 +53,13 @@ class Finding:
 def dump(document: BaseModel) -> bytes:
     """The bytes of a document: UTF-8 JSON, indented, keys in the order of declaration, ending in a newline.
 
-    Non-finite numbers become null: JSON has none.
+    Non-finite numbers become null: JSON has none. A document says the version that writes it, whatever it was read
+    under: what a newer version had added was left out on reading, what an older one lacked has its default.
     """
-    text = json.dumps(_finite(document.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    content = _finite(document.model_dump(mode="json"))
+    if "schema_version" in content:
+        content["schema_version"] = SCHEMA_VERSION
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _finite(value: Any) -> Any:
