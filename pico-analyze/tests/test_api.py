@@ -34,6 +34,13 @@ def test_the_three_lines_of_the_readme_give_a_dataframe(runs):
     assert table.loc[8].to_numpy() == pytest.approx(1)
 
 
+def test_the_metrics_of_the_readme_are_functions_of_arrays():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    names: dict = {}
+    exec(next(block for block in blocks if "cka(" in block), names)
+    assert abs(names["similarity"]) < 0.1 and 25 < names["rank"] < 32
+
+
 def test_every_command_of_the_readme_works(runs, pico):
     for name in ("demo", "small", "a", "b", "c"):
         make_run(runs, name, seed=len(name), steps=(0, 8, 100))

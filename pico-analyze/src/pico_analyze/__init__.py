@@ -21,19 +21,20 @@ from pico_analyze.version import __version__
 if TYPE_CHECKING:
     from pico_analyze import metrics
     from pico_analyze.api import compute, dynamics, open_run, read_rows, study, summarise
+else:  # hidden from type checkers, for which a module with __getattr__ has every name
+
+    def __getattr__(name: str) -> object:
+        """Imported when asked for: `import pico_analyze` stays cheap."""
+        if name not in __all__:
+            raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}")
+        if name == "metrics":
+            return import_module("pico_analyze.metrics")
+        found = getattr(import_module("pico_analyze.api"), name)
+        globals()[name] = found
+        return found
+
 
 __all__ = ["__version__", "compute", "dynamics", "metrics", "open_run", "read_rows", "study", "summarise"]
-
-
-def __getattr__(name: str) -> object:
-    """Imported when asked for: `import pico_analyze` stays cheap."""
-    if name not in __all__:
-        raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}")
-    if name == "metrics":
-        return import_module("pico_analyze.metrics")
-    found: object = getattr(import_module("pico_analyze.api"), name)
-    globals()[name] = found
-    return found
 
 
 def __dir__() -> list[str]:

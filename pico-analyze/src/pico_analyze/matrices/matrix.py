@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pico_analyze.errors import DataError
 from pico_analyze.matrices.decompositions import singular_values, thin_svd, triangular_root
@@ -203,6 +204,10 @@ class Matrix(ABC):
         return np.asarray((np.concatenate(products, axis=1) / s[:k, None]).T)
 
 
+MatrixLike = Matrix | npt.ArrayLike
+"""What can be measured: a matrix, or an array of two axes (nested lists are one too)."""
+
+
 class Dense(Matrix):
     """A matrix stored as one array (N, P)."""
 
@@ -295,9 +300,9 @@ def redrawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (rng.standard_normal(array.shape) * scale).astype(array.dtype)
 
 
-def as_matrix(values: Matrix | np.ndarray) -> Matrix:
-    """A matrix as it is; an array as a dense one, a vector as one row. Half precision and integers are
-    widened first.
+def as_matrix(values: MatrixLike) -> Matrix:
+    """A matrix as it is; an array (or nested lists) as a dense one, a vector as one row. Half precision and integers
+    are widened first.
 
     Raises:
         DataError: not real numbers, or more than two axes.
@@ -307,14 +312,26 @@ def as_matrix(values: Matrix | np.ndarray) -> Matrix:
     return Dense(widened(values))
 
 
-def widened(values: np.ndarray, *, name: str = "an array") -> np.ndarray:
+def activations(values: npt.ArrayLike) -> Matrix:
+    """An (N, P) array whose rows are samples: metrics that centre do so over them, as they do for captured activations.
+
+    Raises:
+        DataError: not real numbers, or more than two axes.
+    """
+    return Dense(widened(values), samples=True)
+
+
+def widened(values: npt.ArrayLike, *, name: str = "an array") -> np.ndarray:
     """A two-dimensional float32 or float64 array: float16, bfloat16 (as ml_dtypes) and integers are up-cast,
     vectors become one row.
 
     Raises:
         DataError: not real numbers, or more than two axes.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{name} is not a matrix of real numbers: {error}") from None
     if array.ndim == 1:
         array = array[None, :]
     if array.ndim != 2 or array.dtype.kind in "cOSU":

@@ -1,5 +1,4 @@
-"""Canonical correlations: which directions of two representations of the same samples agree, up to any linear
-map.
+"""Canonical correlations: which directions of two representations of the same samples agree, up to any linear map.
 
 Each representation is reduced to an orthonormal basis of its principal subspace by one SVD, truncated by
 explained variance; the canonical correlations are then the singular values of the product of the two bases
@@ -12,7 +11,7 @@ import numpy as np
 
 from pico_analyze.matrices.decompositions import thin_svd
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 
@@ -57,6 +56,13 @@ def _correlations(
     return np.minimum(correlations, 1.0), first @ u, facts, None
 
 
+def _mean(x: Matrix, y: Matrix, variance: float) -> Result:
+    correlations, _, facts, undefined = _correlations(x, y, variance)
+    if undefined is not None:
+        return undefined
+    return Result(float(correlations.mean()), extra=facts, warning=_warning(facts))
+
+
 def _warning(facts: dict[str, float]) -> str | None:
     n, k, k_target = (int(facts[name]) for name in ("n", "k", "k_target"))
     if k + k_target <= n - 1:
@@ -64,38 +70,92 @@ def _warning(facts: dict[str, float]) -> str | None:
     return "canonical correlations of k and k_target directions on n < k + k_target samples: some are 1 by chance alone"
 
 
-def mean_cca(x: Matrix, y: Matrix, variance: float = 1.0) -> Result:
-    """Mean canonical correlation ρ̄ of two (N, P), (N, P′) matrices, in [0, 1]: 1 for linearly related data.
+@pair_metric
+def mean_cca(x: Matrix, y: Matrix, *, variance: float = 1.0) -> Result:
+    """Mean canonical correlation ρ̄ of two representations of the same samples.
 
-    The mean runs over min(K, K′) correlations, K and K′ the directions kept (`variance`; default all up to
-    the numerical rank). Invariant to invertible linear maps of the features. Raghu et al. 2017; Kornblith et
-    al. 2019, equation 8. Undefined when a representation does not vary, or for N − 1 ≤ max(K, K′), where
-    every value is 1; doubtful (a warning) when K + K′ > N − 1. `extra`: n, d, d_target, k, k_target.
+    The mean runs over the min(k, k_target) correlations of the directions that are kept on each side.
+
+    Args:
+        x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Their mean over samples is
+            subtracted here.
+        y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
+        variance: Share of each side's variance that the kept directions carry, 0.01 to 1; 1 keeps all up to the
+            numerical rank.
+
+    Returns:
+        0 to 1; 1 where one is a linear map of the other. Undefined (NaN) when a representation does not vary over
+        the samples, and for N − 1 ≤ max(k, k_target), where every value is 1; doubtful, with a warning, for
+        k + k_target > N − 1. `extra`: n, d and
+        d_target (dimensions that the features span), k and k_target (directions kept).
+
+    Raises:
+        UsageError: different numbers of rows, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Kornblith et al. 2019, Similarity of Neural Network Representations Revisited, ICML, equation 8; computed as in
+        Björck and Golub 1973, Numerical Methods for Computing Angles Between Linear Subspaces, Math. Comp. 27,
+        section 4.
     """
-    correlations, _, facts, undefined = _correlations(x, y, variance)
-    return undefined or Result(float(correlations.mean()), extra=facts, warning=_warning(facts))
+    return _mean(x, y, variance)
 
 
-def svcca(x: Matrix, y: Matrix, variance: float = 0.99) -> Result:
-    """Mean canonical correlation after each side is cut to the directions that carry `variance` of it, in [0,
-    1].
+@pair_metric
+def svcca(x: Matrix, y: Matrix, *, variance: float = 0.99) -> Result:
+    """Mean canonical correlation of the principal subspaces that carry most of each side's variance.
 
-    Raghu et al. 2017, SVCCA, section 2.1 (99 %). Undefined and doubtful as `mean_cca`; same `extra`.
+    Args:
+        x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Their mean over samples is
+            subtracted here.
+        y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
+        variance: Share of each side's variance that its kept directions carry, 0.01 to 1.
+
+    Returns:
+        0 to 1; 1 where the principal subspaces agree. Undefined (NaN) when a representation does not vary over
+        the samples, and for N − 1 ≤ max(k, k_target), where every value is 1; doubtful, with a warning, for
+        k + k_target > N − 1. `extra`: n, d and
+        d_target (dimensions that the features span), k and k_target (directions kept).
+
+    Raises:
+        UsageError: different numbers of rows, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Raghu, Gilmer, Yosinski and Sohl-Dickstein 2017, SVCCA, NeurIPS, section 2.1 (arXiv:1706.05806).
     """
-    return mean_cca(x, y, variance)
+    return _mean(x, y, variance)
 
 
-def pwcca(x: Matrix, y: Matrix, variance: float = 0.999) -> Result:
-    """Canonical correlations weighted by how much of the first matrix each one carries, in [0, 1]. Not
-    symmetric.
+@pair_metric
+def pwcca(x: Matrix, y: Matrix, *, variance: float = 0.999) -> Result:
+    """Canonical correlations, each weighted by how much of the first representation it accounts for. Not symmetric.
 
-    Σ α·ρ / Σ α with αᵢ = Σⱼ |⟨hᵢ, xⱼ⟩| over the centred columns xⱼ of the first matrix and its canonical
-    variates hᵢ. Morcos et al. 2018, equations 3 and 4; before that both sides are cut to the directions that
-    carry `variance` of them, so that noise directions do not take part. Undefined and doubtful as `mean_cca`;
-    same `extra`.
+    Σ α·ρ / Σ α with αᵢ = Σⱼ |⟨hᵢ, xⱼ⟩| over the centred columns xⱼ of the first matrix and its canonical variates hᵢ.
+
+    Args:
+        x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Their mean over samples is
+            subtracted here.
+        y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
+        variance: Share of each side's variance that its kept directions carry, 0.01 to 1: directions of noise are cut
+            off before. With 1 it is the published form.
+
+    Returns:
+        0 to 1; 1 where the first is a linear map of the second. Undefined (NaN) when a representation does not vary
+        over the samples, and for N − 1 ≤ max(k, k_target), where every value is 1; doubtful, with a warning, for
+        k + k_target > N − 1. `extra`: n, d and
+        d_target (dimensions that the features span), k and k_target (directions kept).
+
+    Raises:
+        UsageError: different numbers of rows, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Morcos, Raghu and Bengio 2018, Insights on Representational Similarity in Neural Networks, NeurIPS, equations 3
+        and 4.
     """
     correlations, variates, facts, undefined = _correlations(x, y, variance)
-    if undefined:
+    if undefined is not None:
         return undefined
     rows = np.ascontiguousarray(variates.T)
     weights = sum(np.abs(block).sum(axis=1) for block in x.centred().left_product(rows))

@@ -10,7 +10,7 @@ import numpy as np
 
 from pico_analyze.matrices.factored import Concatenated, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 from pico_analyze.stores.base import Data
 
@@ -59,32 +59,82 @@ def distance(x: Matrix, y: Matrix) -> float:
     return float(np.sqrt(squares))
 
 
+@pair_metric
 def cosine(x: Matrix, y: Matrix) -> Result:
-    """Cosine of the angle between two (N, P) matrices as vectors, in [−1, 1]. Undefined when one is zero."""
+    """Cosine of the angle between two matrices, as vectors of their entries.
+
+    Args:
+        x: (N, P) array or `Matrix`: weights, or gradients.
+        y: (N, P) target to compare with.
+
+    Returns:
+        −1 to 1; 1 for the same direction, 0 for unrelated ones. Undefined (NaN) when one is zero.
+
+    Raises:
+        UsageError: different numbers of rows or columns, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Salton and McGill 1983, Introduction to Modern Information Retrieval, section 6.
+    """
     norms = x.frobenius() * y.frobenius()
     if norms == 0:
         return Result.undefined("a matrix is zero: it has no direction")
     return Result(max(-1.0, min(1.0, inner(x, y) / norms)))
 
 
+@pair_metric
 def relative_change(x: Matrix, y: Matrix) -> Result:
-    """‖X − Y‖ / ‖Y‖ (Frobenius) of two (N, P) matrices, Y the target, in [0, ∞]. Undefined when Y is zero."""
+    """Frobenius norm of the difference to the target, over the norm of the target: ‖X − Y‖/‖Y‖.
+
+    Args:
+        x: (N, P) array or `Matrix`: weights, or gradients.
+        y: (N, P) target to compare with.
+
+    Returns:
+        0 to infinity; 0 where nothing changed. Undefined (NaN) when the target is zero.
+
+    Raises:
+        UsageError: different numbers of rows or columns, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.6.2.
+    """
     reference = y.frobenius()
     if reference == 0:
         return Result.undefined("the target is zero: change has no scale")
     return Result(distance(x, y) / reference)
 
 
-def gradient_noise(x: Matrix, y: Matrix, batch: float = 1.0, batch_target: float = 1.0) -> Result:
-    """Simple noise scale tr(Σ)/|G|² from the gradients of one weight on two independent batches, in [0, ∞).
+@pair_metric
+def gradient_noise(x: Matrix, y: Matrix, *, batch: float = 1.0, batch_target: float = 1.0) -> Result:
+    """Simple noise scale tr(Σ)/|G|² from the gradients of one weight on two independent batches.
 
-    With batches of b and b′ examples: E⟨gₓ, g_y⟩ = |G|² and E|gₓ − g_y|² = tr(Σ)·(1/b + 1/b′), so both are
-    estimated without bias and without rows (McCandlish et al. 2018, appendix A.1, whose two batch sizes are
-    two batches here). In examples when `batch` and `batch_target` count examples; by default in batches of
-    the captured size: above 1, one batch's gradient is mostly noise. Meant for two gradients at (nearly) the
-    same weights: neighbouring steps of the train split, whose batches differ; the validation rows are the same at
-    each step: there the difference is that of the weights only. Undefined when the inner product is not positive: the
-    batches do not agree on a direction. `extra`: noise tr(Σ), signal |G|².
+    With batches of b and b′ examples, E⟨gₓ, g_y⟩ = |G|² and E|gₓ − g_y|² = tr(Σ)·(1/b + 1/b′), so both are estimated
+    without bias and without rows (in appendix A.1 of the reference with two batch sizes, here with two batches). Meant
+    for two gradients at (nearly) the same weights: neighbouring steps of the train split, whose batches differ; the
+    validation rows are the same at each step, where the difference is that of the weights only.
+
+    Args:
+        x: (N, P) array or `Matrix`: the gradient on one batch.
+        y: (N, P) gradient of the same weight on another batch.
+        batch: Examples behind the first gradient, above 0.
+        batch_target: Examples behind the second.
+
+    Returns:
+        0 to infinity, the batch size at which noise and signal are equal: in examples when `batch` and `batch_target`
+        count examples, by default in batches of the captured size, where above 1 one batch's gradient is mostly noise.
+        Undefined (NaN) when the inner product is not positive: the batches do not agree on a direction. `extra`: noise
+        tr(Σ), signal |G|².
+
+    Raises:
+        UsageError: different numbers of rows or columns, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        McCandlish, Kaplan, Amodei and others 2018, An Empirical Model of Large-Batch Training, equation 2.9 and
+        appendix A.1 (arXiv:1812.06162).
     """
     signal = inner(x, y)
     noise = distance(x, y) ** 2 / (1.0 / batch + 1.0 / batch_target)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 _FEWEST_DEBIASED = 4
@@ -53,7 +54,7 @@ def linear_hsic(x: Matrix, y: Matrix) -> float:
 def _diagonal(x: Matrix) -> np.ndarray:
     def compute() -> np.ndarray:
         a, g = x.sample_form()
-        return np.einsum("nr,nr->n", a if g is None else a @ g, a)
+        return np.asarray(np.einsum("nr,nr->n", a if g is None else a @ g, a))
 
     return x.memo("sample_gram_diagonal", compute)
 
@@ -99,7 +100,7 @@ def _kernel_alignment(k: np.ndarray, h: np.ndarray, debiased: bool) -> _Alignmen
 
 def _doubly_centred(kernel: np.ndarray) -> np.ndarray:
     means = kernel.mean(axis=0)
-    return kernel - means[:, None] - means[None, :] + means.mean()
+    return np.asarray(kernel - means[:, None] - means[None, :] + means.mean())
 
 
 def _u_centred(kernel: np.ndarray) -> np.ndarray:
@@ -115,26 +116,46 @@ def _u_centred(kernel: np.ndarray) -> np.ndarray:
     return hollow
 
 
+@pair_metric
 def cka(
     x: Matrix,
     y: Matrix,
+    *,
     debiased: bool = False,
-    kernel: str = "linear",
+    kernel: Literal["linear", "rbf"] = "linear",
     bandwidth: float = 1.0,
     batch: int = 0,
 ) -> Result:
-    """CKA of two (N, P) and (N, P′) matrices whose rows are the same samples; P and P′ may differ.
+    """Centred kernel alignment: how alike two representations of the same samples are, up to rotation and scale.
 
-    HSIC(K, L) / √(HSIC(K, K)·HSIC(L, L)) of the centred kernels: linear ‖XᵀY‖²/(‖XᵀX‖·‖YᵀY‖) or rbf with σ =
-    bandwidth · median distance. In [0, 1], 1 for equal representations up to rotation, scale and shift.
-    Kornblith et al. 2019, equations 4 and 5. `debiased` uses the unbiased HSIC (Song et al. 2012, equation
-    5), about 0 for independent data and possibly negative; it needs 4 samples. `batch` > 0 is the minibatch
-    form: unbiased HSIC averaged over consecutive batches of that many rows (Nguyen et al. 2021, equation 2).
+    HSIC(K, L) / √(HSIC(K, K)·HSIC(L, L)) of the centred kernels K and L; ‖XᵀY‖²/(‖XᵀX‖·‖YᵀY‖) for the linear one.
 
-    Undefined for fewer than 2 samples (4 debiased), a representation that does not vary over samples, or
-    (debiased) a self-similarity estimate that is not positive. `extra`: n, d and d_target (dimensions that
-    the features span); and where N < 5·max(d, d′), linear and biased, `debiased` beside the value, with a
-    warning.
+    Args:
+        x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Their mean over samples is
+            subtracted here.
+        y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
+        debiased: Use the unbiased HSIC, which is about 0 for independent data also where samples are few.
+        kernel: linear, or rbf (Gaussian).
+        bandwidth: rbf: its σ as a multiple of the median distance of two samples, 0.001 to 1000.
+        batch: Rows per batch of the minibatch form (at least 4), the unbiased HSIC averaged over consecutive batches;
+            0 for all rows at once.
+
+    Returns:
+        0 to 1; 1 for the same representation up to rotation, scale and shift. Debiased it can be negative. Undefined
+        (NaN) for fewer than 2 samples (debiased: 4), for a representation that does not vary over the samples, or
+        (debiased) a self-similarity estimate that is not positive. `extra`: n, d and d_target (dimensions that the
+        features span); and where n < 5·max(d, d_target), linear and biased, `debiased` beside the value, and a
+        warning.
+
+    Raises:
+        UsageError: different numbers of rows, or a parameter or value that does not exist (a batch of 1 to 3 rows too).
+        DataError: not matrices of real numbers.
+
+    References:
+        Kornblith, Norouzi, Lee and Hinton 2019, Similarity of Neural Network Representations Revisited, ICML,
+        equations 4 and 5; debiased: Song et al. 2012, Feature Selection via Dependence Maximization, JMLR 13,
+        equation 5; batch: Nguyen, Raghu and Kornblith 2021, Do Wide and Deep Networks Learn the Same Things?, ICLR,
+        equation 2.
     """
     n = x.shape[0]
     d, d_target = x.feature_dim, y.feature_dim

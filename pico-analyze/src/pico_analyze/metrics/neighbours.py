@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 _ROWS = 1024
@@ -40,12 +42,28 @@ def nearest(x: Matrix, k: int, distance: str) -> np.ndarray:
     return x.memo(("nearest", k, distance), search)
 
 
-def mutual_knn(x: Matrix, y: Matrix, k: int = 10, distance: str = "cosine") -> Result:
-    """Mean share of a sample's k nearest neighbours that two (N, P), (N, P′) matrices agree on, in [0, 1].
+@pair_metric
+def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine", "euclidean"] = "cosine") -> Result:
+    """Mean share of each sample's k nearest neighbours that two representations agree on.
 
-    Huh et al. 2024, The Platonic Representation Hypothesis, equation 11. About k/(N − 1) by chance (`extra`
-    chance). Features are not centred. Undefined for N ≤ k, when all samples are equal, and (cosine) for a
-    sample that is zero. Among equally near samples the choice is arbitrary.
+    Among equally near samples the choice is arbitrary.
+
+    Args:
+        x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Taken as they are, not centred.
+        y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
+        k: How many neighbours, at least 1.
+        distance: What near means: cosine or euclidean.
+
+    Returns:
+        0 to 1; 1 where all neighbourhoods agree, about k/(N − 1) by chance (`extra`: chance). Undefined (NaN) for
+        N ≤ k, when all samples of a side are equal, and (cosine) for a sample that is zero.
+
+    Raises:
+        UsageError: different numbers of rows, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Huh, Cheung, Wang and Isola 2024, The Platonic Representation Hypothesis, ICML, equation 11 (arXiv:2405.07987).
     """
     n = x.shape[0]
     if n <= k:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param
 
 
-def norm(matrix: Matrix, kind: str = "frobenius") -> Result:
-    """A norm of an (N, P) matrix with singular values s: ≥ 0, 0 only for the zero matrix.
+@single_metric
+def norm(matrix: Matrix, *, kind: Literal["frobenius", "nuclear", "spectral", "max_abs"] = "frobenius") -> Result:
+    """A norm of a matrix with singular values s: how large it is.
 
-    `frobenius` (Σ s²)^½, `nuclear` Σ s, `spectral` max s, `max_abs` the largest absolute entry (which torch
-    calls the inf norm of the flattened matrix). Golub & Van Loan 2013, Matrix Computations, section 2.3.
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+        kind: frobenius (Σ s²)^½, nuclear Σ s, spectral max s, or max_abs, the largest absolute entry (which torch calls
+            the inf norm of the flattened matrix).
+
+    Returns:
+        0 to infinity, in the units of the entries; 0 for the zero matrix alone. Undefined (NaN) only where entries are
+        not finite.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3.
     """
     if kind == "frobenius":
         return Result(matrix.frobenius())

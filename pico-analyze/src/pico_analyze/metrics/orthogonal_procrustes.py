@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from pico_analyze.matrices.decompositions import singular_values
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 
-def procrustes(x: Matrix, y: Matrix, form: str = "distance") -> Result:
-    """Procrustes distance of two (N, P), (N, P′) matrices, centred and scaled to Frobenius norm 1.
+@pair_metric
+def procrustes(x: Matrix, y: Matrix, *, form: Literal["distance", "similarity", "angular"] = "distance") -> Result:
+    """How far two representations are apart after centring, scaling to Frobenius norm 1 and the best rotation.
 
-    With ν = ‖XᵀY‖ nuclear (in [0, 1]): `distance` 2 − 2ν, the squared distance after the best rotation, in
-    [0, 2] (Ding et al. 2021, equation 4); `similarity` ν; `angular` arccos ν, a metric in [0, π/2] (Williams
-    et al. 2021, equation 7). A narrower side is padded with zeros. Undefined for one sample or a
-    representation that does not vary over samples.
+    With ν the nuclear norm of XᵀY: `distance` is 2 − 2ν, a squared distance; `similarity` is ν; `angular` is arccos ν,
+    a metric. A narrower side is padded with zeros.
+
+    Args:
+        x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Their mean over samples is
+            subtracted here.
+        y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
+        form: distance, similarity or angular.
+
+    Returns:
+        distance: 0 to 2, similarity: 0 to 1, angular: 0 to π/2 (radians); 0 (similarity: 1) for the same representation
+        up to rotation and scale. Undefined (NaN) for one sample, or a representation that does not vary over the
+        samples.
+
+    Raises:
+        UsageError: different numbers of rows, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Schönemann 1966, A Generalized Solution of the Orthogonal Procrustes Problem, Psychometrika 31; Ding, Denain and
+        Steinhardt 2021, Grounding Representation Similarity Through Statistical Testing, NeurIPS, equation 4; angular:
+        Williams, Kunz, Kornblith and Linderman 2021, Generalized Shape Metrics on Neural Representations, NeurIPS,
+        equation 7.
     """
     if x.shape[0] < 2:
         return Result.undefined("one sample has no variance")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param
 
 _FEWEST = 10
@@ -39,14 +40,31 @@ def fit_tail(values: np.ndarray) -> tuple[float, float, float, int]:
     return float(alpha), x_min, distance, n_tail
 
 
-def power_law_alpha(matrix: Matrix, method: str = "mle") -> Result:
-    """Exponent of the tail of the eigenvalue spectrum λ = s² (numerically zero ones left out).
+@single_metric
+def power_law_alpha(matrix: Matrix, *, method: Literal["mle", "rank"] = "mle") -> Result:
+    """Exponent of the tail of the eigenvalue spectrum λ = s²; numerically zero ones are left out.
 
-    `mle`: the density p(λ) ∝ λ^−α above the λ_min of the best fit, α > 1; `extra`: ks (distance of the fit, 0
-    is perfect), xmin, n_tail, and sigma = (α−1)/√n_tail, its standard error (Clauset, Shalizi & Newman 2009;
-    for weights, Martin & Mahoney 2021, section 3). `rank`: λᵢ ∝ i^−α by least squares in logarithms over all
-    ranks; `extra`: r2 (Stringer et al. 2019). Undefined with fewer than 10 eigenvalues, or when all are
-    equal. Activations are centred over samples.
+    `mle`: the density p(λ) ∝ λ^−α above the λ_min of the best fit. `rank`: λᵢ ∝ i^−α by least squares in logarithms
+    over all ranks.
+
+    Args:
+        matrix: (N, P) array or `Matrix`. A plain array is taken as weights or gradients, as it is; give activations as
+            `activations(matrix)`, and their mean over samples is subtracted.
+        method: mle or rank.
+
+    Returns:
+        mle: above 1; rank: any number, positive in practice. None is best; 2 to 4 (mle) is found in well-trained
+        weights. Undefined (NaN) with fewer than 10 eigenvalues, or when all are equal. `extra`: for mle ks (distance of
+        the fit, 0 is perfect), xmin, n_tail and sigma = (α − 1)/√n_tail, its standard error; for rank r2.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Clauset, Shalizi and Newman 2009, Power-Law Distributions in Empirical Data, SIAM Review 51, equations 3.1 and
+        3.9; Martin and Mahoney 2021, Implicit Self-Regularization in Deep Neural Networks, JMLR 22, section 3; rank:
+        Stringer et al. 2019, High-Dimensional Geometry of Population Responses in Visual Cortex, Nature 571.
     """
     if matrix.samples and matrix.shape[0] > 1:
         matrix = matrix.centred()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 _FEWEST = 3
@@ -25,7 +27,7 @@ def dissimilarities(x: Matrix, kind: str) -> np.ndarray | None:
         between = sums - 2.0 * gram
         # A squared distance is a difference: what is below rounding of its terms is zero.
         between[between < 8 * np.finfo(np.float64).eps * sums] = 0.0
-        return np.sqrt(_above_diagonal(between))
+        return np.asarray(np.sqrt(_above_diagonal(between)))
     if kind == "correlation":
         means = x.row_means()
         gram -= x.shape[1] * np.outer(means, means)
@@ -46,12 +48,36 @@ def _above_diagonal(symmetric: np.ndarray) -> np.ndarray:
     return np.asarray(squareform(symmetric, force="tovector", checks=False))
 
 
-def rsa(x: Matrix, y: Matrix, dissimilarity: str = "correlation", compare: str = "spearman") -> Result:
-    """Correlation of the dissimilarities of all pairs of samples in two (N, P), (N, P′) matrices, in [−1, 1].
+@pair_metric
+def rsa(
+    x: Matrix,
+    y: Matrix,
+    *,
+    dissimilarity: Literal["correlation", "cosine", "euclidean"] = "correlation",
+    compare: Literal["spearman", "pearson"] = "spearman",
+) -> Result:
+    """Representational similarity analysis: whether two representations find the same samples alike.
 
-    Kriegeskorte et al. 2008, Representational similarity analysis (1 − Pearson correlation between samples,
-    Spearman between the two sets). Undefined for fewer than 3 samples, for a sample without direction
-    (correlation: all its features equal; cosine: all zero), and when all dissimilarities are equal.
+    Correlation, over all N(N − 1)/2 pairs of samples, of the dissimilarities in one with those in the other.
+
+    Args:
+        x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Taken as they are, not centred.
+        y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
+        dissimilarity: Of two samples: 1 − Pearson correlation over the features, 1 − cosine, or euclidean distance.
+        compare: Correlation of the two sets of dissimilarities: spearman or pearson.
+
+    Returns:
+        −1 to 1; 1 where the same samples are alike in both, about 0 by chance. Undefined (NaN) for fewer than 3
+        samples, for a sample without direction (correlation: all its features equal; cosine: all zero), and when all
+        dissimilarities of a side are equal.
+
+    Raises:
+        UsageError: different numbers of rows, or a parameter or value that does not exist.
+        DataError: not matrices of real numbers.
+
+    References:
+        Kriegeskorte, Mur and Bandettini 2008, Representational Similarity Analysis, Frontiers in Systems Neuroscience
+        2:4.
     """
     n = x.shape[0]
     if n < _FEWEST:

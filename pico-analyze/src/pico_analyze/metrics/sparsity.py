@@ -10,12 +10,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Literal
 
 import numpy as np
 
 from pico_analyze.matrices.factored import Concatenated
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param
 
 _ZERO = "all entries are zero"
@@ -79,12 +80,27 @@ def _merging_is_faster() -> bool:
     return seconds(lambda: _merged(runs)) < seconds(lambda: np.sort(values, axis=None))
 
 
-def gini(matrix: Matrix, corrected: bool = True) -> Result:
-    """Gini coefficient of the absolute entries, in [0, 1]: 0 for constant magnitudes, 1 for a single entry.
+@single_metric
+def gini(matrix: Matrix, *, corrected: bool = True) -> Result:
+    """Gini coefficient of the absolute entries: how unevenly their magnitudes are distributed.
 
-    With |x| ascending, Σᵢ (2i − M − 1)·|x|ᵢ / (M·Σ|x|), times M/(M−1) when `corrected` (default), without
-    which a single entry among M gives 1 − 1/M. Undefined for zero and for one entry. Hurley & Rickard 2009,
-    Comparing measures of sparsity, table I; the correction is Deltas 2003, equation 4.
+    With the M magnitudes |x| ascending, Σᵢ (2i − M − 1)·|x|ᵢ / (M·Σ|x|).
+
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+        corrected: Multiply by M/(M − 1), so that one entry that holds everything gives 1; without, 1 − 1/M.
+
+    Returns:
+        0 to 1; 0 where all magnitudes are equal, 1 (sparsest) for a single entry that is not zero. Undefined (NaN) for
+        the zero matrix, and for one entry.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Hurley and Rickard 2009, Comparing Measures of Sparsity, IEEE Trans. Inf. Theory 55, table I; the correction:
+        Deltas 2003, The Small-Sample Bias of the Gini Coefficient, Rev. Econ. Stat. 85, equation 4.
     """
     n = matrix.size
     if n < 2:
@@ -103,11 +119,23 @@ def gini(matrix: Matrix, corrected: bool = True) -> Result:
     return Result(value * n / (n - 1) if corrected else value)
 
 
+@single_metric
 def hoyer(matrix: Matrix) -> Result:
-    """(√M − ‖x‖₁/‖x‖₂)/(√M − 1), in [0, 1]: 0 for constant magnitudes, 1 for a single entry that is not zero.
+    """Sparsity (√M − ‖x‖₁/‖x‖₂)/(√M − 1) of the M entries.
 
-    Undefined for zero and for one entry. Hoyer 2004, Non-negative matrix factorization with sparseness
-    constraints, section 3.1.
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+
+    Returns:
+        0 to 1; 0 where all magnitudes are equal, 1 (sparsest) for a single entry that is not zero. Undefined (NaN) for
+        the zero matrix, and for one entry.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Hoyer 2004, Non-Negative Matrix Factorization with Sparseness Constraints, JMLR 5, section 3.1.
     """
     n = matrix.size
     if n < 2:
@@ -123,11 +151,28 @@ def hoyer(matrix: Matrix) -> Result:
     return Result((math.sqrt(n) - absolute / math.sqrt(squared)) / (math.sqrt(n) - 1.0))
 
 
-def near_zero_fraction(matrix: Matrix, threshold: float = 0.01, relative_to: str = "rms") -> Result:
-    """Share of entries with |x| ≤ threshold · scale, in [0, 1].
+@single_metric
+def near_zero_fraction(
+    matrix: Matrix, *, threshold: float = 0.01, relative_to: Literal["rms", "max", "none"] = "rms"
+) -> Result:
+    """Share of the entries with |x| ≤ threshold · scale.
 
-    The scale is the root mean square of the entries (`rms`, default), the largest magnitude (`max`) or 1
-    (`none`). The zero matrix has the value 1.
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+        threshold: Largest magnitude that counts as near zero, in units of the scale; at least 0.
+        relative_to: The scale: the root mean square of the entries (rms), the largest magnitude (max), or 1 (none).
+
+    Returns:
+        0 to 1; 1 where all entries are negligible (the zero matrix too), 0.008 for a normal law at the default
+        threshold. Undefined (NaN) only where entries are not finite. `extra`: limit, in the units of the entries.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Hurley and Rickard 2009, Comparing Measures of Sparsity, IEEE Trans. Inf. Theory 55, table I (the l0-epsilon
+        measure).
     """
     if relative_to == "rms":
         scale = matrix.frobenius() / math.sqrt(matrix.size)
@@ -140,12 +185,24 @@ def near_zero_fraction(matrix: Matrix, threshold: float = 0.01, relative_to: str
     return Result(near / matrix.size, extra={"limit": limit})
 
 
-def kurtosis(matrix: Matrix, excess: bool = True) -> Result:
-    """Fourth central moment of the entries over their squared variance, minus 3 when `excess`: ≥ −2 (else ≥
-    1).
+@single_metric
+def kurtosis(matrix: Matrix, *, excess: bool = True) -> Result:
+    """Fourth central moment of the entries over their squared variance: how heavy the tails are.
 
-    0 for a normal distribution, positive for heavy tails. Biased (population) moments. Undefined when all
-    entries are equal. Joanes & Gill 1998, Comparing measures of sample skewness and kurtosis, g₂.
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+        excess: Subtract 3, the value of a normal distribution.
+
+    Returns:
+        −2 to infinity (without excess: 1 to infinity), of biased (population) moments; 0 as a normal distribution,
+        large where a few entries dominate. Undefined (NaN) when all entries are equal.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Joanes and Gill 1998, Comparing Measures of Sample Skewness and Kurtosis, The Statistician 47, g₂.
     """
     largest = _largest(matrix)
     if largest == 0:

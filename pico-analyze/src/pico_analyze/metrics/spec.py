@@ -2,7 +2,8 @@
 
 A `MetricSpec` is data (the page that `pico-analyze metrics NAME` prints) around a pure function from matrices to a
 `Result`. Calling it checks the parameters and the matrices once, so that the functions themselves trust their input. It
-knows neither stores nor tables.
+knows neither stores nor tables. `single_metric` and `pair_metric` make of such a function one that people call with
+arrays, and that has the same name, parameters and docstring.
 """
 
 from __future__ import annotations
@@ -10,35 +11,72 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
+from functools import cached_property, wraps
+from inspect import Parameter, signature
+from typing import Concatenate, Literal, ParamSpec, Self
 
 from pico_analyze.errors import UsageError
-from pico_analyze.matrices.matrix import Matrix, as_matrix
+from pico_analyze.matrices.matrix import Matrix, MatrixLike, as_matrix
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
 from pico_analyze.stores.base import ALL_DATA, DATA, Data
 
+P = ParamSpec("P")
 
-@dataclass(frozen=True)
-class Result:
-    """What a metric says about a matrix or a pair.
 
-    `value` is NaN exactly when the metric is undefined there, and `reason` then says why. `extra` holds
-    further numbers that belong to the value (a rank beside a condition number). `warning` tells of a value
-    that is defined but doubtful; it is meant to be shown once per study, not once per row.
+class Result(float):
+    """What a metric says about a matrix or a pair: a number, and what belongs to it. Not to be changed.
+
+    It is used as any float. It is NaN exactly where the metric is undefined (also for a matrix that is empty or has
+    entries that are not finite), and `reason` then says why. `extra` holds further numbers that belong to the value (a
+    rank beside a condition number). `warning` tells of a value that is defined but doubtful; it is meant to be shown
+    once per study, not once per row.
+
+    Args:
+        value: The number.
+        reason: Why there is none.
+        extra: Further numbers, by name.
+        warning: What makes the value doubtful.
     """
 
-    value: float
-    reason: str | None = None
-    extra: Mapping[str, float] = field(default_factory=dict)
-    warning: str | None = None
+    __slots__ = ("extra", "reason", "warning")
+    extra: Mapping[str, float]
+    reason: str | None
+    warning: str | None
+
+    def __new__(
+        cls,
+        value: float,
+        reason: str | None = None,
+        extra: Mapping[str, float] | None = None,
+        warning: str | None = None,
+    ) -> Self:
+        """A number with what belongs to it."""
+        self = super().__new__(cls, value)
+        self.reason, self.extra, self.warning = reason, extra or {}, warning
+        return self
 
     @classmethod
-    def undefined(cls, reason: str, **extra: float) -> Result:
+    def undefined(cls, reason: str, **extra: float) -> Self:
         """No value, and why."""
         return cls(math.nan, reason, extra)
+
+    @property
+    def value(self) -> float:
+        """The number alone."""
+        return float(self)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[float, str | None, dict[str, float], str | None]]:
+        return type(self), (float(self), self.reason, dict(self.extra), self.warning)
+
+    def __repr__(self) -> str:
+        parts = [float.__repr__(self), *(f"{name}={value:g}" for name, value in self.extra.items())]
+        texts = {"reason": self.reason, "warning": self.warning}
+        parts += [f"{name}={text!r}" for name, text in texts.items() if text is not None]
+        return f"Result({', '.join(parts)})"
+
+    def __str__(self) -> str:
+        return float.__repr__(self)
 
 
 def _explained(result: Result) -> Result:
@@ -59,7 +97,8 @@ class MetricSpec:
     name: str
     kind: Literal["single", "pair"]
     fn: Callable[..., Result]
-    """`fn(matrix, **params)` or `fn(x, y, **params)`; may assume finite, non-empty matrices and resolved parameters."""
+    """`fn(matrix, **params)` or `fn(x, y, **params)`; may assume finite, non-empty matrices and resolved parameters. A
+    function that takes arrays (`single_metric`, `pair_metric`) stands for the one on matrices that is in it."""
     definition: str
     range: str
     best: str
@@ -84,6 +123,12 @@ class MetricSpec:
     def __post_init__(self) -> None:
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"bounds {self.bounds} of metric {self.name!r} are not a low and a high end")
+        object.__setattr__(self, "fn", getattr(self.fn, _ON_MATRICES, self.fn))
+
+    @cached_property
+    def function(self) -> Callable[..., Result]:
+        """The metric as people call it, with arrays and with parameters by name."""
+        return _on_arrays(self.fn, lambda: self)
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, ParamValue]:
         """The complete parameters; raises UsageError (see `resolve_params`)."""
@@ -95,7 +140,7 @@ class MetricSpec:
             allowed = ", ".join(d for d in DATA if d in self.accepts)
             raise UsageError(f"metric {self.name!r} is not defined for {data}: it takes {allowed}")
 
-    def __call__(self, x: Matrix | np.ndarray, y: Matrix | np.ndarray | None = None, /, **params: object) -> Result:
+    def __call__(self, x: MatrixLike, y: MatrixLike | None = None, /, **params: object) -> Result:
         """The metric's value.
 
         A matrix that is empty or has values that are not finite gives NaN with the reason.
@@ -137,3 +182,37 @@ class MetricSpec:
 
 METRICS = Registry("pico_analyze.metrics", MetricSpec)
 """All metrics: the built-in ones and those of plug-ins."""
+
+
+_ON_MATRICES = "on_matrices"
+"""Attribute of a function of arrays: the function of matrices that it was made of."""
+
+
+def single_metric(function: Callable[Concatenate[Matrix, P], Result]) -> Callable[Concatenate[MatrixLike, P], Result]:
+    """The metric of this name as a function of an array; everything is checked as its spec checks it."""
+    return _on_arrays(function, lambda: METRICS.get(function.__name__))
+
+
+def pair_metric(
+    function: Callable[Concatenate[Matrix, Matrix, P], Result],
+) -> Callable[Concatenate[MatrixLike, MatrixLike, P], Result]:
+    """The metric of this name as a function of two arrays; everything is checked as its spec checks it."""
+    return _on_arrays(function, lambda: METRICS.get(function.__name__))
+
+
+def _on_arrays(function: Callable[..., Result], spec: Callable[[], MetricSpec]) -> Callable[..., Result]:
+    @wraps(function)
+    def on_arrays(*matrices: MatrixLike, **params: object) -> Result:
+        return spec()(*matrices, **params)
+
+    shown = signature(function)
+    parameters = [
+        parameter
+        if parameter.kind is Parameter.KEYWORD_ONLY
+        else parameter.replace(annotation="ArrayLike | Matrix", kind=Parameter.POSITIONAL_ONLY)
+        if parameter.default is Parameter.empty
+        else parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in shown.parameters.values()
+    ]
+    vars(on_arrays).update({_ON_MATRICES: function, "__signature__": shown.replace(parameters=parameters)})
+    return on_arrays

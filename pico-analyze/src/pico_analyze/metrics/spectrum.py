@@ -7,22 +7,36 @@ matrix.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param
 
 _ZERO = "all entries are zero"
 
 
-def condition_number(matrix: Matrix, over: str = "rank") -> Result:
-    """Largest over smallest singular value, in [1, ∞].
+@single_metric
+def condition_number(matrix: Matrix, *, over: Literal["rank", "all"] = "rank") -> Result:
+    """Largest over smallest singular value.
 
-    `over=rank` (default): s₁/s_r with r the numerical rank (s_r > max(N, P)·eps·s₁, eps of the data's dtype),
-    which is finite. `over=all`: s₁/s_m, infinite when r < m. `extra` has the rank and, as `full`, the value
-    over all. Undefined for the zero matrix. Golub & Van Loan 2013, equation 2.6.5.
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+        over: rank: s₁/s_r with r the numerical rank (s_r > max(N, P)·eps·s₁, eps of the data's type), which is finite;
+            all: s₁/s_m over all m = min(N, P), infinite where r < m.
+
+    Returns:
+        1 to infinity; 1 where all directions are stretched alike. Undefined (NaN) for the zero matrix. `extra`: rank,
+        and full, the value over all.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Golub and Van Loan 2013, Matrix Computations (4th ed.), equation 2.6.5.
     """
     values, rank = matrix.singular_values, matrix.rank
     if rank == 0:
@@ -42,21 +56,48 @@ def _effective_rank(matrix: Matrix) -> float:
     return math.exp(_entropy(values / values.sum()))
 
 
+@single_metric
 def effective_rank(matrix: Matrix) -> Result:
-    """exp of the entropy of s/Σs, in [1, m]: m for equal singular values, 1 for rank one. Undefined for zero.
+    """exp of the Shannon entropy (natural logarithm) of the singular values divided by their sum.
 
-    Roy & Vetterli 2007, The effective rank, definition 1.
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+
+    Returns:
+        1 to m = min(N, P); m where all directions are used equally, 1 for a single direction. Undefined (NaN) for the
+        zero matrix. `extra`: rank.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Roy and Vetterli 2007, The Effective Rank: A Measure of Effective Dimensionality, EUSIPCO, definition 1.
     """
     if matrix.singular_values[0] == 0:
         return Result.undefined(_ZERO, rank=0.0)
     return Result(_effective_rank(matrix), extra={"rank": float(matrix.rank)})
 
 
+@single_metric
 def per(matrix: Matrix) -> Result:
-    """Proportional effective rank: the effective rank over m, in [1/m, 1]. Undefined for the zero matrix.
+    """Proportional effective rank: the effective rank over m = min(N, P).
 
-    m = min(N, P) counts the zero singular values too, so a head's d × d circuit has at most head_dim / d.
-    Diehl Martinez et al. 2024, Tending Towards Stability, section 3.
+    m counts the zero singular values too, so a head's d × d circuit has at most head_dim / d.
+
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+
+    Returns:
+        1/m to 1; 1 where every direction is used equally. Undefined (NaN) for the zero matrix. `extra`: effective_rank,
+        rank.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Diehl Martinez et al. 2024, Tending Towards Stability, Findings of EMNLP, section 3 (arXiv:2410.11451).
     """
     if matrix.singular_values[0] == 0:
         return Result.undefined(_ZERO, rank=0.0)
@@ -64,10 +105,22 @@ def per(matrix: Matrix) -> Result:
     return Result(rank / matrix.n_singular, extra={"effective_rank": rank, "rank": float(matrix.rank)})
 
 
+@single_metric
 def stable_rank(matrix: Matrix) -> Result:
-    """Squared Frobenius norm over squared spectral norm, Σs²/s₁², in [1, m]. Undefined for the zero matrix.
+    """Squared Frobenius norm over squared spectral norm, Σs²/s₁²: how many directions are as strong as the strongest.
 
-    Rudelson & Vershynin 2007, Sampling from large matrices, section 1.
+    Args:
+        matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
+
+    Returns:
+        1 to m = min(N, P); m where all directions are equally strong. Undefined (NaN) for the zero matrix.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Rudelson and Vershynin 2007, Sampling from Large Matrices, J. ACM 54, section 1.
     """
     values = matrix.singular_values
     if values[0] == 0:
@@ -75,12 +128,25 @@ def stable_rank(matrix: Matrix) -> Result:
     return Result(float(np.sum((values / values[0]) ** 2)))
 
 
-def participation_ratio(matrix: Matrix, centre: str = "auto") -> Result:
-    """(Σλ)²/Σλ² of the eigenvalues λ = s², in [1, m]. Undefined where all λ are zero.
+@single_metric
+def participation_ratio(matrix: Matrix, *, centre: Literal["auto", "yes", "no"] = "auto") -> Result:
+    """(Σλ)²/Σλ² of the eigenvalues λ = s²: over how many directions the variance is spread.
 
-    `centre=auto` subtracts the mean over samples from activations (then λ are those of the covariance) and
-    nothing from weights and gradients; `yes` and `no` force it. Gao et al. 2017, A theory of multineuronal
-    dimensionality, equation 3.
+    Args:
+        matrix: (N, P) array or `Matrix`. A plain array is taken as weights or gradients; give activations as
+            `activations(matrix)`, or set centre.
+        centre: Whether the mean over rows is subtracted, so that λ are those of the covariance: auto (from activations
+            only), yes, no.
+
+    Returns:
+        1 to m = min(N, P); m where the variance is spread evenly. Undefined (NaN) where all λ are zero.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Gao et al. 2017, A Theory of Multineuronal Dimensionality, Dynamics and Measurement, equation 3.
     """
     if centre == "yes" or (centre == "auto" and matrix.samples):
         if matrix.shape[0] < 2:
@@ -95,11 +161,26 @@ def participation_ratio(matrix: Matrix, centre: str = "auto") -> Result:
     return Result(float(shares.sum() ** 2 / np.sum(shares**2)))
 
 
-def rankme(matrix: Matrix, epsilon: float = 1e-7) -> Result:
-    """exp(−Σ p·ln p) with p = s/Σs + ε over all m singular values, in [1, m] up to ε. Undefined for zero.
+@single_metric
+def rankme(matrix: Matrix, *, epsilon: float = 1e-7) -> Result:
+    """exp(−Σ p·ln p) with p = s/Σs + ε over all m singular values of representations.
 
-    An effective rank of representations whose smoothing ε is part of the published definition: Garrido et al.
-    2023, RankMe, equations 1 and 2.
+    An effective rank whose smoothing ε is part of the published definition.
+
+    Args:
+        matrix: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Taken as they are, not
+            centred, as published.
+        epsilon: Smoothing added to each share, 0 to 0.1.
+
+    Returns:
+        1 to m = min(N, P), up to ε; m for representations that did not collapse. Undefined (NaN) for the zero matrix.
+
+    Raises:
+        UsageError: a parameter that does not exist or a value that it does not take.
+        DataError: not a matrix of real numbers.
+
+    References:
+        Garrido, Balestriero, Najman and LeCun 2023, RankMe, ICML, equations 1 and 2 (arXiv:2210.02885).
     """
     values = matrix.singular_values
     if values[0] == 0:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.spec import MetricSpec, Result
+from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 
-def subspace_overlap(x: Matrix, y: Matrix, k: int = 8, side: str = "left") -> Result:
-    """‖UₓᵀU_y‖²/k of the first k singular vectors of two matrices, in [0, 1]: the mean squared cosine of the
-    angles.
+@pair_metric
+def subspace_overlap(x: Matrix, y: Matrix, *, k: int = 8, side: Literal["left", "right"] = "left") -> Result:
+    """Overlap of the spaces of the first k singular vectors: ‖UₓᵀU_y‖²/k, the mean squared cosine of their angles.
 
-    `side=left` (default): singular vectors over rows (outputs of a weight, samples of activations); widths
-    may differ. `side=right`: over columns (inputs of a weight, features of activations), which must be
-    equally many. Activations are centred over samples. Krzanowski 1979, Between-groups comparison of
-    principal components, section 3. About k/dimension by chance (`extra` chance). Undefined when a matrix has
-    rank below k.
+    Args:
+        x: (N, P) array or `Matrix`. A plain array is taken as weights or gradients, as it is; give activations as
+            `activations(x)`, and their mean over samples is subtracted.
+        y: (N, P′) likewise; P′ may differ from P with side left.
+        k: How many singular vectors, at least 1.
+        side: left: over rows (outputs of a weight, samples of activations); right: over columns (inputs of a weight,
+            features of activations).
+
+    Returns:
+        0 to 1; 1 for the same leading subspace, about k/dimension by chance (`extra`: chance). Undefined (NaN) when a
+        matrix has a rank below k, or activations do not vary over the samples.
 
     Raises:
-        UsageError: `side=right` and different widths.
+        UsageError: different numbers of rows, or a parameter or value that does not exist, or side=right and
+            different widths.
+        DataError: not matrices of real numbers.
+
+    References:
+        Krzanowski 1979, Between-Groups Comparison of Principal Components, JASA 74, section 3.
     """
     if side == "right" and x.shape[1] != y.shape[1]:
         raise UsageError(
