@@ -64,12 +64,12 @@ test-together: install ## train a very small model and analyze it, through the i
 conformance: install ## wheels of pico-train in one environment, of pico-analyze in another; revisions between them
 	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt
 
-lint: install ## ruff, mypy, import-linter, workflow schema
+lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict shared-schema/src
-	$(BIN)/mypy pico-train/src pico-analyze/src
+	$(BIN)/mypy --strict shared-schema/src pico-train/src pico-analyze/src
 	$(BIN)/lint-imports --config .importlinter
+	$(BIN)/python .ci/floors.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/check.yml
 
 format: install ## let ruff format everything

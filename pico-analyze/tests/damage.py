@@ -1,7 +1,9 @@
 """What is done to worker processes in tests: importable on them, and undone by a second call."""
 
 import resource
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import pico_analyze
@@ -12,7 +14,7 @@ from pico_analyze.table import store
 
 def blind(on: bool = True) -> None:
     """Not see the mark that says that a directory is the command's, as on a machine with another file system."""
-    store.is_current = (lambda directory, started: False) if on else _IS_CURRENT
+    store.is_current = (lambda *_: False) if on else _IS_CURRENT
 
 
 def limit_files(limits: tuple[int, int]) -> None:
@@ -29,12 +31,11 @@ def pretend_version(version: str | None) -> None:
 def hide(path: str | None) -> None:
     """Make a path look absent, as on a machine with another file system."""
     for name, real in _LOOKS.items():
-        hidden = None if path is None else (lambda self, *a, _real=real, **k: not _under(self, path) and _real(self))
-        setattr(Path, name, hidden or real)
+        setattr(Path, name, real if path is None else partialmethod(_looked, real, path))
 
 
-def _under(path: Path, root: str) -> bool:
-    return str(path).startswith(root)
+def _looked(path: Path, real: Callable[[Path], bool], root: str) -> bool:
+    return not str(path).startswith(root) and real(path)
 
 
 def other_digests(on: bool = True) -> None:

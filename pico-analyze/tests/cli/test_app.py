@@ -261,7 +261,7 @@ def test_an_interruption_keeps_the_rows_and_says_so(runs, pico, monkeypatch):
 
     make_run(runs)
 
-    def stop(self, tasks):
+    def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Console, "advanced", stop)
@@ -271,7 +271,7 @@ def test_an_interruption_keeps_the_rows_and_says_so(runs, pico, monkeypatch):
     monkeypatch.undo()
 
 
-def test_progress_with_the_time_left_is_shown_on_a_terminal_only(runs, tmp_path):
+def test_progress_with_the_time_left_is_shown_on_a_terminal_only(runs):
     run = make_run(runs)
     program = Path(sys.executable).with_name("pico-analyze")
     command = [program, "compute", "cka", run, "--no-plot", "--fresh"]

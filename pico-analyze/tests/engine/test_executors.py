@@ -204,7 +204,7 @@ def test_blas_has_one_thread_while_tasks_run_and_what_it_had_afterwards(run_dir)
     seen = []
 
     class Look(Silence):
-        def advanced(self, tasks):
+        def advanced(self, _):
             seen.append(blas())
 
     from threadpoolctl import threadpool_limits
@@ -217,7 +217,7 @@ def test_blas_has_one_thread_while_tasks_run_and_what_it_had_afterwards(run_dir)
     assert seen and all(set(threads.values()) == {1} for threads in seen)
 
 
-def test_worker_processes_have_one_blas_thread_too(run_dir, tmp_path):
+def test_worker_processes_have_one_blas_thread_too(run_dir):
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 

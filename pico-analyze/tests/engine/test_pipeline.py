@@ -270,7 +270,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(run_dir, settings):
 def test_parts_that_a_killed_analysis_left_behind_are_taken_in(run_dir, settings, monkeypatch):
     from pico_analyze.table.store import PARTS, ROWS, RowStore
 
-    monkeypatch.setattr(RowStore, "merge", lambda self: None)
+    monkeypatch.setattr(RowStore, "merge", lambda _: None)
     first = analyze([(run_dir, CKA)], settings)
     directory = next(iter(first.directories.values()))
     assert list((directory / PARTS).iterdir()) and not (directory / ROWS).exists()
@@ -291,7 +291,7 @@ def test_analyses_that_run_at_once_share_a_table(run_dir, settings):
     assert rows.groupby("metric").size().to_dict() == dict.fromkeys(names, 30)
 
 
-def test_runs_of_one_name_do_not_share_a_table(runs, tmp_path, settings):
+def test_runs_of_one_name_do_not_share_a_table(runs, settings):
     a, b = make_run(runs / "x", "demo"), make_run(runs / "y", "demo", seed=9)
     first, second = analyze([(a, CKA)], settings), analyze([(b, CKA)], settings)
     assert second.computed == 30

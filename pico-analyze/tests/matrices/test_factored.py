@@ -184,7 +184,7 @@ def test_one_decomposition_serves_all_spectral_metrics(monkeypatch):
 
 
 def test_an_svd_that_does_not_converge_is_done_by_another_driver(monkeypatch):
-    def fails(*args, **settings):
+    def fails(*_, **__):
         raise np.linalg.LinAlgError("SVD did not converge")
 
     monkeypatch.setattr(np.linalg, "svd", fails)

@@ -41,7 +41,7 @@ def heavy_tailed(rng):
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def captured(rng):
+def captured(_):
     """The values of one head at steps 8 and 40 of a real run (2 M parameters), half precision."""
     with np.load(CAPTURED) as arrays:
         return tuple(arrays[f"{step}/activations/layers.3.attn.v"][:, :32].copy() for step in (8, 40))
