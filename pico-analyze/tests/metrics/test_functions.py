@@ -222,7 +222,6 @@ MISTAKES = {
 
 
 def test_type_checkers_see_the_functions_with_their_parameters(tmp_path):
-    pytest.importorskip("mypy")
     lines = [SCRIPT.format(names=", ".join(NAMES)), "y = x", *MISTAKES]
     (tmp_path / "script.py").write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir", tmp_path / "cache"]
