@@ -3,7 +3,8 @@
     .venv/bin/python .ci/journeys.py
 
 *train*: eight text files become one weight update. *analyze*: one tensor becomes a dot in a picture. A file counts as
-entered when one of its functions is called (what is called to import it does not count), in whatever thread; a room is a folder.
+entered when one of its functions is called, in whatever thread (what is called to import it does not count); a room is
+a folder.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ COMMANDS = (
     ("bench_metrics.py", "384"),
     ("bench_cli.py", "384", "--steps", "11"),
     ("bench_cli.py", "1536"),
+    ("bench_cluster.py", "384", "--steps", "11"),
+    ("bench_tasks.py",),
 )
 
 
