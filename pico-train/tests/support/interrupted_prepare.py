@@ -28,7 +28,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 5:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]), resource.RLIM_INFINITY))
     left = int(saves) if saves != "none" else -1
-    save = Journal._save
+    save = Journal.save
 
     def save_and_die(journal: Journal) -> None:
         global left
@@ -37,7 +37,7 @@ if __name__ == "__main__":
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Journal._save = save_and_die  # type: ignore[method-assign]
+    Journal.save = save_and_die  # type: ignore[method-assign]
     recipe = Recipe(tokenizer="train:300", seq_len=SEQ_LEN, rows_per_shard=100, val_fraction=0.1)
     try:
         prepare(text_inputs([text], [], TextLayout()), recipe, Path(out), workers=int(workers))

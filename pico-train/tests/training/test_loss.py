@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pico_schema import ModelSpec
 from pico_train.model.decoder import Decoder
@@ -136,7 +137,7 @@ def test_the_loss_of_fresh_weights_is_the_logarithm_of_the_vocabulary():
 
 
 def test_logits_never_exist_for_more_than_a_chunk():
-    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    class Largest(TorchDispatchMode):
         size = 0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -42,3 +43,13 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def _is_number(text: str) -> bool:
     digits = text.replace(",", "").replace(".", "", 1).removeprefix("-")
     return not text or digits.isdigit()
+
+
+def progress_line() -> Callable[[str], None]:
+    """Sentences on stderr: one line that changes on a terminal, lines elsewhere."""
+    live = sys.stderr.isatty()
+
+    def say(text: str) -> None:
+        typer.echo(f"\r\x1b[K{text}" if live else text, err=True, nl=not live)
+
+    return say

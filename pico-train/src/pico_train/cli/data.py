@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pico_train.cli.console import As, Format
+from pico_train.cli.console import As, Format, progress_line
+from pico_train.cli.prepare import prepare
 
 if TYPE_CHECKING:
     from pico_schema import RunManifest
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pico_train.data.shards.shard_corpus import ShardCorpus
 
 app = typer.Typer(help="Prepare, look at and check training data.", no_args_is_help=True)
+app.command()(prepare)
 
 
 class Split(StrEnum):
@@ -30,21 +30,6 @@ class Split(StrEnum):
     val = "val"
 
 
-class Errors(StrEnum):
-    """What to do with bytes that are not UTF-8."""
-
-    refuse = "refuse"
-    replaced = "replace"
-
-
-class Compression(StrEnum):
-    """How shards are compressed."""
-
-    none = "none"
-    zstd = "zstd"
-    snappy = "snappy"
-
-
 Corpus = Annotated[
     str | None,
     typer.Argument(
@@ -52,104 +37,6 @@ Corpus = Annotated[
         help="A corpus's directory, or a run as in other commands. [default: the newest run in ./runs]",
     ),
 ]
-
-
-@app.command()
-def prepare(
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="INPUT…",
-            help="Files, folders, globs (.txt .md .jsonl .jsonl.gz .parquet and what `datasets` reads), "
-            "or hf://datasets/ORG/NAME[@REVISION][/FILES][?split=…].",
-        ),
-    ] = None,
-    tokenizer: Annotated[str, typer.Option(help="A name on the Hub, a directory, or train:N.")] = "train:4096",
-    seq_len: Annotated[int, typer.Option(min=2, help="Tokens per row that are predicted; rows hold one more.")] = 2048,
-    out: Annotated[Path, typer.Option(help="Directory of the corpus.")] = Path("corpus"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the global shuffle.")] = 0,
-    val_fraction: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Part of the documents to hold out, chosen by hash.")
-    ] = 0.0,
-    val_input: Annotated[list[str] | None, typer.Option(help="Files, folders, globs to hold out; repeatable.")] = None,
-    val_rows_per_source: Annotated[
-        int | None, typer.Option(min=1, help="Keep at most this many held-out rows of each source.")
-    ] = None,
-    sample: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Use only this part of the documents, chosen by hash.")
-    ] = 1.0,
-    max_rows: Annotated[int | None, typer.Option(min=1, help="Keep only the first rows of the shuffled order.")] = None,
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows of each shard.")] = 20_480,
-    compression: Annotated[
-        Compression, typer.Option(help="none is read fastest; zstd halves the size.")
-    ] = Compression.none,
-    text_column: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
-    source_column: Annotated[str, typer.Option(help="Field or column that says where a text is from.")] = "source",
-    source_is_folder: Annotated[
-        bool, typer.Option("--source-is-folder", help="A file's first folder is its source.")
-    ] = False,
-    encoding_errors: Annotated[Errors, typer.Option(help="What to do with text that is not UTF-8.")] = Errors.refuse,
-    source: Annotated[str | None, typer.Option(help="Where the text is from, for the manifest.")] = None,
-    license: Annotated[str | None, typer.Option(help="Licence of the text, for the manifest.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes. [default: all cores that fit --memory]")
-    ] = None,
-    memory: Annotated[str, typer.Option(help="Memory that all processes may take together, such as 2GB.")] = "2GB",
-    output: As = Format.table,
-) -> None:
-    """Tokenize, pack and shuffle text into shards of token rows. Run it again to go on after an interruption."""
-    from pico_train.data.prepare.budget import plan_memory
-    from pico_train.data.prepare.inputs import text_inputs
-    from pico_train.data.prepare.pipeline import prepare as prepare_corpus
-    from pico_train.data.prepare.reading import TextLayout
-    from pico_train.data.prepare.recipe import Recipe
-    from pico_train.errors import UsageError
-
-    if not inputs and not val_input:
-        raise UsageError("nothing to prepare: name files, folders or globs (or --val-input for a held-out set alone)")
-    if val_input and val_fraction:
-        raise UsageError("--val-fraction and --val-input cannot be combined: hold out a fraction, or files")
-    budget = plan_memory(memory, workers)
-    layout = TextLayout(text_column, source_column, encoding_errors.value, source_is_folder)
-    recipe = Recipe(
-        tokenizer=tokenizer,
-        seq_len=seq_len,
-        shuffle_seed=seed,
-        val_fraction=val_fraction,
-        val_rows_per_source=val_rows_per_source,
-        sample=sample,
-        max_rows=max_rows,
-        rows_per_shard=rows_per_shard,
-        compression=compression.value,
-        source=source,
-        license=license,
-    )
-    found = text_inputs(inputs or [], val_input or [], layout)
-    manifest = prepare_corpus(
-        found,
-        recipe,
-        out,
-        workers=budget.workers,
-        training_bytes=budget.training_bytes,
-        block_bytes=budget.block_bytes,
-        progress=_progress(),
-    )
-    if output is Format.json:
-        typer.echo(json.dumps({"directory": str(out), **manifest.model_dump(mode="json")}, indent=1))
-        return
-    for name, split in manifest.splits.items():
-        typer.echo(
-            f"{name:<6}{split.n_rows:,} rows of {seq_len} + 1 tokens in {len(split.shards)} shard(s), from "
-            f"{split.n_documents:,} documents ({split.dropped_tokens:,} tokens not in a row)"
-        )
-    for reason, number in manifest.counts.items():
-        typer.echo(f"left out: {number:,} document(s): {reason.replace('_', ' ')}")
-    typer.echo(f"saved {out} (sha256 {manifest.sha256[:16]}…)")
-    if "train" in manifest.splits and manifest.splits["train"].n_rows:
-        typer.echo(
-            f"next  pico-train run --set data.source=tokens --set data.paths=[{out}] --set data.seq_len={seq_len} "
-            f"--set model.vocab_size={manifest.tokenizer.vocab_size}"
-        )
 
 
 @app.command()
@@ -171,7 +58,7 @@ def show(
         manifest, rows = validation_of_run(found.run_dir, row=row)
         _show_validation(manifest, rows, chars, output)
         return
-    batch = batch_of_run(found.run_dir, step if found.step is None else found.step, row=row, progress=_progress())
+    batch = batch_of_run(found.run_dir, step if found.step is None else found.step, row=row, progress=progress_line())
     if output is Format.json:
         typer.echo(json.dumps(_batch_json(batch), indent=1))
     else:
@@ -239,7 +126,7 @@ def stats(
     from pico_train.data.inspect.stats import count
 
     opened = _open(corpus, tokenizer)
-    found = count(opened, limit=limit, progress=_progress())
+    found = count(opened, limit=limit, progress=progress_line())
     if output is Format.json:
         fingerprint = opened.fingerprint.model_dump(mode="json")
         typer.echo(json.dumps({"fingerprint": fingerprint, "splits": [asdict(each) for each in found]}, indent=1))
@@ -285,7 +172,7 @@ def verify(
                 f"{opened.where} lies on the Hub: its shards are checked as they are fetched; name a directory to check"
             )
         directory, seq_len, vocab_size = opened.directory, opened.seq_len, opened.vocab_size
-    report = verify_corpus(directory, seq_len=seq_len, vocab_size=vocab_size, progress=_progress())
+    report = verify_corpus(directory, seq_len=seq_len, vocab_size=vocab_size, progress=progress_line())
     if output is Format.json:
         findings = [{"problem": f.problem, "file": f.file, "detail": f.detail} for f in report.problems]
         content = {
@@ -321,24 +208,14 @@ def _open(name: str | None, tokenizer: str | None) -> ShardCorpus:
     if name is not None and _is_corpus(Path(name)):
         return _open_directory(Path(name), tokenizer)
     run: RunManifest = documents.read_run(_run(name).run_dir)
-    return open_run_corpus(run, progress=_progress())
+    return open_run_corpus(run, progress=progress_line())
 
 
 def _open_directory(directory: Path, tokenizer: str | None) -> ShardCorpus:
     from pico_train.data.sources.tokens import open_directory
 
-    return open_directory(directory, tokenizer, progress=_progress())
+    return open_directory(directory, tokenizer, progress=progress_line())
 
 
 def _is_corpus(path: Path) -> bool:
     return path.is_dir() and not any((path / name).is_file() for name in ("run.json", "manifest.json"))
-
-
-def _progress() -> Callable[[str], None]:
-    """Sentences on stderr: one line that changes on a terminal, lines elsewhere."""
-    live = sys.stderr.isatty()
-
-    def say(text: str) -> None:
-        typer.echo(f"\r\x1b[K{text}" if live else text, err=True, nl=not live)
-
-    return say

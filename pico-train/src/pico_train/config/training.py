@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticKnownError
 
 from pico_train.config.base import NonNegativeInt, PositiveInt, Section, Seed
+from pico_train.schedules import SCHEDULES
+from pico_train.schedules.base import Anneal
 
 
 class ModelConfig(Section):
@@ -47,14 +50,24 @@ class OptimizerConfig(Section):
     """Which parameters decay: matrices (all but the norms' scales), all, or none."""
 
 
+def _known_schedule(name: str) -> str:
+    if name not in SCHEDULES:
+        *others, last = (repr(known) for known in SCHEDULES)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+    return name
+
+
+ScheduleName = Annotated[str, AfterValidator(_known_schedule), Field(json_schema_extra={"enum": list(SCHEDULES)})]
+
+
 class ScheduleConfig(Section):
     """Learning rate as a pure function of the step."""
 
-    name: Literal["one_cycle", "linear", "cosine", "wsd", "constant"] = "one_cycle"
+    name: ScheduleName = "one_cycle"
     """one_cycle (Smith & Topin 2018), linear or cosine after a warm-up, warm-up-stable-decay, or constant."""
     warmup_steps: NonNegativeInt = 20
     """Updates until the peak."""
-    anneal: Literal["cos", "linear"] = "cos"
+    anneal: Anneal = "cos"
     """Shape of one_cycle's two phases and of wsd's decay."""
     start_factor: Annotated[float, Field(gt=0, le=1)] = 0.04
     """one_cycle: first learning rate over the peak (the inverse of OneCycleLR's div_factor)."""

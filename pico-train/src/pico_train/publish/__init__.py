@@ -3,7 +3,7 @@
 Works from the run's directory alone, in a process of its own, so that training neither waits for the network nor ends
 with it. What is pending is on disk; what was half done is found by reading what the Hub holds.
 
-`publisher` (what a run sees) · `supervisor` and `worker` (the process that talks to the Hub) · `queue` (what is
+`publisher` (what a run sees) · `supervisor`, `worker`, `orders` (the process that talks to the Hub) · `queue` (what is
 pending, on disk) · `commits` (one attempt, in order) · `revision` and `card` (what a revision holds) · `remote` (the
 calls) · `nonfinite` and `redact` (what must not be published) · `command` (publishing a run that is on disk).
 """

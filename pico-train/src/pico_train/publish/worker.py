@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -26,39 +25,12 @@ from pico_schema import RevisionIndex, documents, layout, read_run
 from pico_train.config import PublishConfig
 from pico_train.errors import CheckpointError, PublishError
 from pico_train.publish import commits, queue, redact, revision
+from pico_train.publish.orders import Orders
 from pico_train.publish.queue import PublishLock, Queue, StepRecord, sealed
 from pico_train.publish.remote import DeniedError, MismatchError, Remote, RemoteFile, TransientError, backoff
 
 POLL = 5.0
 """Seconds between looks at the run when nobody calls."""
-
-
-class Orders:
-    """What the parent says while the worker runs: `wake` (something new is sealed), `finish` (end when all is done)."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.finish = threading.Event()
-        self._wake = threading.Event()
-        self._parent = os.getppid()
-        threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
-        threading.Thread(target=self._watch_parent, daemon=True).start()
-
-    def _listen(self, stream: TextIO) -> None:
-        for line in stream:
-            if line.strip() == "finish":
-                self.finish.set()
-            self._wake.set()
-        os._exit(0)  # the parent closed the pipe, or died
-
-    def _watch_parent(self) -> None:
-        while os.getppid() == self._parent:
-            time.sleep(0.5)
-        os._exit(0)  # a process forked from the parent may still hold the pipe open
-
-    def wait(self, seconds: float) -> None:
-        """Sleep until woken or for so long."""
-        self._wake.wait(seconds)
-        self._wake.clear()
 
 
 class Worker:

@@ -27,11 +27,11 @@ from pico_train.checkpoint.signals import STOPPING
 from pico_train.config import RunConfig
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
+from pico_train.schedules import learning_rate
 from pico_train.training import capture
 from pico_train.training.engine import Engine
 from pico_train.training.forward_backward import Captured, accumulate, eagerly, validation_capture, validation_loss
 from pico_train.training.optimizer import set_learning_rate
-from pico_train.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)

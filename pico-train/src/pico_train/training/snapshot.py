@@ -24,11 +24,11 @@ from pico_train.data import order
 from pico_train.data.corpus import Corpus
 from pico_train.data.tokenizer import decode_rows
 from pico_train.model.huggingface import config_json, generation_config_json
+from pico_train.schedules import learning_rate
 from pico_train.training.capture import SampleIndex
 from pico_train.training.engine import Engine
 from pico_train.training.forward_backward import Captured
 from pico_train.training.loop import Snapshot
-from pico_train.training.schedule import learning_rate
 from pico_train.version import __version__
 
 PRODUCER = Producer(name="pico-train", version=__version__)

@@ -48,7 +48,7 @@ class Journal:
             raise DataError(f"{out}: is not empty: choose another --out, or empty it")
         directory.mkdir(parents=True, exist_ok=True)
         journal = cls(path, {"key": key, "stage": "tokenize", "shards": {"train": [], "val": []}})
-        journal._save()
+        journal.save()
         return journal
 
     @property
@@ -99,7 +99,7 @@ class Journal:
     def commit(self, point: dict[str, Any]) -> None:
         """Note a point of tokenizing to fall back to; what it refers to is already durable."""
         self._state["point"] = point
-        self._save()
+        self.save()
 
     def tokenized(self, chosen: DocumentSplits, tokens: dict[str, int]) -> None:
         """Note that all documents are in the spool."""
@@ -110,12 +110,13 @@ class Journal:
             left_out=dict(sorted(chosen.left_out.items())),
             documents_sha256=chosen.sha256,
         )
-        self._save()
+        self.save()
 
     def shard_done(self, split: str, entry: ShardEntry) -> None:
         """Note a finished shard."""
         self._state["shards"][split].append(entry.model_dump(mode="json"))
-        self._save()
+        self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the state, durably."""
         replace_file(self._path, json.dumps(self._state).encode())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pico_train.config import ScheduleConfig
-from pico_train.training.schedule import learning_rate
+from pico_train.schedules import learning_rate
 
 PEAK = 3e-4
 
