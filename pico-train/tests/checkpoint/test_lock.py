@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -6,6 +8,7 @@ import sys
 import pytest
 
 from pico_train.checkpoint.lock import RunLock
+from pico_train.data.cache import locked
 from pico_train.errors import CheckpointError
 
 HOLD = """
@@ -46,3 +49,15 @@ def test_a_released_lock_can_be_taken_again_and_an_unreadable_holder_does_no_har
         lock.path.write_bytes(b"\xff not json")
         with pytest.raises(CheckpointError, match="another process"):
             RunLock(tmp_path).acquire()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_no_place_for_a_run(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(CheckpointError, match="in use by another process"):
+        RunLock(tmp_path).acquire()
+    with pytest.raises(OSError, match=os.strerror(number)), locked(tmp_path / "cache.lock"):
+        pass
