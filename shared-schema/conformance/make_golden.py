@@ -7,6 +7,7 @@ Each golden run stays in the suite for ever: whatever a version wrote, every lat
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -39,13 +40,11 @@ def main() -> None:
     target = GOLDEN / SCHEMA_VERSION
     if target.exists():
         sys.exit(f"{target} exists: a golden run is never changed")
-    from pico_train import settings
-    from pico_train.run import train
+    from pico_train import load_config, train
 
-    with tempfile.TemporaryDirectory() as scratch:
-        train(settings.load(assignments=SETTINGS, overrides={"name": "golden", "out": scratch}))
-        (Path(scratch) / "golden" / ".lock").unlink(missing_ok=True)
-        shutil.copytree(Path(scratch) / "golden", target / "golden")
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+        train(load_config(set=SETTINGS, name="golden", out="runs"))
+        shutil.copytree("runs/golden", target / "golden", ignore=shutil.ignore_patterns(".lock*"))
 
 
 if __name__ == "__main__":

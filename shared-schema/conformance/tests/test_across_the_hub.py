@@ -162,6 +162,31 @@ def test_the_commit_is_in_every_row(published: tuple[Hub, dict[str, str], Path],
         assert repository.resolve(f"tiny-step-{row['step']}") in json.dumps(row)
 
 
+SAMPLES = """
+import sys, pico_analyze
+for address in sys.argv[1:3]:
+    run = pico_analyze.open_run(address)
+    for step in (0, 8):
+        for split in ("train", "val"):
+            samples = run.samples(step, split)
+            assert len(samples) == len(run.read(step, split, "activations", "layers.1.attn.v")) > 0
+            print(step, split, samples.to_json(orient="values"))
+"""
+
+
+def test_the_tokens_of_activations_are_those_of_the_local_run(
+    published: tuple[Hub, dict[str, str], Path], tmp_path: Path
+) -> None:
+    _, environment, run = published
+    words = [ANALYZE, "-c", SAMPLES, str(run), f"hf://{REPO}@tiny"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 8 and lines[:4] == lines[4:]
+    assert lines[1].removeprefix("0 ") == lines[3].removeprefix("8 "), "validation rows are the same at every step"
+    assert lines[0].removeprefix("0 ") != lines[2].removeprefix("8 ")
+
+
 @ONE_MODE
 def test_the_tag_loads_as_a_plain_llama_model(published: tuple[Hub, dict[str, str], Path]) -> None:
     """As the card says, in the environment that has transformers."""

@@ -71,7 +71,7 @@ def test_every_checkpoint_is_sound_and_loads_as_llama_without_custom_code(run: P
 import sys, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from pico_train.model.sampling import load_decoder
+from pico_train import load_decoder
 for path in sorted(Path(sys.argv[1]).glob("checkpoints/step-*")):
     theirs = AutoModelForCausalLM.from_pretrained(path)
     assert type(theirs).__name__ == "LlamaForCausalLM"

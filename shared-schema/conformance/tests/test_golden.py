@@ -59,3 +59,33 @@ def test_the_analysis_reads_weights_activations_and_gradients(version: str, tmp_
         rows = json.loads(done.stdout)
         assert {row["step"] for row in rows} == steps
         assert all(row["value"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_analysis_names_the_token_of_each_activation(version: str, tmp_path: Path) -> None:
+    """Validation rows are stored since 1.1; the batches of captured steps always were."""
+    code = """
+import json, sys
+import pico_analyze
+run, found = pico_analyze.open_run(sys.argv[1]), {}
+for split in sys.argv[2:]:
+    samples = run.samples(4, split)
+    assert len(samples) == len(run.read(4, split, "activations", "layers.0.attn.v"))
+    found[split] = "".join(samples["token"])
+print(json.dumps(found))
+"""
+    splits = ["train", "val"] if version != "1.0" else ["train"]
+    done = subprocess.run(
+        [ANALYZE, "-c", code, golden(version), *splits], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    found = json.loads(done.stdout)
+    assert set(found) == set(splits)
+    assert all(" " in text and "Ġ" not in text for text in found.values())
+
+
+def test_a_golden_run_of_1_0_has_no_validation_rows(tmp_path: Path) -> None:
+    code = "import sys, pico_analyze; pico_analyze.open_run(sys.argv[1]).samples(4, 'val')"
+    done = subprocess.run(
+        [ANALYZE, "-c", code, golden("1.0")], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert "made before validation rows were stored: resume it once" in done.stderr

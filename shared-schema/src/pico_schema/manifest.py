@@ -16,7 +16,7 @@ from pico_schema.errors import SiteError
 from pico_schema.layout import check_paths, check_run_name
 from pico_schema.sites import Site
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 """Version of the documents this package writes."""
 
 MAX_FILES = 100_000
