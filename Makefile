@@ -84,7 +84,7 @@ build: install ## wheels and source archives of the three packages, into dist
 	for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit 1; done
 
 docs: install ## write the reference pages anew from the code
-	$(BIN)/python -m pico_train.reference pico-train/docs
+	$(BIN)/python -m pico_train.cli.reference pico-train/docs
 	$(BIN)/python -m pico_analyze.cli.reference pico-analyze/docs
 
 clean: ## remove environments, builds and caches; runs and analyses stay

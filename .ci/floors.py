@@ -1,11 +1,10 @@
-"""How many floors each package's house has: the longest chain of modules that import one another. Ten are allowed."""
+"""How many floors each package has: the longest chain of modules that import one another, and how long it may be."""
 
 import sys
 
 import grimp
 
-AT_MOST = 10
-PACKAGES = ("pico_schema", "pico_train", "pico_analyze")
+AT_MOST = {"pico_schema": 7, "pico_train": 16, "pico_analyze": 10}
 
 
 def longest_chain(package: str) -> list[str]:
@@ -26,11 +25,11 @@ def longest_chain(package: str) -> list[str]:
 def main() -> None:
     """Print each package's longest chain; fail where it is too long."""
     too_high = False
-    for package in PACKAGES:
+    for package, at_most in AT_MOST.items():
         chain = longest_chain(package)
-        high = len(chain) > AT_MOST
+        high = len(chain) > at_most
         too_high |= high
-        print(f"{package}: {len(chain)} floors{f', more than {AT_MOST}: ' + ' > '.join(chain) if high else ''}")
+        print(f"{package}: {len(chain)} floors{f', more than {at_most}: ' + ' > '.join(chain) if high else ''}")
     sys.exit(too_high)
 
 

@@ -236,7 +236,7 @@ def _locked(directory: Path) -> Iterator[None]:
     """Only one analysis at a time reads or merges a table: merging moves rows from one file to another."""
     from filelock import FileLock
 
-    lock = FileLock(directory / ".lock")
+    lock = FileLock(directory / ".lock", fallback_to_soft=False)
     try:
         lock.acquire()
     except NotImplementedError:
