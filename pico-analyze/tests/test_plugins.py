@@ -141,6 +141,15 @@ def test_a_place_that_is_no_run_says_what_all_kinds_looked_for(installed, tmp_pa
     assert "run.json (Pico)" in done.stderr and "model.json with step-*.npz (npz)" in done.stderr
 
 
+def test_the_metric_of_a_plugin_is_a_function_of_arrays(installed):
+    code = (
+        "from pico_analyze.metrics import spectral_gap as f; print(f([[3, 0], [0, 1.5]]), f([[2, 0], [0, 1]], power=2))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "0.5 0.75", done.stderr
+
+
 def test_plugins_md_shows_the_package_that_is_tested():
     text = (HERE.parent / "PLUGINS.md").read_text()
     for file in (SOURCE / "pyproject.toml", *(SOURCE / "src" / "pico_analyze_example").glob("[a-z]*.py")):

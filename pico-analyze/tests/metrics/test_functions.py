@@ -37,6 +37,9 @@ def test_every_built_in_metric_is_in_the_namespace_and_seen_there():
     built_in = {spec.name for spec in METRICS.each() if not isinstance(spec, PluginError) and _is_ours(spec)}
     assert set(NAMES) == built_in and len(NAMES) == 23
     assert set(metrics.__all__) <= set(dir(metrics))
+    starred: dict[str, object] = {}
+    exec("from pico_analyze.metrics import *", starred)
+    assert set(metrics.__all__) <= set(starred)
     source = inspect.getsource(metrics)
     imported = set(re.findall(r"^    from pico_analyze\.metrics\.\w+ import (\w+) as \1$", source, re.M))
     assert imported == built_in, "metrics/__init__.py: a line for each metric, for type checkers and editors"
