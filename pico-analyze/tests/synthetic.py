@@ -23,6 +23,7 @@ from pico_schema import (
     layout,
     sites,
 )
+from pico_schema.digests import sha256_file
 
 SPEC = ModelSpec(vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=32)
 STEPS = (0, 1, 2, 4, 8)
@@ -178,7 +179,7 @@ def make_run(
             CheckpointEntry(
                 step=step,
                 tokens_seen=manifest.tokens_seen,
-                manifest_sha256=documents.sha256_file(directory / layout.MANIFEST),
+                manifest_sha256=sha256_file(directory / layout.MANIFEST),
             )
         )
     run = RunManifest(

@@ -29,6 +29,7 @@ from pico_schema import (
     read_checkpoint,
     read_run,
 )
+from pico_schema.digests import sha256_file
 from pico_schema.results import flat_results
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class LocalStore:
             if reason:
                 unusable.append(Unusable(directory.name, step, reason))
             else:
-                usable[step] = manifest, documents.sha256_file(directory / layout.MANIFEST), directory
+                usable[step] = manifest, sha256_file(directory / layout.MANIFEST), directory
         root = self.path / layout.CHECKPOINTS
         if root.is_dir():
             for entry in sorted(root.glob(".tmp-step-*")):

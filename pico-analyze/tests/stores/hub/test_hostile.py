@@ -20,6 +20,7 @@ from pico_conformance import Fault, Hub
 from pico_conformance.published import put_files, put_run
 from pico_conformance.runs import write_run
 from pico_schema import layout
+from pico_schema.digests import sha256_file
 
 Open = Callable[..., Store]
 
@@ -136,7 +137,7 @@ def _replace_weights(run: Path, directory: Path, content: bytes) -> None:
     files = {**manifest.files, layout.WEIGHTS: entry}
     documents.write(directory / layout.MANIFEST, manifest.model_copy(update={"files": files}))
     (directory / layout.WEIGHTS).write_bytes(content)
-    digest = documents.sha256_file(directory / layout.MANIFEST)
+    digest = sha256_file(directory / layout.MANIFEST)
     known = CheckpointEntry(step=4, tokens_seen=manifest.tokens_seen, manifest_sha256=digest)
     documents.write(run / layout.RUN_MANIFEST, read_run(run).with_checkpoint(known))
 
