@@ -1,6 +1,7 @@
 """Threads, processes and shards give the same rows; what dies costs a task."""
 
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -79,6 +80,19 @@ def test_a_shard_that_is_missing_is_computed_by_the_call_that_merges(run_dir, se
     analyze(asked(run_dir), replace(settings, shard=Shard(1, 2)))
     outcome = analyze(asked(run_dir), settings)
     assert outcome.computed > 0 and outcome.reused > 0 and outcome.frame.equals(alone)
+
+
+def test_shards_of_machines_without_a_shared_directory_are_brought_together_by_copying_parts(
+    run_dir, settings, alone, tmp_path
+):
+    for index in (1, 2):
+        analyze(asked(run_dir), replace(settings, out=tmp_path / f"machine{index}", shard=Shard(index, 2)))
+    (settings.out / "demo").mkdir(parents=True)
+    for index in (1, 2):
+        parts = tmp_path / f"machine{index}" / "demo" / PARTS
+        shutil.copytree(parts, settings.out / "demo" / PARTS, dirs_exist_ok=True)
+    together = analyze(asked(run_dir), settings)
+    assert together.computed == 0 and together.frame.equals(alone)
 
 
 def test_a_shard_needs_a_directory():

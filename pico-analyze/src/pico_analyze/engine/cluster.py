@@ -7,6 +7,7 @@ join later are asked the same when they get their first batch. Needs the extra `
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -41,10 +42,10 @@ def cluster(address: str, check: Check) -> Opening:
     def opened(work: Work) -> Iterator[Workers]:
         client = _connect(address)
         try:
-            count = _ready_workers(client, address, work, check)
+            threads = _ready_workers(client, address, work, check)
             executor = client.get_executor(pure=False)  # type: ignore[no-untyped-call]
             try:
-                yield Workers(executor, count, lost=_lost(), name=f"the Dask cluster at {address}")
+                yield Workers(executor, sum(threads), max(threads), lost=_lost(), name=f"the Dask cluster at {address}")
             finally:
                 executor.shutdown(wait=False)
         finally:
@@ -78,8 +79,8 @@ def _connect(address: str) -> Client:
         ) from None
 
 
-def _ready_workers(client: Client, address: str, work: Work, check: Check) -> int:
-    """How many batches the workers carry out at a time, once all of them were found fit."""
+def _ready_workers(client: Client, address: str, work: Work, check: Check) -> list[int]:
+    """How many batches each machine carries out at a time, once all workers were found fit."""
     from distributed import TimeoutError as NoWorkers
 
     try:
@@ -96,7 +97,10 @@ def _ready_workers(client: Client, address: str, work: Work, check: Check) -> in
             answer = f"it cannot be asked ({_first_line(answer)}): install the same pico-analyze there"
         if answer is not None:
             raise WorkerError(f"worker {worker} cannot be used: {answer}")
-    return sum(client.nthreads().values())  # type: ignore[no-untyped-call]
+    machines: Counter[str] = Counter()
+    for worker, threads in client.nthreads().items():  # type: ignore[no-untyped-call]
+        machines[worker.rpartition(":")[0]] += threads
+    return list(machines.values())
 
 
 def _trouble(work: Work, check: Check) -> str | None:

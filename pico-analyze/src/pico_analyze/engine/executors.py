@@ -91,7 +91,7 @@ def _one_round(
             stop.set()  # before another batch is begun
             raise
 
-    work = shared_among(work, workers.count)
+    work = shared_among(work, workers.per_machine or workers.count)
     if workers.in_process:
         work = replace(work, here=Here(stores, stop, told))
     at_most = None if workers.in_process else _AT_MOST

@@ -19,6 +19,8 @@ class Workers:
     executor: Executor
     count: int
     """Batches that are carried out at a time."""
+    per_machine: int = 0
+    """Of these, the most that share one machine's memory; 0 for all."""
     in_process: bool = False
     """Whether workers are threads of this process."""
     lost: tuple[type[BaseException], ...] = ()
