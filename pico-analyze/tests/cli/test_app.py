@@ -360,3 +360,16 @@ def test_rows_do_not_depend_on_where_the_run_lies(runs, pico, tmp_path):
     again = pico("compute", "cka", moved, "--format", "json", "--no-plot")
     assert json.loads(again.out) == first
     assert "30 already there" in again.err
+
+
+def test_a_share_of_the_work_shows_no_table_that_looks_like_the_whole(runs, pico):
+    make_run(runs)
+    for index in (1, 2):
+        answer = pico("compute", "cka", "--shard", f"{index}/2")
+        assert (answer.code, answer.out) == (0, "")
+        assert (
+            f"shard {index}/2: 15 rows (15 new" in answer.err and "without --shard brings them together" in answer.err
+        )
+    assert not list(Path("analysis").rglob("*.png")) and not list(Path("analysis").rglob("rows.*"))
+    whole = pico("compute", "cka")
+    assert whole.code == 0 and "30 rows (0 new, 30 already there" in whole.err and "layer 1" in whole.out

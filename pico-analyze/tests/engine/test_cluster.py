@@ -142,9 +142,10 @@ def test_no_scheduler_is_one_sentence(run, monkeypatch):
         analyze(asked(run), Settings(scheduler=address))
 
 
-def test_what_is_no_address_is_a_usage_error(run):
+@pytest.mark.parametrize("address", ["nonsense://x", "127.0.0.1", "tcp://127.0.0.1", "tcp://host:port"])
+def test_what_is_no_address_is_a_usage_error(run, address):
     with pytest.raises(UsageError, match="not an address such as tcp://host:8786"):
-        analyze(asked(run), Settings(scheduler="nonsense://x"))
+        analyze(asked(run), Settings(scheduler=address))
 
 
 def test_a_scheduler_without_workers_is_one_sentence(run, tmp_path, monkeypatch):

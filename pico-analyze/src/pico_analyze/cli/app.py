@@ -140,6 +140,9 @@ def _answer(questions: Sequence[tuple[str, Question]], settings: Settings, form:
     begun = time.monotonic()
     with _console() as console:
         outcome = analyze(questions, settings, console)
+    if outcome.shard is not None:  # a table or picture of a share would look like the whole
+        conclude(outcome, [], time.monotonic() - begun)
+        return outcome
     from pico_analyze.output.text import frame_as, table_text
 
     if form is o.Form.table:
@@ -160,7 +163,7 @@ def _draw(outcome: Outcome) -> list[Path]:
 
 
 def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) -> None:
-    if mode is None:
+    if mode is None or outcome.shard is not None:
         return
     from pico_analyze.cli.console import say
     from pico_analyze.output.wandb import log_analysis

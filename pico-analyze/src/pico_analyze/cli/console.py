@@ -88,6 +88,12 @@ def conclude(outcome: Outcome, written: Sequence[object], seconds: float) -> Non
         say(f"undefined: {rows} row{'' if rows == 1 else 's'}: {why}")
     reused = f", {len(outcome.frame) - outcome.new_rows} already there" if outcome.reused else ""
     where = " and ".join(str(directory) for directory in outcome.directories.values())
+    if outcome.shard is not None:
+        say(
+            f"shard {outcome.shard}: {len(outcome.frame)} rows ({outcome.new_rows} new{reused}, {seconds:.1f} s), as "
+            f"parts in {where}: when all shards are done, the same command without --shard brings them together"
+        )
+        return
     files = ", ".join(["rows.parquet", "rows.csv", *map(str, written)])
     say(f"{len(outcome.frame)} rows ({outcome.new_rows} new{reused}, {seconds:.1f} s) in {where}: {files}")
 

@@ -69,6 +69,7 @@ def _connect(address: str) -> Client:
         raise UsageError("--scheduler needs Dask: pip install 'pico-analyze[dask]'") from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told by the errors below
     try:
+        _check_address(address)
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise UsageError(f"--scheduler {address}: not an address such as tcp://host:8786 ({error})") from None
@@ -77,6 +78,16 @@ def _connect(address: str) -> Client:
             f"no Dask scheduler answers at {address} within {CONNECT_SECONDS:.0f} s ({_first_line(error)}): start one "
             "with `dask scheduler`, and workers with `dask worker ADDRESS`"
         ) from None
+
+
+def _check_address(address: str) -> None:
+    """Raise ValueError before a client waits for what cannot be."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    scheme, place = parse_address(address)
+    get_backend(scheme)
+    parse_host_port(place)
 
 
 def _ready_workers(client: Client, address: str, work: Work, check: Check) -> list[int]:
