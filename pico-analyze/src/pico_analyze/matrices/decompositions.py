@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
+from pico_analyze.matrices import lapack
+
 _BLOCK_ELEMENTS = 2**22
 """Elements of one block of rows: 32 MiB in float64."""
 
@@ -18,8 +20,7 @@ def singular_values(matrix: np.ndarray) -> np.ndarray:
     """
     core = _triangular_core(matrix)
     try:
-        # numpy lets other threads run meanwhile; scipy's wrapper of the same routine does not.
-        return np.asarray(np.linalg.svd(core, compute_uv=False))
+        return lapack.singular_values(core)
     except np.linalg.LinAlgError:
         return np.asarray(scipy.linalg.svd(core, compute_uv=False, check_finite=False, lapack_driver="gesvd"))
 
@@ -37,10 +38,9 @@ def triangular_root(matrix: np.ndarray) -> np.ndarray:
     """R (≤P, P) upper triangular with RᵀR = XᵀX, by QR (no squaring of the condition number), float64."""
     n_rows, n_cols = matrix.shape
     step = max(4 * n_cols, _BLOCK_ELEMENTS // max(1, n_cols))
-    root = np.asarray(np.linalg.qr(matrix[:step].astype(np.float64), mode="r"))
+    root = lapack.triangular_factor(matrix[:step])
     for start in range(step, n_rows, step):
-        block = matrix[start : start + step].astype(np.float64)
-        root = np.asarray(np.linalg.qr(np.concatenate([root, block]), mode="r"))
+        root = lapack.triangular_factor(np.concatenate([root, matrix[start : start + step]]))
     return root
 
 

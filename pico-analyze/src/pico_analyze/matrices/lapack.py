@@ -1,0 +1,104 @@
+"""LAPACK's singular values and triangular factor, called so that other threads of Python run meanwhile.
+
+numpy keeps the interpreter's lock below 500 columns, and scipy's wrapper of dgesdd always: two threads would wait for
+each other at the widths of small models. That routine is taken from what scipy ships for Cython
+(`scipy.linalg.cython_lapack`, a public interface), and ctypes lets go of the lock while it runs; scipy's wrapper of
+dgeqrf does so by itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+_INT = ctypes.POINTER(ctypes.c_int)
+_DOUBLE = ctypes.POINTER(ctypes.c_double)
+_SIGNATURE = (
+    ctypes.c_char_p,
+    _INT,
+    _INT,
+    _DOUBLE,
+    _INT,
+    _DOUBLE,
+    _DOUBLE,
+    _INT,
+    _DOUBLE,
+    _INT,
+    _DOUBLE,
+    _INT,
+    _INT,
+    _INT,
+)
+"""jobz, m, n, a, lda, s, u, ldu, vt, ldvt, work, lwork, iwork, info."""
+
+
+@cache
+def _dgesdd() -> Any | None:
+    """The routine, or None where scipy's has other types of arguments."""
+    from scipy.linalg import cython_lapack
+
+    capsule = cython_lapack.__pyx_capi__["dgesdd"]
+    api = ctypes.pythonapi
+    api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    name = api.PyCapsule_GetName(capsule)
+    kinds = [word.strip(" *") for word in name.decode().partition("(")[2].rstrip(")").split(",")]
+    doubles = [kind.endswith("_d") for kind in kinds]
+    expected = [kind is _DOUBLE for kind in _SIGNATURE]
+    ints = all(kind == "int" for kind, of in zip(kinds, _SIGNATURE, strict=False) if of is _INT)
+    if doubles != expected or not ints or kinds[0] != "char":
+        return None
+    return ctypes.CFUNCTYPE(None, *_SIGNATURE)(api.PyCapsule_GetPointer(capsule, name))
+
+
+def singular_values(matrix: np.ndarray) -> np.ndarray:
+    """Singular values of a finite float64 matrix, descending, by divide and conquer (dgesdd).
+
+    Raises:
+        LinAlgError: it did not converge.
+    """
+    routine = _dgesdd()
+    if routine is None:
+        return np.asarray(np.linalg.svd(matrix, compute_uv=False))
+    a = np.array(matrix, dtype=np.float64, order="F")  # overwritten
+    m, n = a.shape
+    short = min(m, n)
+    if short == 0:
+        return np.zeros(0)
+    s, integers, none = np.empty(short), np.empty(8 * short, np.intc), np.empty(1)
+    info = ctypes.c_int()
+
+    def call(work: np.ndarray, size: int) -> None:
+        routine(
+            b"N", _int(m), _int(n), _doubles(a), _int(m), _doubles(s), _doubles(none), _int(1), _doubles(none), _int(1),
+            _doubles(work), _int(size), integers.ctypes.data_as(_INT), ctypes.byref(info),
+        )  # fmt: skip
+
+    call(none, -1)  # asks how much room it wants
+    room = int(none[0])
+    call(np.empty(room), room)
+    if info.value != 0:
+        raise np.linalg.LinAlgError(f"SVD did not converge (dgesdd: {info.value})")
+    return s
+
+
+def triangular_factor(matrix: np.ndarray) -> np.ndarray:
+    """R (min(m, n), n) of the QR decomposition of an (m, n) float64 matrix, by Householder reflections (dgeqrf)."""
+    m, n = matrix.shape
+    if min(m, n) == 0:
+        return np.zeros((0, n))
+    factored, *_ = scipy.linalg.lapack.dgeqrf(np.array(matrix, dtype=np.float64, order="F"), 64 * n, True)
+    return np.asarray(np.triu(factored[: min(m, n)]))
+
+
+def _int(value: int) -> Any:
+    return ctypes.byref(ctypes.c_int(value))
+
+
+def _doubles(array: np.ndarray) -> Any:
+    return array.ctypes.data_as(_DOUBLE)
