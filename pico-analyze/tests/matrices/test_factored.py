@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pico_analyze.components.spec import COMPONENTS, Unit
-from pico_analyze.matrices import lapack
+from pico_analyze.matrices import decompositions
 from pico_analyze.matrices.factored import Concatenated, Factored
 from pico_analyze.matrices.matrix import Dense
 from pico_analyze.metrics.spec import METRICS
@@ -169,13 +169,13 @@ def test_factors_that_do_not_fit_are_refused():
 
 def test_one_decomposition_serves_all_spectral_metrics(monkeypatch):
     calls = []
-    real = lapack.singular_values
+    real = decompositions.divide_and_conquer
 
     def counted(array):
         calls.append(array.shape)
         return real(array)
 
-    monkeypatch.setattr(lapack, "singular_values", counted)
+    monkeypatch.setattr(decompositions, "divide_and_conquer", counted)
     whole = circuit("ov_circuit", model(24), "weights")[0].matrix
     for name in ("per", "effective_rank", "condition_number", "stable_rank", "participation_ratio", "power_law_alpha"):
         METRICS.get(name)(whole)
@@ -189,15 +189,13 @@ def test_an_svd_that_does_not_converge_is_done_by_another_driver(monkeypatch):
         raise np.linalg.LinAlgError("SVD did not converge")
 
     monkeypatch.setattr(np.linalg, "svd", fails)
-    monkeypatch.setattr(lapack, "singular_values", fails)
+    monkeypatch.setattr(decompositions, "divide_and_conquer", fails)
     assert METRICS.get("per")(np.eye(4)).value == pytest.approx(1.0, abs=1e-12)
     x = np.random.default_rng(0).standard_normal((30, 4))
     assert METRICS.get("pwcca")(x, x).value == pytest.approx(1.0, abs=1e-12)
 
 
 def test_tall_matrices_are_reduced_by_blocks_of_rows(monkeypatch):
-    from pico_analyze.matrices import decompositions
-
     monkeypatch.setattr(decompositions, "_BLOCK_ELEMENTS", 64)
     tall = np.random.default_rng(0).standard_normal((501, 7)).astype(np.float32)
     expected = np.linalg.svd(tall.astype(np.float64), compute_uv=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,9 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[
     import matplotlib as mpl
 
     mpl.use("Agg")
-    rows = frame.assign(params=frame["params"].map(without_target_layer), between=frame["target_layer"].notna())
+    rows = frame.assign(
+        params=_by_distinct(frame["params"], without_target_layer), between=frame["target_layer"].notna()
+    )
     written = []
     for _, group in rows.groupby(_GROUP, dropna=False, sort=False):
         shown = wholes_or_heads(group)
@@ -53,12 +55,37 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[
         with mpl.rc_context(_STYLE):
             figure = _figure(shown)
             path = directory / f"{file_stem(shown)}.{suffix}"
-            figure.savefig(path, dpi=144, metadata={"Software": None} if suffix == "png" else None)
+            _save(figure, path)
         import matplotlib.pyplot as plt
 
         plt.close(figure)
         written.append(path)
     return written
+
+
+def _by_distinct(column: pandas.Series[str], change: Callable[[str], str]) -> pandas.Series[str]:
+    """`change` of each text, worked out once for equal ones."""
+    return column.map({text: change(text) for text in column.unique()})
+
+
+_DPI = 144
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure. A PNG is drawn once: `savefig` goes through everything a second time to lay it out."""
+    if path.suffix != ".png":
+        figure.savefig(path, dpi=_DPI)
+        return
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.image import imsave
+
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    no_version: Any = {"Software": None}  # equal figures are equal files
+    imsave(path, pixels, dpi=_DPI, metadata=no_version)
 
 
 _STYLE: dict[Any, Any] = {

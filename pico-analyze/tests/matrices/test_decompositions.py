@@ -8,7 +8,7 @@ import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_analyze.matrices import lapack
+from pico_analyze.matrices import decompositions
 
 SIZES = st.integers(1, 40)
 
@@ -17,7 +17,7 @@ SIZES = st.integers(1, 40)
 def test_singular_values_are_those_of_another_driver(m, n, scale, seed):
     matrix = np.random.default_rng(seed).standard_normal((m, n)) * scale
     expected = scipy.linalg.svd(matrix, compute_uv=False, lapack_driver="gesvd")
-    found = lapack.singular_values(matrix)
+    found = decompositions.divide_and_conquer(matrix)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14 * expected[0])
     assert (np.diff(found) <= 0).all()
 
@@ -25,13 +25,13 @@ def test_singular_values_are_those_of_another_driver(m, n, scale, seed):
 @given(m=SIZES, n=SIZES, seed=st.integers(0, 2**32 - 1))
 def test_the_triangular_factor_has_the_inner_products_of_the_columns(m, n, seed):
     matrix = np.random.default_rng(seed).standard_normal((m, n)).astype(np.float32)
-    factor = lapack.triangular_factor(matrix)
+    factor = decompositions.triangular_factor(matrix)
     assert factor.shape == (min(m, n), n) and np.array_equal(factor, np.triu(factor))
     wide = matrix.astype(np.float64)
     np.testing.assert_allclose(factor.T @ factor, wide.T @ wide, atol=1e-12 * m * max(1.0, np.square(wide).max()))
 
 
-@pytest.mark.parametrize("work", [lapack.singular_values, lapack.triangular_factor])
+@pytest.mark.parametrize("work", [decompositions.divide_and_conquer, decompositions.triangular_factor])
 def test_the_matrix_stays_as_it_is(work):
     for order in ("C", "F"):
         matrix = np.asarray(np.random.default_rng(0).standard_normal((9, 6)), order=order)
@@ -41,21 +41,23 @@ def test_the_matrix_stays_as_it_is(work):
 
 
 def test_no_rows_or_columns_give_no_singular_values():
-    assert lapack.singular_values(np.zeros((0, 4))).shape == (0,)
-    assert lapack.triangular_factor(np.zeros((0, 4))).shape == (0, 4)
+    assert decompositions.divide_and_conquer(np.zeros((0, 4))).shape == (0,)
+    assert decompositions.triangular_factor(np.zeros((0, 4))).shape == (0, 4)
 
 
 def test_a_routine_with_other_arguments_is_not_called(monkeypatch):
     matrix = np.random.default_rng(0).standard_normal((6, 4))
-    monkeypatch.setattr(lapack, "_dgesdd", lambda: None)
-    np.testing.assert_allclose(lapack.singular_values(matrix), np.linalg.svd(matrix, compute_uv=False), rtol=1e-14)
+    monkeypatch.setattr(decompositions, "_dgesdd", lambda: None)
+    np.testing.assert_allclose(
+        decompositions.divide_and_conquer(matrix), np.linalg.svd(matrix, compute_uv=False), rtol=1e-14
+    )
 
 
 def test_the_routine_is_found_with_the_installed_scipy():
-    assert isinstance(lapack._dgesdd(), ctypes._CFuncPtr)
+    assert isinstance(decompositions._dgesdd(), ctypes._CFuncPtr)
 
 
-@pytest.mark.parametrize("work", [lapack.singular_values, lapack.triangular_factor])
+@pytest.mark.parametrize("work", [decompositions.divide_and_conquer, decompositions.triangular_factor])
 def test_other_threads_run_meanwhile(work):
     """A thread that wakes once a millisecond does so many times during one call, although the width is below 500."""
     matrix = np.random.default_rng(0).standard_normal((6000, 384))
