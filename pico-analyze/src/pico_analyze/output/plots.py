@@ -82,7 +82,7 @@ def _save(figure: Figure, path: Path) -> None:
 
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     no_version: Any = {"Software": None}  # equal figures are equal files
     imsave(path, pixels, dpi=_DPI, metadata=no_version)
