@@ -6,7 +6,7 @@ import typer
 from support.small_run import begin, contents
 from typer.testing import CliRunner
 
-from pico_schema import documents, layout
+from pico_schema import digests, documents, layout
 from pico_train.checkpoint.verify import verify_run
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.cli import checkpoint as cli_checkpoint
@@ -76,7 +76,7 @@ def test_a_manifest_that_was_rewritten_to_match_altered_files_is_found_out(run_d
     (directory / layout.MODEL_CONFIG).write_bytes(b"[]\n")
     manifest = documents.read_checkpoint(directory)
     entry = manifest.files[layout.MODEL_CONFIG].model_copy(
-        update={"sha256": documents.sha256_file(directory / layout.MODEL_CONFIG)}
+        update={"sha256": digests.sha256_file(directory / layout.MODEL_CONFIG)}
     )
     forged = manifest.model_copy(update={"files": {**manifest.files, layout.MODEL_CONFIG: entry}})
     (directory / layout.MANIFEST).write_bytes(documents.dump(forged))

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from support.small_run import RUN_ID, begin, contents, digest_tree
 
-from pico_schema import documents, layout
+from pico_schema import digests, documents, layout
 from pico_train.checkpoint.storage import Disk
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import StorageError
@@ -59,7 +59,7 @@ def test_what_is_sealed_is_what_was_submitted(run_dir):
 
     run = documents.read_run(run_dir)
     assert [(entry.step, entry.tokens_seen) for entry in run.checkpoints] == [(3, 24)]
-    assert run.checkpoints[0].manifest_sha256 == documents.sha256_file(directory / layout.MANIFEST)
+    assert run.checkpoints[0].manifest_sha256 == digests.sha256_file(directory / layout.MANIFEST)
 
 
 def test_the_training_state_is_in_fabrics_form(run_dir):

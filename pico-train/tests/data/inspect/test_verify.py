@@ -52,7 +52,7 @@ def test_verify_names_every_damage(corpus_dir: Path, tmp_path: Path) -> None:
 
 def test_verify_rows_even_where_the_hashes_were_forged(corpus_dir: Path, tmp_path: Path) -> None:
     """An id beyond the vocabulary, with every digest of the file corrected to fit."""
-    from pico_schema.documents import sha256_file
+    from pico_schema.digests import sha256_file
 
     out = tmp_path / "c"
     shutil.copytree(corpus_dir, out)
