@@ -17,10 +17,11 @@ SURFACE = {
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
     "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "Site", "SiteError",
     "TensorHeaderError", "UnsafePathError", "ValidationRows", "__version__", "digests", "documents", "files", "layout",
-    "read_checkpoint", "read_run", "results", "sites", "tensor_header", "verify_checkpoint",
+    "read_checkpoint", "read_run", "results", "run_names", "sites", "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {
+    "run_names": ["parse_step(text: str) -> Step | None", "split_step(text: str) -> tuple[str, Step | None]"],
     "digests": [
         "git_blob_id(content: bytes) -> str",
         "samples_sha256(rows: bytes | bytearray | memoryview, shape: tuple[int, int], positions: Sequence[int]) -> str",

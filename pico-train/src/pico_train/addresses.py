@@ -11,21 +11,19 @@ pico-analyze understands the same. A run on the Hub is brought to this disk (`hu
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast
 
 from pico_schema import documents, layout
+from pico_schema.run_names import Step, split_step
 from pico_train.errors import CheckpointError, UsageError
-from pico_train.hub_runs import Step, Wanted, bring
+from pico_train.hub_runs import Wanted, bring
 
 RUNS = Path("runs")
 """Where a bare name is looked for."""
 HUB = "hf://"
 
-_STEP = re.compile(r"(?:step-)?([0-9]{1,8})")
 _MOST_NAMED = 12
 
 
@@ -105,21 +103,6 @@ def newest_run() -> Path:
     if not found:
         raise UsageError("there is no run in ./runs: name one, or begin with pico-train run")
     return found[-1].parent
-
-
-def parse_step(text: str) -> Step | None:
-    """``128``, ``step-128``, ``first`` or ``last`` as a step, or None if it is none."""
-    if text in ("first", "last"):
-        return cast("Step", text)
-    match = _STEP.fullmatch(text)
-    return int(match[1]) if match else None
-
-
-def split_step(text: str) -> tuple[str, Step | None]:
-    """``RUN@STEP`` as its two parts; None for the step of anything else."""
-    run, at, tail = text.rpartition("@")
-    step = parse_step(tail) if at and run else None
-    return (text, None) if step is None else (run, step)
 
 
 def _local(text: str) -> tuple[Path, Step | None]:

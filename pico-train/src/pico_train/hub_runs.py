@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 from pico_schema import CheckpointManifest, RevisionIndex, RunManifest, SchemaError, documents, layout
+from pico_schema.run_names import Step
 from pico_train.data.cache import cache_root
 from pico_train.data.retry import with_retries
 from pico_train.errors import CheckpointError, StorageError, UsageError
 
-Step = int | Literal["first", "last"]
 Wanted = Literal["documents", "model", "captures", "everything"]
 """How much of a run on the Hub is needed: its documents and manifests; besides, of the checkpoints meant, the model and
 tokenizer; all but the training state; or every file."""

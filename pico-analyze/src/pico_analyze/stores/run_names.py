@@ -11,11 +11,10 @@ Which kind of run lies at a location is found out by `opening.py`, and whether i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from pico_analyze.errors import NotARunError, UsageError, nearest
 from pico_analyze.stores.opening import (
@@ -28,13 +27,11 @@ from pico_analyze.stores.opening import (
     newest_run,
     open_store,
 )
+from pico_schema.run_names import Step, split_step
 
 if TYPE_CHECKING:
     from pico_analyze.stores.base import StepInfo, Store
 
-Step = int | Literal["first", "last"]
-
-_STEP = re.compile(r"(?:step-)?([0-9]{1,8})")
 _MOST_NAMED = 12
 
 
@@ -48,21 +45,6 @@ class RunName:
     """The step named; None for the whole run."""
     text: str = ""
     """What was written, for messages."""
-
-
-def parse_step(text: str) -> Step | None:
-    """``128``, ``step-128``, ``first`` or ``last`` as a step, or None if it is none."""
-    if text in ("first", "last"):
-        return cast("Step", text)
-    match = _STEP.fullmatch(text)
-    return int(match[1]) if match else None
-
-
-def split_step(text: str) -> tuple[str, Step | None]:
-    """``RUN@STEP`` as its two parts; None for the step of anything else."""
-    run, sep, tail = text.rpartition("@")
-    step = parse_step(tail) if sep and run else None
-    return (text, None) if step is None else (run, step)
 
 
 def resolve(name: str | Path) -> RunName:
