@@ -1,4 +1,6 @@
 import ctypes
+import subprocess
+import sys
 import threading
 import time
 
@@ -76,3 +78,33 @@ def test_other_threads_run_meanwhile(work):
     ended.set()
     thread.join()
     assert sum(begin < at < end for at in wakes) >= 5
+
+
+def test_threads_that_need_scipy_first_at_the_same_moment_do_not_lock_each_other_out():
+    """In a fresh process, since it can be seen once only; several, since it does not happen each time."""
+    code = """
+import threading
+import numpy as np
+from pico_analyze.matrices import decompositions, factored
+x = np.random.default_rng(0).standard_normal((30, 4))
+parts = [factored.Factored(x, x.copy()) for _ in range(2)]
+gate, failures = threading.Barrier(4), []
+def work(what):
+    gate.wait()
+    try:
+        what()
+    except BaseException as error:
+        failures.append(error)
+works = [
+    lambda: decompositions.triangular_root(x), lambda: decompositions.singular_values(x),
+    lambda: factored.Concatenated(parts).sample_form(), lambda: decompositions._by_qr_iteration(x, vectors=False),
+]
+threads = [threading.Thread(target=work, args=(one,)) for one in works]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not failures, failures
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()

@@ -74,8 +74,8 @@ def test_a_study_is_carried_out_in_one_pass(runs, pico):
     make_run(runs)
     Path("study.yaml").write_text(yaml.safe_dump(STUDY))
     answer = pico("run", "study.yaml", "--format", "json", "--no-plot")
+    assert answer.code == 0, answer.err
     rows = json.loads(answer.out)
-    assert answer.code == 0
     metrics = [row["metric"] for row in rows]
     assert metrics.count("norm") == 5 * (2 * 1 + 2 * 3) + 5 * 4 * 2  # simple: 3 sites; circuits: whole, and 4 heads
     circuits = [row for row in rows if row["component"] == "ov_circuit" and row["metric"] == "cka"]

@@ -11,12 +11,30 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 _BLOCK_ELEMENTS = 2**22
 """Elements of one block of rows: 32 MiB in float64."""
+
+
+_IMPORTING = Lock()
+
+
+def scipy_linalg() -> Any:
+    """scipy.linalg with the parts used here, imported by one thread at a time.
+
+    Two threads that begin to import different parts of it at once would wait for each other: Python ends that with an
+    error.
+    """
+    with _IMPORTING:
+        import scipy.linalg
+        import scipy.linalg.cython_lapack
+        import scipy.linalg.lapack
+
+        return scipy.linalg
 
 
 def singular_values(matrix: np.ndarray) -> np.ndarray:
@@ -44,9 +62,9 @@ def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _by_qr_iteration(matrix: np.ndarray, *, vectors: bool) -> Any:
     """The slower driver, which converges where divide and conquer did not."""
-    from scipy.linalg import svd
-
-    return svd(matrix, full_matrices=False, compute_uv=vectors, check_finite=False, lapack_driver="gesvd")
+    return scipy_linalg().svd(
+        matrix, full_matrices=False, compute_uv=vectors, check_finite=False, lapack_driver="gesvd"
+    )
 
 
 def triangular_root(matrix: np.ndarray) -> np.ndarray:
@@ -91,9 +109,7 @@ _SIGNATURE = (
 @cache
 def _dgesdd() -> Any | None:
     """The routine, or None where scipy's has other types of arguments."""
-    from scipy.linalg import cython_lapack
-
-    capsule = cython_lapack.__pyx_capi__["dgesdd"]
+    capsule = scipy_linalg().cython_lapack.__pyx_capi__["dgesdd"]
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
@@ -144,9 +160,7 @@ def triangular_factor(matrix: np.ndarray) -> np.ndarray:
     m, n = matrix.shape
     if min(m, n) == 0:
         return np.zeros((0, n))
-    from scipy.linalg.lapack import dgeqrf
-
-    factored, *_ = dgeqrf(np.array(matrix, dtype=np.float64, order="F"), 64 * n, True)
+    factored, *_ = scipy_linalg().lapack.dgeqrf(np.array(matrix, dtype=np.float64, order="F"), 64 * n, True)
     return np.asarray(np.triu(factored[: min(m, n)]))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pico_analyze.matrices.decompositions import triangular_root
+from pico_analyze.matrices.decompositions import scipy_linalg, triangular_root
 from pico_analyze.matrices.lazy import lazy
 from pico_analyze.matrices.matrix import Matrix, redrawn
 
@@ -210,9 +210,7 @@ class Concatenated(Matrix):
 
     def _gram(self) -> np.ndarray:
         grams = [sum(right.gram for right in rights) for _, rights in self._by_left]
-        from scipy.linalg import block_diag  # a sixth of a second: elementwise metrics do without
-
-        return np.asarray(block_diag(*grams))
+        return np.asarray(scipy_linalg().block_diag(*grams))
 
     def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
         for part in self.parts:
