@@ -9,6 +9,7 @@ import pytest
 from support import tiny
 from support.corpora import SEQ_LEN, make_text, tokens_config
 
+from pico_train.config import DataConfig
 from pico_train.data.corpus import open_corpus
 from pico_train.data.prepare.inputs import text_inputs
 from pico_train.data.prepare.pipeline import prepare
@@ -70,6 +71,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def corpus(corpus_dir: Path, cache: Path) -> ShardCorpus:
     """The prepared corpus, open."""
     return open_corpus(tokens_config(corpus_dir), cache_dir=cache)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
+    """`bare(**settings)`: configuration of a directory `shards` that has no manifest."""
+
+    def config(**settings: object) -> DataConfig:
+        return tokens_config(tmp_path / "shards", tokenizer=str(corpus_dir / "tokenizer"), **settings)
+
+    return config
 
 
 @pytest.fixture(scope="session")

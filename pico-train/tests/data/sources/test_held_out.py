@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from support.corpora import SEQ_LEN, tokens_config
+from support.corpora import SEQ_LEN, draw_rows, tokens_config, write_shard
 
 from pico_train.config import DataConfig
 from pico_train.data.corpus import open_corpus
@@ -18,34 +16,12 @@ from pico_train.data.sources.tokens import open_directory
 from pico_train.errors import ConfigError, DataError
 
 
-def write(path: Path, rows: Any, *, kind: pa.DataType | None = None, **options: Any) -> Path:
-    """A shard as other programs write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    column = pa.array([list(map(int, row)) for row in rows], kind or pa.list_(pa.int32()))
-    pq.write_table(pa.table({"input_ids": column}), path, **options)
-    return path
-
-
-def draw(count: int, *, high: int = 300, length: int = SEQ_LEN + 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, high, (count, length))
-
-
-@pytest.fixture
-def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
-    """`bare(**settings)`: configuration of a directory `shards` that has no manifest."""
-
-    def config(**settings: object) -> DataConfig:
-        return tokens_config(tmp_path / "shards", tokenizer=str(corpus_dir / "tokenizer"), **settings)
-
-    return config
-
-
 @pytest.mark.usefixtures("cache")
 def test_a_directory_of_held_out_shards_may_be_named(
     tmp_path: Path, bare: Callable[..., DataConfig], corpus_dir: Path
 ) -> None:
-    write(tmp_path / "shards/a.parquet", draw(20))
-    write(tmp_path / "held/a.parquet", np.full((9, SEQ_LEN + 1), 7))
+    write_shard(tmp_path / "shards/a.parquet", draw_rows(20))
+    write_shard(tmp_path / "held/a.parquet", np.full((9, SEQ_LEN + 1), 7))
     assert open_corpus(bare(val_paths=(str(tmp_path / "held"),))).validation(9)[:, 0].tolist() == [7] * 9
     assert open_corpus(bare(val_paths=(str(corpus_dir),))).n_validation_rows > 20
 

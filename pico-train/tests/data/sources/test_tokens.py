@@ -10,33 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.corpora import SEQ_LEN, tokens_config
+from support.corpora import SEQ_LEN, draw_rows, tokens_config, write_shard
 
 from pico_train.config import DataConfig
 from pico_train.data.corpus import open_corpus
 from pico_train.errors import ConfigError, DataError
-
-
-def write(path: Path, rows: Any, *, kind: pa.DataType | None = None, **options: Any) -> Path:
-    """A shard as other programs write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    column = pa.array([list(map(int, row)) for row in rows], kind or pa.list_(pa.int32()))
-    pq.write_table(pa.table({"input_ids": column}), path, **options)
-    return path
-
-
-def draw(count: int, *, high: int = 300, length: int = SEQ_LEN + 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, high, (count, length))
-
-
-@pytest.fixture
-def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
-    """`bare(**settings)`: configuration of a directory `shards` that has no manifest."""
-
-    def config(**settings: object) -> DataConfig:
-        return tokens_config(tmp_path / "shards", tokenizer=str(corpus_dir / "tokenizer"), **settings)
-
-    return config
 
 
 @pytest.mark.usefixtures("cache")
@@ -53,9 +31,9 @@ def bare(tmp_path: Path, corpus_dir: Path) -> Callable[..., DataConfig]:
 def test_rows_come_back_whatever_way_they_were_stored(
     tmp_path: Path, bare: Callable[..., DataConfig], kind: pa.DataType, options: dict[str, Any]
 ) -> None:
-    parts = [draw(count, seed=count) for count in (30, 1, 25)]
+    parts = [draw_rows(count, seed=count) for count in (30, 1, 25)]
     for number, part in enumerate(parts):
-        write(tmp_path / f"shards/train-{number}.parquet", part, kind=kind, **options)
+        write_shard(tmp_path / f"shards/train-{number}.parquet", part, kind=kind, **options)
     everything = np.concatenate(parts)
     corpus = open_corpus(bare())
     assert corpus.n_rows == 56 - 8, "the last val_rows rows are held out where nothing else is"
@@ -69,9 +47,9 @@ def test_rows_come_back_whatever_way_they_were_stored(
 @pytest.mark.usefixtures("cache")
 def test_shards_are_taken_in_the_order_of_their_numbers(tmp_path: Path, bare: Callable[..., DataConfig]) -> None:
     for number in (0, 2, 10):
-        write(tmp_path / f"shards/part-{number}.parquet", np.full((10, SEQ_LEN + 1), number))
-    write(tmp_path / "shards/validation/part-0.parquet", np.full((9, SEQ_LEN + 1), 99))
-    write(tmp_path / "shards/test-0.parquet", np.full((9, SEQ_LEN + 1), 98))
+        write_shard(tmp_path / f"shards/part-{number}.parquet", np.full((10, SEQ_LEN + 1), number))
+    write_shard(tmp_path / "shards/validation/part-0.parquet", np.full((9, SEQ_LEN + 1), 99))
+    write_shard(tmp_path / "shards/test-0.parquet", np.full((9, SEQ_LEN + 1), 98))
     corpus = open_corpus(bare())
     assert corpus.rows(np.array([0, 10, 20]))[:, 0].tolist() == [0, 2, 10]
     assert corpus.n_rows == 30
@@ -79,13 +57,13 @@ def test_shards_are_taken_in_the_order_of_their_numbers(tmp_path: Path, bare: Ca
 
 
 def truncated(root: Path) -> None:
-    path = write(root / "a.parquet", draw(50))
+    path = write_shard(root / "a.parquet", draw_rows(50))
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def of_other_schema(root: Path) -> None:
-    write(root / "a.parquet", draw(50))
-    write(root / "b.parquet", draw(50), kind=pa.list_(pa.int64()))
+    write_shard(root / "a.parquet", draw_rows(50))
+    write_shard(root / "b.parquet", draw_rows(50), kind=pa.list_(pa.int64()))
 
 
 def without_the_column(root: Path) -> None:
@@ -99,19 +77,19 @@ def of_texts(root: Path) -> None:
 
 
 def of_another_length(root: Path) -> None:
-    write(root / "a.parquet", [*draw(20), [1, 2, 3], *draw(20)])
+    write_shard(root / "a.parquet", [*draw_rows(20), [1, 2, 3], *draw_rows(20)])
 
 
 def beyond_the_vocabulary(root: Path) -> None:
-    rows = draw(50)
+    rows = draw_rows(50)
     rows[13, 5] = 300
-    write(root / "a.parquet", rows)
+    write_shard(root / "a.parquet", rows)
 
 
 def negative(root: Path) -> None:
-    rows = draw(50)
+    rows = draw_rows(50)
     rows[13, 5] = -1
-    write(root / "a.parquet", rows)
+    write_shard(root / "a.parquet", rows)
 
 
 def missing_values(root: Path) -> None:
@@ -122,7 +100,7 @@ def missing_values(root: Path) -> None:
 
 
 def too_few(root: Path) -> None:
-    write(root / "a.parquet", draw(5))
+    write_shard(root / "a.parquet", draw_rows(5))
 
 
 def empty(root: Path) -> None:
@@ -130,7 +108,7 @@ def empty(root: Path) -> None:
 
 
 def without_rows(root: Path) -> None:
-    write(root / "a.parquet", [])
+    write_shard(root / "a.parquet", [])
 
 
 @pytest.mark.usefixtures("cache")
@@ -191,7 +169,7 @@ def test_settings_that_do_not_fit_the_corpus_are_refused(
 
 @pytest.mark.usefixtures("cache")
 def test_shards_without_a_tokenizer_need_one_named(tmp_path: Path) -> None:
-    write(tmp_path / "shards/a.parquet", draw(50))
+    write_shard(tmp_path / "shards/a.parquet", draw_rows(50))
     with pytest.raises(ConfigError, match=r"shards: says nothing of its tokenizer: name it, such as --set data.tok"):
         open_corpus(tokens_config(tmp_path / "shards"))
     with pytest.raises(ConfigError, match=r"tokenizer ./nowhere: no tokenizer.json there"):
