@@ -13,7 +13,7 @@ import pytest
 import pico_schema
 
 SURFACE = {
-    "SCHEMA_VERSION", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
+    "SCHEMA_VERSION", "AddressError", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
     "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "Site", "SiteError",
     "TensorHeaderError", "UnsafePathError", "ValidationRows", "__version__", "digests", "documents", "files", "layout",
@@ -21,7 +21,11 @@ SURFACE = {
 }  # fmt: skip
 
 FUNCTIONS = {
-    "run_names": ["parse_step(text: str) -> Step | None", "split_step(text: str) -> tuple[str, Step | None]"],
+    "run_names": [
+        "parse_address(text: str) -> HubAddress",
+        "parse_step(text: str) -> Step | None",
+        "split_step(text: str) -> tuple[str, Step | None]",
+    ],
     "digests": [
         "git_blob_id(content: bytes) -> str",
         "samples_sha256(rows: bytes | bytearray | memoryview, shape: tuple[int, int], positions: Sequence[int]) -> str",

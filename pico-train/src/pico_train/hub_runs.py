@@ -16,8 +16,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pico_schema import CheckpointManifest, RevisionIndex, RunManifest, SchemaError, documents, layout
-from pico_schema.run_names import Step
+from pico_schema import AddressError, CheckpointManifest, RevisionIndex, RunManifest, SchemaError, documents, layout
+from pico_schema.run_names import Step, parse_address
 from pico_train.data.cache import cache_root
 from pico_train.data.retry import with_retries
 from pico_train.errors import CheckpointError, StorageError, UsageError
@@ -26,9 +26,6 @@ Wanted = Literal["documents", "model", "captures", "everything"]
 """How much of a run on the Hub is needed: its documents and manifests; besides, of the checkpoints meant, the model and
 tokenizer; all but the training state; or every file."""
 
-_ADDRESS = re.compile(
-    r"hf://([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*?)(?:@([^:@\s]{1,200}))?(?::step-([0-9]{1,8}))?", re.A
-)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OF_RUN = (layout.RUN_MANIFEST, layout.RUN_CONFIG, layout.METRICS_LOG, layout.VALIDATION_ROWS, layout.REVISIONS)
 _OF_MODEL = (
@@ -111,16 +108,13 @@ def bring(address: str, named: Step | None, wanted: Wanted) -> tuple[Path, int |
         CheckpointError: what is there is not what Pico published.
         StorageError: the Hub cannot be reached.
     """
-    match = _ADDRESS.fullmatch(address)
-    if match is None or ".." in address or "--" in match[1]:
-        raise UsageError(
-            f"{address!r} is not an address on the Hub: write hf://org/name@branch-or-tag, or "
-            "hf://org/name@branch:step-128"
-        )
-    stated = int(match[3]) if match[3] else None
+    try:
+        repo, named_revision, stated = parse_address(address)
+    except AddressError as error:
+        raise UsageError(str(error)) from None
     if stated is not None and named not in (None, stated):
         raise UsageError(f"{address}@{named}: names two steps")
-    repository, revision = _Repository.ask(match[1]), match[2] or "main"
+    repository, revision = _Repository.ask(repo), named_revision or "main"
     commit = repository.commit(revision)
     documents_dir = repository.fetch(commit, [*_OF_RUN, layout.MANIFEST, f"{layout.EVALUATIONS}/*.json"])
     try:

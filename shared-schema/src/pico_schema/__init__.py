@@ -3,14 +3,15 @@
 `architecture` (the shape of a model) · `sites` (names of its matrices) · `manifest` (the documents) · `layout` (every
 path and revision name) · `revisions` (the index of what is published) · `migrations` (the version gate) ·
 `documents` (read, write, verify) · `tensor_header` (what a safetensors file holds) · `files` (replacing a file whole) ·
-`digests` · `results` (flat evaluation results) · `run_names` (a step of a
-run, as it is written) · `errors`.
+`digests` · `results` (flat evaluation results) · `run_names` (steps and addresses of runs, as they are written) ·
+`errors`.
 """
 
 from pico_schema import digests, documents, files, layout, results, run_names, sites, tensor_header
 from pico_schema.architecture import ModelSpec
 from pico_schema.documents import Finding, read_checkpoint, read_run, verify_checkpoint
 from pico_schema.errors import (
+    AddressError,
     DocumentError,
     IncompleteError,
     SchemaError,
@@ -39,6 +40,7 @@ from pico_schema.version import __version__
 
 __all__ = [
     "SCHEMA_VERSION",
+    "AddressError",
     "Capture",
     "CheckpointEntry",
     "CheckpointManifest",

@@ -5,10 +5,12 @@
     │   ├── UnsafePathError      a path in a manifest would leave its directory
     │   └── SchemaVersionError   written by a newer major version than this one reads
     ├── SiteError                not the name of a site
+    ├── AddressError             not the address of a run on the Hub
     ├── TensorHeaderError        a safetensors file whose header is damaged, hostile or none at all
     └── IncompleteError          no manifest: whatever is here is not a finished checkpoint
 
-Each class carries the exit code that a command should end with: 3, data or checkpoint unusable.
+Each class carries the exit code that a command should end with: 3, data or checkpoint unusable; 2 for an address, which
+a person wrote.
 """
 
 
@@ -32,6 +34,12 @@ class SchemaVersionError(DocumentError):
 
 class SiteError(SchemaError, ValueError):
     """A text that is not the canonical name of a site."""
+
+
+class AddressError(SchemaError, ValueError):
+    """A text that is not the address of a run on the Hub."""
+
+    exit_code = 2
 
 
 class TensorHeaderError(SchemaError):

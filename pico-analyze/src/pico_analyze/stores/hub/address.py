@@ -8,27 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError, nearest
 from pico_analyze.stores.hub.client import COMMIT, BranchesAndTags, HubClient, parse_refs
-from pico_schema import layout
+from pico_schema import AddressError, layout
 from pico_schema.files import replace_file
-
-_ADDRESS = re.compile(
-    r"hf://([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*?)(?:@([^:@\s]{1,200}))?(?::step-([0-9]{1,8}))?", re.A
-)
+from pico_schema.run_names import HubAddress, parse_address
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a run is: a repository, a branch, tag or commit of it, and one step if only one is meant."""
-
-    repo: str
-    revision: str | None
-    step: int | None
+class Address(HubAddress):
+    """An address on the Hub, as a person gave it to this tool."""
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -37,13 +27,10 @@ class Address:
         Raises:
             UsageError: it is not one.
         """
-        match = _ADDRESS.fullmatch(text)
-        if match is None or ".." in text or "--" in match[1]:
-            raise UsageError(
-                f"{text!r} is not an address on the Hub: write hf://org/name@branch-or-tag, or "
-                "hf://org/name@branch:step-128"
-            )
-        return cls(match[1], match[2], int(match[3]) if match[3] else None)
+        try:
+            return cls(*parse_address(text))
+        except AddressError as error:
+            raise UsageError(str(error)) from None
 
 
 class KnownRefs:
