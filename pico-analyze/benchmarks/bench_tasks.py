@@ -72,7 +72,7 @@ def main() -> None:
     n_tasks = parser.parse_args().tasks
     from distributed import Client, LocalCluster
 
-    from pico_analyze.engine.workers import Workers
+    from pico_analyze.engine.work import Workers
 
     ov = Use("ov_circuit")
     questions = [

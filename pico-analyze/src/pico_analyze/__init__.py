@@ -26,7 +26,9 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
     def __getattr__(name: str) -> object:
         """Imported when asked for: `import pico_analyze` stays cheap."""
         if name not in __all__:
-            raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}")
+            from pico_analyze.errors import nearest
+
+            raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}{nearest(name, __all__)}")
         if name == "metrics":
             return import_module("pico_analyze.metrics")
         found = getattr(import_module("pico_analyze.api"), name)
@@ -38,4 +40,4 @@ __all__ = ["__version__", "compute", "dynamics", "metrics", "open_run", "read_ro
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

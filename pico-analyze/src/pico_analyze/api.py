@@ -101,6 +101,7 @@ def compute(
         UsageError: something asked for does not exist or does not fit.
         DataError: a run, checkpoint or tensor is missing or damaged, or does not hold what is needed.
         StorageError: disk or network.
+        WorkerError: a scheduler or worker cannot be reached, does not fit, or was lost.
 
     Example:
         >>> import pico_analyze
@@ -174,6 +175,7 @@ def study(
         UsageError: the file cannot be read, or names something that does not exist or does not fit.
         DataError: a run, checkpoint or tensor is missing or damaged, or does not hold what is needed.
         StorageError: disk or network.
+        WorkerError: a scheduler or worker cannot be reached, does not fit, or was lost.
 
     Example:
         >>> import pathlib, pico_analyze
@@ -247,6 +249,7 @@ def dynamics(
         UsageError: something asked for does not exist or does not fit.
         DataError: a run does not hold what is needed, or has no evaluation of this name.
         StorageError: disk or network.
+        WorkerError: a scheduler or worker cannot be reached, does not fit, or was lost.
 
     Example:
         >>> import pico_analyze
@@ -290,6 +293,7 @@ def open_run(run: str | Path, *, offline: bool = False, cache_dir: str | Path | 
         UsageError: the run has no such step.
         DataError: it is a run, and damaged.
         StorageError: disk or network.
+        WorkerError: a scheduler or worker cannot be reached, does not fit, or was lost.
 
     Example:
         >>> import pico_analyze
@@ -321,9 +325,13 @@ def read_rows(directory: str | Path) -> pandas.DataFrame:
         True
     """
     from pico_analyze.errors import DataError
-    from pico_analyze.table.store import ROWS, read_frame
+    from pico_analyze.table.store import PARTS, ROWS, read_frame
 
     if not (Path(directory) / ROWS).is_file():
+        if any((Path(directory) / PARTS).glob("*.parquet")):
+            raise DataError(
+                f"{directory}: it has parts of shards only: the same call without a shard brings them together"
+            )
         raise DataError(f"{directory}: it has no {ROWS}: compute something first")
     return read_frame(Path(directory))
 

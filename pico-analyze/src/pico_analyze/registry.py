@@ -28,7 +28,7 @@ def entry_points(*, group: str) -> Iterable[EntryPoint]:
     return found
 
 
-class Named(Protocol):
+class HasName(Protocol):
     """What a spec has at least."""
 
     @property
@@ -37,7 +37,7 @@ class Named(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Named)
+S = TypeVar("S", bound=HasName)
 
 
 class Registry(Generic[S]):

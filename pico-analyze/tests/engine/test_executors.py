@@ -13,6 +13,7 @@ from dask_cluster import wait_for
 from synthetic import make_run
 from threadpoolctl import threadpool_info
 
+import pico_analyze
 from pico_analyze.engine import executors
 from pico_analyze.engine.pipeline import analyze
 from pico_analyze.engine.settings import Settings, Silence
@@ -93,6 +94,19 @@ def test_shards_of_machines_without_a_shared_directory_are_brought_together_by_c
         shutil.copytree(parts, settings.out / "demo" / PARTS, dirs_exist_ok=True)
     together = analyze(asked(run_dir), settings)
     assert together.computed == 0 and together.frame.equals(alone)
+
+
+def test_a_shard_without_a_task_is_empty(run_dir, settings, alone):
+    outcomes = [analyze(asked(run_dir), replace(settings, shard=Shard(i, 90))) for i in range(1, 91)]
+    assert 0 in [len(outcome.frame) for outcome in outcomes]
+    together = analyze(asked(run_dir), settings)
+    assert together.computed == 0 and together.frame.equals(alone)
+
+
+def test_a_table_that_is_parts_of_shards_only_says_so(run_dir, settings):
+    analyze(asked(run_dir), replace(settings, shard=Shard(1, 2)))
+    with pytest.raises(DataError, match="parts of shards only: the same call without a shard"):
+        pico_analyze.read_rows(settings.out / "demo")
 
 
 def test_a_shard_needs_a_directory():

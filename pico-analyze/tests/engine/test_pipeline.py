@@ -397,3 +397,9 @@ def test_a_damaged_table_is_named(run_dir, settings):
     (directory / "rows.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match=r"rows\.parquet: not a table of rows"):
         analyze([(run_dir, CKA)], settings)
+
+
+def test_a_run_that_is_named_twice_is_one_run(run_dir, settings):
+    outcome = analyze([(run_dir, CKA), (str(run_dir), CKA)], settings)
+    assert (outcome.computed, len(outcome.frame)) == (30, 30)
+    assert sum(outcome.tally.reads.values()) == 30

@@ -63,9 +63,15 @@ def test_shards_are_a_partition_into_stretches_of_nearly_equal_length(count):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "a/b", "1/4/2", "-1/4"])
-def test_what_is_no_shard_is_refused(text):
+@pytest.mark.parametrize("text", ["1", "a/b", "1/4/2", "-1/4", ""])
+def test_what_is_not_written_as_a_shard_is_refused(text):
     with pytest.raises(UsageError, match="is not of the form I/N"):
+        Shard.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0"])
+def test_a_shard_that_there_is_not_is_refused(text):
+    with pytest.raises(UsageError, match=r"there is no shard \d of \d"):
         Shard.parse(text)
 
 

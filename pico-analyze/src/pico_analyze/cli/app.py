@@ -59,7 +59,7 @@ def _root(
 
 @app.command()
 def compute(
-    words: o.Words,
+    words: o.MetricsAndRuns,
     component: o.Component = ["simple"],  # noqa: B006 - typer copies it
     data: o.DataOption = None,
     split: o.Split = ["val"],  # noqa: B006
@@ -210,7 +210,7 @@ def run_study(
 
 @app.command()
 def dynamics(
-    words: o.Words,
+    words: o.MetricsAndRuns,
     tau: Annotated[float, typer.Option("--tau", help="Threshold of the convergence step.")] = 0.9,
     evaluation: Annotated[
         str | None,

@@ -40,7 +40,7 @@ class WandbMode(StrEnum):
     offline = "offline"
 
 
-Words = Annotated[
+MetricsAndRuns = Annotated[
     list[str],
     typer.Argument(
         metavar="METRIC... [RUN]...",

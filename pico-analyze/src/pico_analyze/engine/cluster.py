@@ -13,8 +13,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pico_analyze.engine.work import Work
-from pico_analyze.engine.workers import Opening, Workers
+from pico_analyze.engine.work import Opening, Work, Workers
 from pico_analyze.errors import UsageError, WorkerError
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from multiprocessing import get_context
 from threading import Event, Lock
 
 from pico_analyze.engine.tasks import Task, batched
-from pico_analyze.engine.work import Done, Here, Work, shared_among
-from pico_analyze.engine.workers import Opening, Workers
+from pico_analyze.engine.work import Done, Here, Opening, Work, Workers, shared_among
 from pico_analyze.errors import WorkerError
 from pico_analyze.stores.base import Store
 

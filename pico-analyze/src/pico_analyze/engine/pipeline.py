@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from pico_analyze.engine import executors
 from pico_analyze.engine.outcome import Answer, Outcome
 from pico_analyze.engine.plan import Plan, extend
-from pico_analyze.engine.runs import Runs, identity, place
+from pico_analyze.engine.runs import OpenedRuns, identity, place
 from pico_analyze.engine.settings import Listener, Settings, Silence
 from pico_analyze.engine.tasks import Task, cut, without
 from pico_analyze.engine.versions import package_versions
-from pico_analyze.engine.work import Done, Tally, Work
+from pico_analyze.engine.work import Done, Opening, Tally, Work
 from pico_analyze.engine.worker import carry_out, check, for_threads
-from pico_analyze.engine.workers import Opening
 from pico_analyze.errors import UsageError
 from pico_analyze.questions.question import Question
 from pico_analyze.table.store import RowStore, directory_for, frame_of, part_rows, write_part
@@ -47,7 +46,7 @@ def analyze(
         WorkerError: a scheduler or worker cannot be reached, does not fit, or was lost.
     """
     settings, listener = settings or Settings(), listener or Silence()
-    plan = _plan(asked, Runs(settings.read, listener))
+    plan = _plan(asked, OpenedRuns(settings.read, listener))
     tasks = cut(plan.jobs, plan.questions)
     if settings.shard is not None:
         tasks = list(settings.shard.of(tasks))
@@ -71,7 +70,7 @@ def analyze(
         frame = _in_memory(collected)
     else:
         frames = [table.frame(wanted[index]) for index, table in tables.items()]
-        frame = pandas.concat(frames, ignore_index=True) if len(frames) != 1 else frames[0]
+        frame = pandas.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else frame_of(None)
     return Outcome(
         frame=frame,
         directories={plan.stores[index].location: table.directory for index, table in tables.items()},
@@ -85,13 +84,15 @@ def analyze(
     )
 
 
-def _plan(asked: Iterable[tuple[str | Path, Question]], runs: Runs) -> Plan:
-    plan = Plan()
+def _plan(asked: Iterable[tuple[str | Path, Question]], runs: OpenedRuns) -> Plan:
+    plan, planned = Plan(), set()
     for location, question in asked:
         store = runs(location)
         target = question.target
         other = runs(target.run) if target is not None and target.run is not None else None
-        extend(plan, question, store, other)
+        if (one := (id(store), question, id(other))) not in planned:  # a run that is named twice is one run
+            planned.add(one)
+            extend(plan, question, store, other)
     if not plan.questions:
         raise UsageError("nothing is asked: name a metric, such as cka")
     return plan

@@ -67,7 +67,7 @@ class RowMaker:
         key = job.question, use, target_layer
         if key not in self._params:
             between = {} if target_layer is None else {"target_layer": target_layer}
-            self._params[key] = as_json(parameters(question, use) | between)
+            self._params[key] = as_json(row_parameters(question, use) | between)
         return self._params[key]
 
     def _provenance(self, job: Job) -> str:
@@ -84,7 +84,7 @@ class RowMaker:
         return self._provenances[key]
 
 
-def parameters(question: Question, use: Use) -> dict[str, object]:
+def row_parameters(question: Question, use: Use) -> dict[str, object]:
     """What a row's `params` hold: the metric's and the component's parameters, and what was asked about uncertainty.
 
     A parameter that both have is the metric's; the component's then carries the component's name.

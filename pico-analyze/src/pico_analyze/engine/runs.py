@@ -9,7 +9,7 @@ from pico_analyze.stores.base import Store
 from pico_analyze.stores.opening import ReadOptions, open_store
 
 
-class Runs:
+class OpenedRuns:
     """The runs of an analysis, each opened once."""
 
     def __init__(self, options: ReadOptions, listener: Listener) -> None:

@@ -12,9 +12,6 @@ from pico_analyze.errors import UsageError
 from pico_analyze.stores.base import Store, Unusable
 from pico_analyze.stores.opening import ReadOptions
 
-OUT = Path("analysis")
-"""Where results of the command line go when nothing else is said."""
-
 
 @dataclass(frozen=True)
 class Settings:

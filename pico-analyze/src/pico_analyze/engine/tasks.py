@@ -89,8 +89,10 @@ class Shard:
             UsageError: it is not of that form.
         """
         match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        if match is None:
             raise UsageError(f"shard {text!r} is not of the form I/N, such as 1/4 for the first of four")
+        if not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"there is no shard {match[1]} of {match[2]}: I of I/N counts from 1 to N")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, tasks: Sequence[Task]) -> Sequence[Task]:

@@ -1,9 +1,12 @@
-"""What a worker is sent beside its batch, and what comes back: plain data, wherever the worker runs."""
+"""What a worker is sent beside its batch, and what comes back: plain data, wherever the worker runs; and what workers
+are to the engine: where batches are given to, how many at a time, and how a loss is told."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING
@@ -93,3 +96,24 @@ class Done:
 def shared_among(work: Work, workers: int) -> Work:
     """The work of one of several workers: the memory bound is divided among them."""
     return replace(work, memory=work.memory / max(1, workers))
+
+
+@dataclass(frozen=True)
+class Workers:
+    """An executor, and what has to be known about it."""
+
+    executor: Executor
+    count: int
+    """Batches that are carried out at a time."""
+    per_machine: int = 0
+    """Of these, the most that share one machine's memory; 0 for all."""
+    in_process: bool = False
+    """Whether workers are threads of this process."""
+    lost: tuple[type[BaseException], ...] = ()
+    """Exceptions of a future that mean that its worker, not its task, failed."""
+    name: str = "the workers"
+    """What they are, for messages."""
+
+
+Opening = Callable[[Work], AbstractContextManager[Workers]]
+"""Starts or reaches workers for some work."""

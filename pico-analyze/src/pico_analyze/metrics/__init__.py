@@ -62,4 +62,4 @@ def _public() -> list[str]:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_public(), *METRICS.names()})
+    return sorted({*_public(), *METRICS.names()})

@@ -19,7 +19,7 @@ def sample_squares(x: Matrix) -> np.ndarray:
     return np.asarray(np.einsum("nr,nr->n", a if g is None else a @ g, a))
 
 
-def nearest(x: Matrix, k: int, distance: str) -> np.ndarray:
+def nearest_neighbours(x: Matrix, k: int, distance: str) -> np.ndarray:
     """Indices of the k nearest other samples of each sample, (N, k), in no order; N > k."""
 
     def search() -> np.ndarray:
@@ -75,8 +75,8 @@ def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine",
             return Result.undefined(f"a sample of the {which} representation is zero: it has no direction (cosine)")
     rows = np.arange(n)[:, None]
     members = np.zeros((n, n), dtype=bool)
-    members[rows, nearest(x, k, distance)] = True
-    shared = members[rows, nearest(y, k, distance)].sum()
+    members[rows, nearest_neighbours(x, k, distance)] = True
+    shared = members[rows, nearest_neighbours(y, k, distance)].sum()
     return Result(float(shared) / (n * k), extra={"chance": k / (n - 1)})
 
 

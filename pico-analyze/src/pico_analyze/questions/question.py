@@ -15,8 +15,8 @@ from typing import Literal, get_args
 from pico_analyze.errors import UsageError, nearest
 from pico_analyze.stores.base import Data
 
-Pairs = Literal["target", "steps", "layers"]
 Null = Literal["permutation", "random_init"]
+Pairs = Literal["target", "steps", "layers"]
 PAIRS: tuple[Pairs, ...] = get_args(Pairs)
 NULLS: tuple[Null, ...] = get_args(Null)
 SPLITS = ("train", "val")
