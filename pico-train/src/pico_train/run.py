@@ -43,7 +43,8 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
 
     Example:
         >>> from pico_train import load_config, train
-        >>> summary = train(load_config(set=["training.max_steps=8"], name="short"))
+        >>> shortened = ["training.max_steps=8", "training.schedule.warmup_steps=2"]
+        >>> summary = train(load_config(set=shortened, name="short"))
         >>> summary.run_dir, summary.last_loss
     """
     started = time.perf_counter()
