@@ -5,7 +5,7 @@ makes to its disk is made to kill, fail or be forgotten in turn.
 
 How N is thinned: after a fault, `reconcile` brings the run's directory to one of two states, byte for byte that
 before the save or that after it; each N asserts which. That training goes on from either as if nothing had happened
-is then shown once per state, in `test_resume_matrix.py`, not once per N.
+is then shown once per state, in `test_run.py`, not once per N.
 """
 
 from __future__ import annotations

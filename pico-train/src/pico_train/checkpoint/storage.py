@@ -155,6 +155,8 @@ def write_file(
 def replace_file(disk: Disk, path: Path, content: bytes) -> None:
     """Put `content` at `path`: readers see the old or the new file, whole, even after a power cut.
 
+    Not `pico_schema.files.replace_file`: the fault tests count and refuse each call of `disk`, so each of these too.
+
     Raises:
         OSError: the disk refused; the old file is intact and nothing is left beside it.
     """

@@ -38,7 +38,7 @@ DAMAGED = ".damaged-"
 
 
 class CheckpointWriter:
-    """Writes payloads as sealed checkpoints of one run, in a thread of its own.
+    """Writes contents as sealed checkpoints of one run, in a thread of its own.
 
     Args:
         run_dir: The run's directory; `run.json` must be there.

@@ -5,6 +5,7 @@ A room of five: what is configured becomes a corpus of token rows (`corpus`), an
 models, devices or checkpoints.
 
 `corpus` (the protocol; opening what is configured) · `loader` (batches as tensors) · `order`, `permutation` (which rows
-batch N holds) · `fingerprint` (are these the rows that the run was begun with) · `tokenizer` · `sources/` (where rows
-come from) · `prepare/` (text to rows) · `shards/` (rows in Parquet files) · `inspect/` (looking at what is there).
+batch N holds) · `fingerprint` (are these the rows that the run was begun with) · `tokenizer` · `cache` (what is kept
+between runs, and where) · `retry` (asking the Hub again) · `sources/` (where rows come from) · `prepare/` (text to
+rows) · `shards/` (rows in Parquet files) · `inspect/` (looking at what is there).
 """
