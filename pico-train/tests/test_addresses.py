@@ -64,26 +64,32 @@ def test_a_directory_whose_name_has_an_at_sign_is_itself(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
+    ("place", "code", "says"),
     [
-        ("m2", r"m2 is not a run: it has no run\.json; did you mean 'm1'; in runs/ there are empty, m1"),
-        ("nothing@4", "nothing is not a run"),
-        ("m1@latest", "after the @ a step is expected"),
-        ("runs/m1/checkpoints/step-00000004@0", "this directory is step 4"),
-        ("runs", "runs is not a run"),
+        ("m2", 3, r"m2 is not a run: it has no run\.json; did you mean 'm1'; in runs/ there are empty, m1"),
+        ("nothing@4", 3, "nothing is not a run"),
+        ("m1@latest", 3, "after the @ a step is expected"),
+        ("m1@step8", 3, "after the @ a step is expected"),
+        ("runs/m1/checkpoints/step-00000004@0", 2, "this directory is step 4"),
+        ("runs", 3, "runs is not a run"),
     ],
 )
 @pytest.mark.usefixtures("runs")
-def test_what_names_no_run_is_one_sentence(place: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+def test_what_names_no_run_is_one_sentence(place: str, code: int, says: str) -> None:
+    """pico-analyze ends with the same exit codes."""
+    with pytest.raises({2: UsageError, 3: CheckpointError}[code], match=says) as caught:
         open_run(place)
+    assert caught.value.exit_code == code
 
 
 @pytest.mark.usefixtures("runs")
 def test_a_checkpoint_that_is_not_there_is_named() -> None:
     assert checkpoint_directory("m1").name == "step-00000004"
-    with pytest.raises(CheckpointError, match="has no checkpoint of step 12: there are 0, 4"):
+    with pytest.raises(UsageError, match="has no checkpoint of step 12: there are 0, 4"):
         checkpoint_directory("m1@12")
+    for command in ("inspect", "verify", "generate"):
+        ended = CliRunner().invoke(app, [command, "m1@12"]).exception
+        assert isinstance(ended, UsageError) and ended.exit_code == 2, command
     with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
         open_run("empty@last")
 
@@ -91,6 +97,13 @@ def test_a_checkpoint_that_is_not_there_is_named() -> None:
 def test_the_newest_run_is_the_one_that_changed_last(runs: Path) -> None:
     (runs / "m1" / layout.RUN_MANIFEST).touch()
     assert newest_run() == Path("runs/m1")
+
+
+def test_no_run_at_all_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"there is no run in \./runs: name one") as caught:
+        newest_run()
+    assert caught.value.exit_code == 3
 
 
 class TestOnTheHub:
@@ -153,16 +166,17 @@ class TestOnTheHub:
         assert one.exit_code == 0 and "activations/" in one.output
 
     @pytest.mark.parametrize(
-        ("address", "says"),
+        ("address", "code", "says"),
         [
-            (f"hf://{REPO}@dmeo", "no branch or tag 'dmeo'; did you mean 'demo'"),
-            (f"hf://{REPO}@demo:step-7", "has no step 7 on the Hub: it has 0, 1, 2"),
-            ("hf://tester/nothing", "no such repository"),
-            ("hf://tester", "is not an address on the Hub"),
-            (f"hf://{REPO}@demo:step-1@2", "names two steps"),
+            (f"hf://{REPO}@dmeo", 3, "no branch or tag 'dmeo'; did you mean 'demo'"),
+            (f"hf://{REPO}@demo:step-7", 2, "has no step 7 on the Hub: it has 0, 1, 2"),
+            ("hf://tester/nothing", 3, "no such repository"),
+            ("hf://tester", 2, "is not an address on the Hub"),
+            (f"hf://{REPO}@demo:step-1@2", 2, "names two steps"),
         ],
     )
     @pytest.mark.usefixtures("published")
-    def test_what_is_not_there_is_one_sentence(self, address: str, says: str) -> None:
-        with pytest.raises(UsageError, match=says):
+    def test_what_is_not_there_is_one_sentence(self, address: str, code: int, says: str) -> None:
+        with pytest.raises({2: UsageError, 3: CheckpointError}[code], match=says) as caught:
             open_run(address)
+        assert caught.value.exit_code == code

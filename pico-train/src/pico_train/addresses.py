@@ -47,8 +47,9 @@ def open_run(place: str | Path, wanted: Wanted = "documents") -> RunPlace:
         wanted: How much of it is needed, if it is on the Hub.
 
     Raises:
-        UsageError: there is no such run, or it gives two steps; the message names the nearest run.
-        CheckpointError: the run has no sealed checkpoint, where the first or last is asked for.
+        CheckpointError: there is no such run, and the message names the nearest; or it has no sealed checkpoint, where
+            the first or last is asked for.
+        UsageError: the name gives two steps, or on the Hub one that the run does not have.
         StorageError: the Hub cannot be reached.
     """
     text = str(place)
@@ -58,7 +59,7 @@ def open_run(place: str | Path, wanted: Wanted = "documents") -> RunPlace:
         return RunPlace(run_dir, number, on_hub=True)
     directory, step = _local(text)
     if not (directory / layout.RUN_MANIFEST).is_file():
-        raise UsageError(f"{text} is not a run: it has no {layout.RUN_MANIFEST}{_nearest(text)}")
+        raise CheckpointError(f"{text} is not a run: it has no {layout.RUN_MANIFEST}{_nearest(text)}")
     return RunPlace(directory, _number(directory, step))
 
 
@@ -68,8 +69,8 @@ def checkpoint_directory(place: str | Path, wanted: Wanted = "model") -> Path:
     A directory of a model that belongs to no run is taken as it is.
 
     Raises:
-        UsageError, StorageError: as `open_run`.
-        CheckpointError: the run has no such checkpoint; the message lists those there are.
+        CheckpointError, StorageError: as `open_run`; or the run has no sealed checkpoint.
+        UsageError: as `open_run`; or the run has no such step, and the message lists those there are.
     """
     if not str(place).startswith(HUB):
         directory, step = _local(str(place))
@@ -83,13 +84,14 @@ def sealed_checkpoint(run_dir: Path, step: int | None) -> Path:
     """Directory of the sealed checkpoint of a step, the newest by default.
 
     Raises:
-        CheckpointError: no such step; the message lists the steps there are.
+        CheckpointError: the run has no sealed checkpoint.
+        UsageError: no such step; the message lists the steps there are.
     """
     sealed = _sealed(run_dir)
     if not sealed:
         raise CheckpointError(f"{run_dir}: the run has no complete checkpoint yet")
     if step is not None and step not in sealed:
-        raise CheckpointError(f"{run_dir} has no checkpoint of step {step}: there are {', '.join(map(str, sealed))}")
+        raise UsageError(f"{run_dir} has no checkpoint of step {step}: there are {', '.join(map(str, sealed))}")
     return sealed[max(sealed) if step is None else step]
 
 
@@ -97,11 +99,11 @@ def newest_run() -> Path:
     """The run under ./runs that changed last.
 
     Raises:
-        UsageError: there is none.
+        CheckpointError: there is none.
     """
     found = sorted(RUNS.glob(f"*/{layout.RUN_MANIFEST}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise UsageError("there is no run in ./runs: name one, or begin with pico-train run")
+        raise CheckpointError("there is no run in ./runs: name one, or begin with pico-train run")
     return found[-1].parent
 
 
@@ -115,8 +117,8 @@ def _local(text: str) -> tuple[Path, Step | None]:
         return _at(directory, step, text)
     before = text.rpartition("@")[0]
     if before and _directory(before) is not None:
-        raise UsageError(f"{text!r}: after the @ a step is expected, such as {before}@step-128, or first or last")
-    raise UsageError(f"{run} is not a run: it has no {layout.RUN_MANIFEST}{_nearest(run)}")
+        raise CheckpointError(f"{text!r}: after the @ a step is expected, such as {before}@step-128, or first or last")
+    raise CheckpointError(f"{run} is not a run: it has no {layout.RUN_MANIFEST}{_nearest(run)}")
 
 
 def _directory(name: str) -> Path | None:

@@ -5,7 +5,7 @@
     ├── ConfigError           2   a setting is unknown, impossible, or does not fit this machine
     │   └── UsageError        2   a command was called with something that does not exist
     ├── DataError             3   the corpus, or rows of it, cannot be used
-    ├── CheckpointError       3   a run or checkpoint is missing, damaged, or of another model
+    ├── CheckpointError       3   there is no such run, or a checkpoint is missing, damaged, or of another model
     ├── StorageError          4   disk or network
     │   └── PublishError      4   the Hub refuses, or holds something else than it should
     └── InterruptedRun      130   stopped by a signal, after a clean save (SIGTERM: 143)
@@ -43,7 +43,7 @@ class DataError(PicoTrainError):
 
 
 class CheckpointError(PicoTrainError):
-    """A run or checkpoint is missing, damaged, or of another model."""
+    """There is no such run, or a checkpoint is missing, damaged, or of another model."""
 
     exit_code = 3
 

@@ -55,7 +55,7 @@ class _Repository:
         try:
             refs = with_retries(lambda: HfApi().list_repo_refs(name), what=f"repository {name}")
         except (RepositoryNotFoundError, HFValidationError):
-            raise UsageError(
+            raise CheckpointError(
                 f"hf://{name}: no such repository on the Hub, or no access to it: check the name, and HF_TOKEN if it "
                 "is private"
             ) from None
@@ -71,7 +71,7 @@ class _Repository:
             near = get_close_matches(revision, [*self.branches, *self.tags], n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}" if near else ""
             branches = ", ".join(sorted(self.branches))[:300]
-            raise UsageError(f"{self.name} has no branch or tag {revision!r}{hint}; its branches are {branches}")
+            raise CheckpointError(f"{self.name} has no branch or tag {revision!r}{hint}; its branches are {branches}")
         return found
 
     def fetch(self, commit: str, patterns: Iterable[str]) -> Path:
@@ -90,7 +90,7 @@ class _Repository:
                 )
             )
         except RevisionNotFoundError:
-            raise UsageError(f"{what}: the repository has no such commit") from None
+            raise CheckpointError(f"{what}: the repository has no such commit") from None
         except OSError as error:
             raise StorageError(f"{what}: cannot be fetched ({error})") from error
 
@@ -104,8 +104,8 @@ def bring(address: str, named: Step | None, wanted: Wanted) -> tuple[Path, int |
         wanted: Which files of its checkpoints are needed: of the one that is meant, else of all that are published.
 
     Raises:
-        UsageError: not an address, no such repository, revision or step.
-        CheckpointError: what is there is not what Pico published.
+        UsageError: not an address, or the run has no such step.
+        CheckpointError: no such repository or revision, or what is there is not what Pico published.
         StorageError: the Hub cannot be reached.
     """
     try:

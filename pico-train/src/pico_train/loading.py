@@ -21,8 +21,8 @@ def load_decoder(place: str | Path) -> Decoder:
         The decoder: called with token ids, (B, T) int64, it returns logits, (B, T, vocab_size).
 
     Raises:
-        UsageError: there is no such run; the message names the nearest.
-        CheckpointError: the run has no such checkpoint, or its weights are damaged.
+        CheckpointError: there is no such run, and the message names the nearest; or the weights are damaged.
+        UsageError: the run has no such step; the message lists those there are.
         StorageError: the Hub cannot be reached.
 
     Example:

@@ -11,7 +11,7 @@ from pico_train.checkpoint.verify import verify_run
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.cli import checkpoint as cli_checkpoint
 from pico_train.config import KeepPolicy, RunConfig
-from pico_train.errors import CheckpointError
+from pico_train.errors import UsageError
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_training_states_that_the_policy_removed_are_no_damage(tmp_path):
 
 
 def test_a_step_that_is_not_there_is_an_error(run_dir):
-    with pytest.raises(CheckpointError, match="no checkpoint of step 3: there are 0, 1, 4"):
+    with pytest.raises(UsageError, match="no checkpoint of step 3: there are 0, 1, 4"):
         verify_run(run_dir, step=3)
 
 

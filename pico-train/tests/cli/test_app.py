@@ -22,8 +22,8 @@ def call(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["run", "--set", "training.max_step=3"], 2, "did you mean 'max_steps'"),
         (["run", "--set", "model.d_model=126"], 2, "choose d_model=128"),
         (["run", "nowhere.yaml"], 2, "nowhere.yaml: cannot be read"),
-        (["verify", "nowhere"], 2, "nowhere is not a run"),
-        (["generate", "nowhere"], 2, "nowhere is not a run"),
+        (["verify", "nowhere"], 3, "nowhere is not a run"),
+        (["generate", "nowhere"], 3, "nowhere is not a run"),
     ],
 )
 def test_a_mistake_is_one_sentence_on_stderr(tmp_path: Path, words: list[str], code: int, says: str) -> None:

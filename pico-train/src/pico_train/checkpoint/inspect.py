@@ -8,7 +8,7 @@ from typing import Any
 from pico_schema import CheckpointManifest, IncompleteError, SchemaError, TensorHeaderError, documents, layout
 from pico_schema.tensor_header import read_file_header
 from pico_train.checkpoint.retention import has_training_state, is_pruned
-from pico_train.errors import CheckpointError
+from pico_train.errors import CheckpointError, UsageError
 
 
 def inspect_run(run_dir: Path, *, as_listed: bool = False) -> dict[str, Any]:
@@ -70,13 +70,14 @@ def inspect_checkpoint(run_dir: Path, step: int, *, as_listed: bool = False) -> 
         as_listed: As for `inspect_run`.
 
     Raises:
-        CheckpointError: the run has no checkpoint of that step, or a file of it is damaged.
+        UsageError: the run has no checkpoint of that step.
+        CheckpointError: a file of it is damaged.
         IncompleteError: it has no manifest.
     """
     found = dict(documents.checkpoint_dirs(run_dir))
     if step not in found:
         there = ", ".join(map(str, sorted(found)[:20])) or "none"
-        raise CheckpointError(f"{run_dir} has no checkpoint of step {step}: there are {there}")
+        raise UsageError(f"{run_dir} has no checkpoint of step {step}: there are {there}")
     directory = found[step]
     manifest = documents.read_checkpoint(directory)
     content = manifest.model_dump(mode="json", exclude={"files", "captures", "model", "data"})

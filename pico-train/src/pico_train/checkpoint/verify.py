@@ -12,7 +12,7 @@ from pico_schema.digests import sha256_file
 from pico_train.checkpoint import validation_rows
 from pico_train.checkpoint.retention import has_training_state, is_pruned, kept, without_pruned
 from pico_train.config import KeepPolicy
-from pico_train.errors import CheckpointError
+from pico_train.errors import UsageError
 
 Kind = Literal["missing", "truncated", "altered", "unexpected", "unsafe", "duplicate"]
 
@@ -83,7 +83,7 @@ def verify_run(
         Everything missing, truncated, altered, unexpected or held twice.
 
     Raises:
-        CheckpointError: the run has no checkpoint of that step.
+        UsageError: the run has no checkpoint of that step.
         IncompleteError: the directory is not a run.
     """
     run = documents.read_run(run_dir)
@@ -91,7 +91,7 @@ def verify_run(
     listed = {entry.step: entry.manifest_sha256 for entry in run.checkpoints}
     steps = sorted({*found, *listed})
     if step is not None and step not in steps:
-        raise CheckpointError(f"{run_dir} has no checkpoint of step {step}: {_choices(steps)}")
+        raise UsageError(f"{run_dir} has no checkpoint of step {step}: {_choices(steps)}")
     report = VerifyReport(str(run_dir), run.name, steps=steps if step is None else [step])
     manifests: dict[int, CheckpointManifest] = {}
     for number in steps:
