@@ -3,10 +3,14 @@
 Each published revision carries `revisions.json`: one line of facts per checkpoint published so far, its own included.
 It repeats what the manifests say and decides nothing: the manifest that is read with a tensor is checked against the
 digest given here.
+
+Which revisions there are at all, the Hub's own list says: `BranchesAndTags`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -26,6 +30,14 @@ from pico_schema.manifest import (
 MAX_REVISIONS = 100_000
 CommitId = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SiteName = Annotated[str, Field(max_length=100)]
+
+
+@dataclass(frozen=True)
+class BranchesAndTags:
+    """Which commit each branch and tag of a repository names: plain data, as whoever asked the Hub has checked it."""
+
+    branches: Mapping[str, str]
+    tags: Mapping[str, str]
 
 
 class CaptureShape(Document):

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from pico_schema.digests import git_blob_id
+from pico_schema.revisions import BranchesAndTags
 from pico_train.errors import PublishError
 from pico_train.publish import redact
 
@@ -60,14 +61,6 @@ class RemoteFile:
         if self.sha256 is not None:
             return hashlib.sha256(content).hexdigest() == self.sha256
         return self.blob_id == git_blob_id(content)
-
-
-@dataclass(frozen=True)
-class BranchesAndTags:
-    """Commit of each branch and tag."""
-
-    branches: dict[str, str]
-    tags: dict[str, str]
 
 
 def _understood(call: Callable[P, T]) -> Callable[P, T]:

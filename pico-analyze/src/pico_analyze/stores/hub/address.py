@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError, nearest
-from pico_analyze.stores.hub.client import COMMIT, BranchesAndTags, HubClient, parse_refs
+from pico_analyze.stores.hub.client import COMMIT, HubClient, parse_refs
 from pico_schema import AddressError, layout
 from pico_schema.files import replace_file
+from pico_schema.revisions import BranchesAndTags
 from pico_schema.run_names import HubAddress, parse_address
 
 

@@ -13,8 +13,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -22,6 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from pico_analyze.errors import DataError, NotARunError, StorageError
 from pico_schema.digests import git_blob_id
+from pico_schema.revisions import BranchesAndTags as BranchesAndTags  # store.py takes it from here
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MAX_REFS = 200_000
@@ -35,14 +35,6 @@ MAX_WAIT = 120.0
 LINK_LIFETIME = 300.0
 """Seconds for which the address of a large file is used again."""
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
-
-
-@dataclass(frozen=True)
-class BranchesAndTags:
-    """Commit of each branch and tag."""
-
-    branches: Mapping[str, str]
-    tags: Mapping[str, str]
 
 
 class MissingError(Exception):
