@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import pico_train
 
 SNAPSHOT = Path(__file__).with_name("surface.json")
@@ -59,11 +61,18 @@ def test_the_surface_is_the_one_that_was_written_down() -> None:
 
 
 def test_what_is_public_is_seen_and_documented() -> None:
-    assert set(pico_train.__all__) <= set(dir(pico_train))
+    assert dir(pico_train) == sorted(pico_train.__all__)
     for name in pico_train.__all__:
         if name != "__version__":
             text = inspect.getdoc(getattr(pico_train, name)) or ""
             assert all(part in text for part in ("Returns:", "Example:")), name
+
+
+def test_an_unknown_name_is_told_the_nearest() -> None:
+    misspelt = "load_confg"
+    with pytest.raises(AttributeError, match=f"no attribute '{misspelt}'; did you mean 'load_config'"):
+        getattr(pico_train, misspelt)
+    assert not hasattr(pico_train, "_nothing_like_it")
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
