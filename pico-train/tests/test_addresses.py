@@ -16,7 +16,8 @@ from pico_schema import documents, layout
 from pico_train.addresses import checkpoint_directory, newest_run, open_run
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.cli.app import app
-from pico_train.errors import CheckpointError, UsageError
+from pico_train.data import retry
+from pico_train.errors import CheckpointError, StorageError, UsageError
 from pico_train.publish.command import publish_run
 
 
@@ -104,6 +105,22 @@ def test_no_run_at_all_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(CheckpointError, match=r"there is no run in \./runs: name one") as caught:
         newest_run()
     assert caught.value.exit_code == 3
+
+
+def test_a_hub_that_cannot_be_reached_is_told_of_each_time_and_given_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setenv("PICO_CACHE", str(tmp_path))
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_refs", unreachable)
+    for command in ("inspect", "verify", "generate"):
+        done = CliRunner().invoke(app, [command, "hf://org/name"])
+        assert isinstance(done.exception, StorageError) and "still failing after 6 attempts" in str(done.exception)
+        told = [line.partition(" in ")[0] for line in done.stderr.splitlines()]
+        assert told == [f"repository org/name: ConnectionError; attempt {number} of 6" for number in range(2, 7)]
 
 
 class TestOnTheHub:

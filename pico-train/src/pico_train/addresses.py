@@ -11,6 +11,7 @@ pico-analyze understands the same. A run on the Hub is brought to this disk (`hu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -39,12 +40,15 @@ class RunPlace:
     """Whether it was brought from the Hub, so that what is missing here need not be missing there."""
 
 
-def open_run(place: str | Path, wanted: Wanted = "documents") -> RunPlace:
+def open_run(
+    place: str | Path, wanted: Wanted = "documents", on_retry: Callable[[str], None] | None = None
+) -> RunPlace:
     """The run, and the step if one is named, that `place` means.
 
     Args:
         place: A name, a path or an address.
         wanted: How much of it is needed, if it is on the Hub.
+        on_retry: Called with a sentence before the Hub is asked again.
 
     Raises:
         CheckpointError: there is no such run, and the message names the nearest; or it has no sealed checkpoint, where
@@ -55,7 +59,7 @@ def open_run(place: str | Path, wanted: Wanted = "documents") -> RunPlace:
     text = str(place)
     if text.startswith(HUB):
         location, named = split_step(text)
-        run_dir, number = bring(location, named, wanted)
+        run_dir, number = bring(location, named, wanted, on_retry)
         return RunPlace(run_dir, number, on_hub=True)
     directory, step = _local(text)
     if not (directory / layout.RUN_MANIFEST).is_file():

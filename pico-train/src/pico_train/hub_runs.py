@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Literal
 from pico_schema import AddressError, CheckpointManifest, RevisionIndex, RunManifest, SchemaError, documents, layout
 from pico_schema.run_names import Step, parse_address
 from pico_train.data.cache import cache_root
-from pico_train.data.retry import with_retries
+from pico_train.data.retry import OPENING_ATTEMPTS, with_retries
 from pico_train.errors import CheckpointError, StorageError, UsageError
 
 Wanted = Literal["documents", "model", "captures", "everything"]
@@ -46,21 +46,28 @@ class _Repository:
     branches: dict[str, str]
     tags: dict[str, str]
     cache: Path
+    on_retry: Callable[[str], None] | None
 
     @classmethod
-    def ask(cls, name: str) -> _Repository:
+    def ask(cls, name: str, on_retry: Callable[[str], None] | None) -> _Repository:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
         try:
-            refs = with_retries(lambda: HfApi().list_repo_refs(name), what=f"repository {name}")
+            refs = with_retries(
+                lambda: HfApi().list_repo_refs(name),
+                what=f"repository {name}",
+                attempts=OPENING_ATTEMPTS,
+                on_retry=on_retry,
+            )
         except (RepositoryNotFoundError, HFValidationError):
             raise CheckpointError(
                 f"hf://{name}: no such repository on the Hub, or no access to it: check the name, and HF_TOKEN if it "
                 "is private"
             ) from None
         branches = {ref.name: ref.target_commit for ref in refs.branches}
-        return cls(name, branches, {ref.name: ref.target_commit for ref in refs.tags}, cache_root() / "runs")
+        tags = {ref.name: ref.target_commit for ref in refs.tags}
+        return cls(name, branches, tags, cache_root() / "runs", on_retry)
 
     def commit(self, revision: str) -> str:
         """The commit that a branch, tag or commit names."""
@@ -87,6 +94,8 @@ class _Repository:
                         self.name, revision=commit, allow_patterns=wanted, cache_dir=self.cache / "files"
                     ),
                     what=what,
+                    attempts=OPENING_ATTEMPTS,
+                    on_retry=self.on_retry,
                 )
             )
         except RevisionNotFoundError:
@@ -95,13 +104,16 @@ class _Repository:
             raise StorageError(f"{what}: cannot be fetched ({error})") from error
 
 
-def bring(address: str, named: Step | None, wanted: Wanted) -> tuple[Path, int | None]:
+def bring(
+    address: str, named: Step | None, wanted: Wanted, on_retry: Callable[[str], None] | None = None
+) -> tuple[Path, int | None]:
     """The run at an ``hf://`` address as a directory on this disk, and the step if one is meant.
 
     Args:
         address: ``hf://org/name[@revision][:step-N]``.
         named: The step named after it, if any.
         wanted: Which files of its checkpoints are needed: of the one that is meant, else of all that are published.
+        on_retry: Called with a sentence before the Hub is asked again.
 
     Raises:
         UsageError: not an address, or the run has no such step.
@@ -114,7 +126,7 @@ def bring(address: str, named: Step | None, wanted: Wanted) -> tuple[Path, int |
         raise UsageError(str(error)) from None
     if stated is not None and named not in (None, stated):
         raise UsageError(f"{address}@{named}: names two steps")
-    repository, revision = _Repository.ask(repo), named_revision or "main"
+    repository, revision = _Repository.ask(repo, on_retry), named_revision or "main"
     commit = repository.commit(revision)
     documents_dir = repository.fetch(commit, [*_OF_RUN, layout.MANIFEST, f"{layout.EVALUATIONS}/*.json"])
     try:

@@ -94,6 +94,18 @@ def test_show_for_people(run_dir: Path) -> None:
     assert beyond["batch_sha256"] is None
 
 
+def test_what_show_is_told_twice_or_misspelt_is_one_sentence(run_dir: Path) -> None:
+    for words, says in (
+        ((f"{run_dir}@2", "--step", 3), "seen@2 names step 2 already: leave that or --step 3 out"),
+        ((f"{run_dir}@2", "--step", 0), "seen@2 names step 2 already: leave that or --step 0 out"),
+        ((run_dir, "--split", "val", "--step", 0), "the validation rows are the same at every step: leave --step out"),
+        ((run_dir, "--split", "vl"), "--split 'vl' is none: there are train, val; did you mean 'val'"),
+    ):
+        ended = runner.invoke(app, ["show", *map(str, words)]).exception
+        assert isinstance(ended, UsageError) and str(ended).endswith(says), (words, ended)
+    assert json.loads(call("show", run_dir, "--format", "json"))["step"] == 0
+
+
 def test_show_without_a_name_takes_the_newest_run(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

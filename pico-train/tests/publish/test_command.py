@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pico_schema import layout
+from pico_train.cli.app import app
 from pico_train.config import PublishConfig
 from pico_train.errors import ConfigError, UsageError
 from pico_train.publish.command import choose_settings, choose_steps
@@ -32,3 +34,8 @@ class TestChoices:
         for text in ("0,x", "5", ","):
             with pytest.raises(UsageError, match=r"write it as 0,1,128|has sealed steps 0, 1, 2"):
                 choose_steps(run, text)
+
+    def test_steps_are_named_once(self, run: Path) -> None:
+        ended = CliRunner().invoke(app, ["publish", f"{run}@1", "--steps", "0,2", "--repo", "org/name"]).exception
+        assert isinstance(ended, UsageError)
+        assert str(ended).endswith("@1 names step 1 already: leave that or --steps 0,2 out")

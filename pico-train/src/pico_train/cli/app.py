@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pico_train.cli import checkpoint, data, import_
-from pico_train.cli.console import As, Format, Place, print_table
+from pico_train.cli.console import As, Format, Place, print_table, progress_line
 from pico_train.cli.publish import publish
 from pico_train.version import __version__
 
@@ -140,7 +140,7 @@ def generate(
     from pico_train.addresses import open_run, sealed_checkpoint
     from pico_train.model.sampling import continue_text
 
-    found = open_run(place, "model")
+    found = open_run(place, "model", progress_line())
     text = continue_text(
         sealed_checkpoint(found.run_dir, found.step),
         prompt,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pico_train.cli.console import As, Format, Place, print_table
+from pico_train.cli.console import As, Format, Place, print_table, progress_line
 
 if TYPE_CHECKING:
     from pico_train.checkpoint.verify import VerifyReport
@@ -19,7 +19,7 @@ def verify(place: Place, output: As = Format.table) -> None:
     from pico_train.addresses import open_run
     from pico_train.checkpoint.verify import verify_run
 
-    found = open_run(place, "everything")
+    found = open_run(place, "everything", progress_line())
     watched = sys.stderr.isatty()
 
     def progress(number: int, path: str) -> None:
@@ -53,12 +53,14 @@ def inspect(place: Place, output: As = Format.table) -> None:
     from pico_train.addresses import open_run
     from pico_train.checkpoint.inspect import inspect_checkpoint, inspect_run
 
-    found = open_run(place)
+    retrying = progress_line()
+    found = open_run(place, on_retry=retrying)
     step = found.step
     if step is None:
         content = inspect_run(found.run_dir, as_listed=found.on_hub)
     else:
-        content = inspect_checkpoint(open_run(place, "captures").run_dir, step, as_listed=found.on_hub)
+        run_dir = open_run(place, "captures", retrying).run_dir
+        content = inspect_checkpoint(run_dir, step, as_listed=found.on_hub)
     if output is Format.json:
         typer.echo(json.dumps(content, indent=1, default=str))
     elif step is None:

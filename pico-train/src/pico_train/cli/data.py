@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,12 +22,8 @@ app = typer.Typer(help="Prepare, look at and check training data.", no_args_is_h
 app.command()(prepare)
 
 
-class Split(StrEnum):
-    """Which rows of a run."""
-
-    train = "train"
-    val = "val"
-
+SPLITS = ("train", "val")
+"""Which rows of a run there are to show."""
 
 Corpus = Annotated[
     str | None,
@@ -42,27 +37,46 @@ Corpus = Annotated[
 @app.command()
 def show(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run. [default: the newest in ./runs]")] = None,
-    step: Annotated[int, typer.Option(min=0, help="Step whose batch to show.")] = 0,
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Step whose batch to show. [default: RUN's @STEP, or 0]")
+    ] = None,
     row: Annotated[int | None, typer.Option(min=0, help="Only this row of the batch.")] = None,
     split: Annotated[
-        Split, typer.Option(help="The batch of a step, or the validation rows, which are fixed.")
-    ] = Split.train,
+        str, typer.Option(metavar="[train|val]", help="The batch of a step, or the validation rows, which are fixed.")
+    ] = "train",
     chars: Annotated[int, typer.Option(min=0, help="Print at most this many characters per row; 0 prints all.")] = 0,
     output: As = Format.table,
 ) -> None:
     """The text of batch N of a run, with row ids and sources: what the update N → N + 1 learns from."""
     from pico_train.data.inspect.batches import batch_of_run, validation_of_run
+    from pico_train.errors import UsageError
 
+    _check_split(split)
+    if split == "val" and step is not None:
+        raise UsageError("--split val and --step: the validation rows are the same at every step: leave --step out")
     found = _run(run)
-    if split is Split.val:
+    if step is not None and found.step is not None:
+        raise UsageError(f"{run} names step {found.step} already: leave that or --step {step} out")
+    if split == "val":
         manifest, rows = validation_of_run(found.run_dir, row=row)
         _show_validation(manifest, rows, chars, output)
         return
-    batch = batch_of_run(found.run_dir, step if found.step is None else found.step, row=row, progress=progress_line())
+    batch = batch_of_run(found.run_dir, step or found.step or 0, row=row, progress=progress_line())
     if output is Format.json:
         typer.echo(json.dumps(_batch_json(batch), indent=1))
     else:
         _print_batch(batch, chars)
+
+
+def _check_split(name: str) -> None:
+    from difflib import get_close_matches
+
+    from pico_train.errors import UsageError
+
+    if name not in SPLITS:
+        near = get_close_matches(name, SPLITS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}" if near else ""
+        raise UsageError(f"--split {name!r} is none: there are {', '.join(SPLITS)}{hint}")
 
 
 def _show_validation(run: RunManifest, rows: tuple[SeenRow, ...], chars: int, output: Format) -> None:
@@ -197,7 +211,7 @@ def _run(name: str | None) -> RunPlace:
     """The run of a name, without one the newest under ./runs."""
     from pico_train.addresses import RunPlace, newest_run, open_run
 
-    return open_run(name) if name is not None else RunPlace(newest_run(), None)
+    return open_run(name, on_retry=progress_line()) if name is not None else RunPlace(newest_run(), None)
 
 
 def _open(name: str | None, tokenizer: str | None) -> ShardCorpus:

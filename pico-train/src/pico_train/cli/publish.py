@@ -36,6 +36,8 @@ def publish(
     if run.startswith(HUB):
         raise UsageError(f"{run} is on the Hub already: name a run on this disk")
     found = open_run(run)
+    if found.step is not None and steps is not None:
+        raise UsageError(f"{run} names step {found.step} already: leave that or --steps {steps} out")
     run_dir, one = found.run_dir, found.step
     overrides = {"repo": repo, "private": private, "license": license}
     settings = choose_settings(run_dir, {key: value for key, value in overrides.items() if value is not None})

@@ -13,6 +13,8 @@ from pico_train.errors import StorageError
 T = TypeVar("T")
 
 ATTEMPTS = 8
+OPENING_ATTEMPTS = 6
+"""Tries where somebody waits for something to be opened: about a quarter of a minute in all."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 

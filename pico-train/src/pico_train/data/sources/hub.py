@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_schema.files import replace_file
-from pico_train.data.retry import with_retries
+from pico_train.data.retry import OPENING_ATTEMPTS, with_retries
 from pico_train.data.shards import footers
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.footers import Footer
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pico_train.config import DataConfig
 
 Progress = Callable[[str], None]
-
-OPENING_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
