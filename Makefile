@@ -60,7 +60,7 @@ test-train: install ## tests of pico-train
 	cd pico-train && $(ONE_THREAD) ../$(BIN)/python $(PYTEST)
 
 test-together: install ## train a very small model and analyze it, through the installed commands
-	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py
+	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py tests/test_caches.py
 
 conformance: install ## wheels of pico-train in one environment, of pico-analyze in another; revisions between them
 	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt

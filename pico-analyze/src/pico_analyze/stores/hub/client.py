@@ -21,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from pico_analyze.errors import DataError, NotARunError, StorageError
 from pico_schema.digests import git_blob_id
-from pico_schema.revisions import BranchesAndTags as BranchesAndTags  # store.py takes it from here
+from pico_schema.revisions import BranchesAndTags
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MAX_REFS = 200_000

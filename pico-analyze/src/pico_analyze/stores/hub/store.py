@@ -18,7 +18,7 @@ from pico_analyze.errors import DataError, NotARunError, StorageError
 from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.block_cache import BlockCache, default_cache
-from pico_analyze.stores.hub.client import BranchesAndTags, HubClient, MissingError
+from pico_analyze.stores.hub.client import HubClient, MissingError
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples
@@ -32,6 +32,7 @@ from pico_schema import (
     documents,
     layout,
 )
+from pico_schema.revisions import BranchesAndTags
 
 if TYPE_CHECKING:
     import pandas
