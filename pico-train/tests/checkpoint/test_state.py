@@ -1,5 +1,7 @@
 import random
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +97,7 @@ def saved_state(tmp_path, steps=2):
     decoder, optimizer = trained(steps=steps)
     common = {"version": 1, "step": steps, "scheduler": {"step": steps, "lr": 0.5}, "rng": [state.rng_state()]}
     held = state.snapshot_training_state(decoder, optimizer, common)
-    (tmp_path / layout.TRAINING_STATE).mkdir()
+    (tmp_path / layout.TRAINING_STATE).mkdir(parents=True)
     torch.save(held, tmp_path / layout.TRAINING_STATE / "state.ckpt")
     return decoder, optimizer
 
@@ -109,6 +111,74 @@ def test_the_optimizer_comes_back(tmp_path):
     assert ours["param_groups"] == theirs["param_groups"]
     for key, values in theirs["state"].items():
         assert all(torch.equal(values[name], ours["state"][key][name]) for name in values)
+
+
+def moments_by_the_documents(run_dir, tmp_path, monkeypatch):
+    """What the documented snippet finds for a checkpoint put where it looks, in a directory of its own."""
+    page = (Path(__file__).parents[2] / "docs/checkpoints.md").read_text(encoding="utf-8")
+    [snippet] = [code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "exp_avg" in code]
+    place = tmp_path / "elsewhere" / "runs/demo/checkpoints/step-00000128"
+    shutil.copytree(run_dir, place)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    names = {}
+    exec(compile(snippet, "checkpoints.md", "exec"), names)
+    return names["moments"]
+
+
+def same_moments(found, decoder, optimizer):
+    """Whether moments by name are those that the optimizer keeps for the model's parameters."""
+    kept = {name: optimizer.state[parameter] for name, parameter in decoder.named_parameters()}
+    return found.keys() == kept.keys() and all(
+        torch.equal(first, kept[name]["exp_avg"]) and torch.equal(second, kept[name]["exp_avg_sq"])
+        for name, (first, second) in found.items()
+    )
+
+
+def test_moments_find_their_parameters_with_plain_torch(tmp_path, monkeypatch):
+    decoder, optimizer = saved_state(tmp_path / "saved")
+    found = moments_by_the_documents(tmp_path / "saved", tmp_path, monkeypatch)
+    assert same_moments(found, decoder, optimizer)
+    assert set(found) == set(state.snapshot_weights(decoder)), "the names of model.safetensors"
+
+
+def without_names(directory):
+    """Make the state one of pico-train 2.0.0."""
+    path = directory / layout.TRAINING_STATE / "state.ckpt"
+    held = torch.load(path, weights_only=True)
+    for group in held["optimizer"]["param_groups"]:
+        del group["param_names"]
+    torch.save(held, path)
+
+
+def test_a_state_without_names_goes_on_bit_for_bit(tmp_path):
+    resumed = []
+    for folder in (tmp_path / "named", tmp_path / "unnamed"):
+        saved_state(folder)
+        if folder.name == "unnamed":
+            without_names(folder)
+        decoder, _ = trained()
+        optimizer = build_optimizer(decoder, lr=1.0)
+        state.load_training_state(folder, decoder, optimizer)
+        assert all("param_names" not in group for group in optimizer.param_groups), "as one that was never loaded"
+        for step in range(3):
+            decoder(torch.arange(4)[None] + step).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        resumed.append([parameter.detach().clone() for parameter in decoder.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*resumed, strict=True))
+
+
+def test_moments_in_another_order_are_refused(tmp_path):
+    """q and k of one head have the same shape: only names can tell that they changed places."""
+    saved_state(tmp_path)
+    path = tmp_path / layout.TRAINING_STATE / "state.ckpt"
+    held = torch.load(path, weights_only=True)
+    names = held["optimizer"]["param_groups"][0]["param_names"]
+    names[1], names[2] = names[2], names[1]
+    torch.save(held, path)
+    decoder = Decoder(SPEC)
+    with pytest.raises(CheckpointError, match=r"has model\.layers\.0\.\S+ where the checkpoint has model\.layers\.0"):
+        state.load_training_state(tmp_path, decoder, build_optimizer(decoder, lr=1.0))
 
 
 def test_fabric_loads_the_state_into_an_optimizer(tmp_path):
@@ -174,6 +244,15 @@ def test_fabric_loads_the_sharded_state(sharded):
     settings, run_dir = sharded
     for answers in launch(fabric_loads_the_sharded_state, settings, run_dir / layout.checkpoint_dir(6), world=2):
         assert len(answers) > 30 and all(answers)
+
+
+def test_moments_of_a_sharded_state_find_their_parameters(sharded, tmp_path, monkeypatch):
+    settings, run_dir = sharded
+    checkpoint = run_dir / layout.checkpoint_dir(6)
+    decoder = Decoder(settings.spec)
+    optimizer = build_optimizer(decoder, lr=1.0)
+    state.load_training_state(checkpoint, decoder, optimizer)
+    assert same_moments(moments_by_the_documents(checkpoint, tmp_path, monkeypatch), decoder, optimizer)
 
 
 def test_a_sharded_checkpoint_is_sealed_and_checked_like_any_other(sharded, tmp_path):

@@ -4,6 +4,9 @@ A training state is everything but the weights: optimizer, schedule, random numb
 under DDP it is one dictionary, the same as `fabric.save` writes; under FSDP2 it is sharded with
 torch.distributed.checkpoint, in the form Fabric reads (there the model's shards are in it too). Either is loaded on
 any number of processes.
+
+Either names the parameters: in one file each group of the optimizer has `param_names` beside `params`, as torch's own
+optimizers have when they are made of named parameters; a sharded state is keyed by names.
 """
 
 from __future__ import annotations
@@ -157,7 +160,7 @@ def snapshot_training_state(
         One dictionary; or under FSDP2 a function that writes this process's shards.
     """
     if not is_sharded(model):
-        return {"optimizer": copy_to_host(optimizer.state_dict()), **common}
+        return {"optimizer": _named(copy_to_host(optimizer.state_dict()), model, optimizer), **common}
     from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
     from pico_train.checkpoint.sharded import sharded_save
@@ -166,6 +169,18 @@ def snapshot_training_state(
         {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
     )
     return sharded_save(state, dict(common), group=group)
+
+
+def parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[str]]:
+    """The names of the parameters in each of the optimizer's groups, as `model.safetensors` has them."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
+
+
+def _named(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's state in which each group names its parameters, in the order of their numbers."""
+    groups = zip(state["param_groups"], parameter_names(model, optimizer), strict=True)
+    return {**state, "param_groups": [{**group, "param_names": names} for group, names in groups]}
 
 
 def load_weights(model: nn.Module, directory: Path) -> None:
@@ -226,7 +241,7 @@ def load_training_state(
             common = state
         if common.get("version") != STATE_VERSION:
             raise CheckpointError(f"{folder}: training state version {common.get('version')}, expected {STATE_VERSION}")
-    except (RuntimeError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{folder}: the training state does not fit this run: {reason}") from error
     states = common.pop("rng")
@@ -239,10 +254,16 @@ def load_training_state(
 
 def _set_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load a whole optimizer state, keyed by parameter number, into this optimizer, sharding it where it is sharded."""
-    groups, saved = optimizer.param_groups, state["param_groups"]
+    groups, names = optimizer.param_groups, parameter_names(model, optimizer)
+    saved = [dict(group) for group in state["param_groups"]]
     sizes = [len(group["params"]) for group in groups]
     if sizes != [len(group["params"]) for group in saved]:
         raise CheckpointError(f"the optimizer has groups of {sizes} parameters, not those of the checkpoint")
+    for own, group in zip(names, saved, strict=True):
+        stored = group.pop("param_names", own)  # states of pico-train 2.0 do not name them
+        differs = next((pair for pair in zip(own, stored, strict=True) if pair[0] != pair[1]), None)
+        if differs is not None:
+            raise CheckpointError(f"the optimizer has {differs[0]} where the checkpoint has {differs[1]}")
     if not is_sharded(model):
         for number, parameter in enumerate(p for group in groups for p in group["params"]):
             moment = state["state"].get(number, {}).get("exp_avg")
@@ -252,12 +273,11 @@ def _set_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: di
                     f"the checkpoint has {tuple(moment.shape)}"
                 )
         # copied, since the file is mapped and the optimizer updates in place
-        optimizer.load_state_dict(copy_to_host(state))
+        optimizer.load_state_dict(copy_to_host({**state, "param_groups": saved}))
         return
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    order = [names[id(parameter)] for group in groups for parameter in group["params"]]
+    order = [name for group in names for name in group]
     by_name: Any = {
         "state": {order[number]: copy_to_host(values) for number, values in state["state"].items()},
         "param_groups": [{**group, "params": [order[number] for number in group["params"]]} for group in saved],
