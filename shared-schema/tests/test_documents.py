@@ -116,6 +116,11 @@ def test_a_newer_minor_version_is_read_and_its_new_fields_ignored(checkpoint: Pa
         (b'{"schema_version": "1.0"}', "Field required"),
         (b"[" * 100_000, "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
+        (b'{"schema_version": "1.0", "step": 1, "step": 2}', "key 'step' is there twice"),
+        (b'{"schema_version": "1.0", "metrics": {"val_loss": NaN}}', "NaN is not finite"),
+        (b'{"schema_version": "1.0", "step": 1' + b"0" * 400 + b"}", "401 digits"),
+        (b'{"schema_version": "1.0", "run_name": "\\ud83d"}', "half a surrogate pair"),
+        (b'{"schema_version": "1.0", "extra": ' + b"[" * 900 + b"]" * 900 + b"}", "Field required|nested|recursion"),
     ],
 )
 def test_what_is_no_manifest_is_refused_in_a_sentence(checkpoint: Path, content: bytes, says: str) -> None:
@@ -147,6 +152,17 @@ def test_a_manifest_that_points_outside_is_refused(checkpoint: Path, path: str) 
         ({"step": -1}, "step"),
         ({"run_name": "../x"}, "run name"),
         ({"weights": {"nonsense": "x"}}, "is not a site"),
+        ({"weights": {"layers.2.attn.q": "x"}}, r"does not exist: the model has layers 0 to 1"),
+        ({"weights": {"layers.1.resid": "x"}}, "has no weight"),
+        ({"step": "3"}, "step: Input should be a valid integer"),
+        ({"step": True}, "step: Input should be a valid integer"),
+        ({"step": 3.0}, "step: Input should be a valid integer"),
+        ({"cursor": {"epoch": 0, "row": 2**63, "batch_size": 4}}, r"cursor\.row: Input should be less than"),
+        ({"cursor": {"epoch": 0, "row": 0, "batch_size": 2**64 - 1}}, r"cursor\.batch_size: Input should be less than"),
+        ({"metrics": {"val_loss": "low"}}, r"metrics\.val_loss"),
+        ({"metrics": {"\x1b[2J": "low"}}, r"'metrics\.\\x1b\[2J'"),
+        ({"files": {"a/" * 3 + "b" * 256: {"size": 1, "sha256": "0" * 64}}}, "not a plain relative path"),
+        ({"files": ["model.safetensors"]}, "files: Input should be an object"),
     ],
 )
 def test_impossible_values_are_refused(checkpoint: Path, changes: dict[str, Any], says: str) -> None:
@@ -170,6 +186,39 @@ def test_a_capture_must_be_among_the_files(checkpoint: Path) -> None:
     edit(checkpoint / layout.MANIFEST, captures=[capture | {"file": "captures/train.safetensors"}])
     found = read_checkpoint(checkpoint).capture("val")
     assert found is not None and found.n_samples == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"activations": ["layers.2.attn.v"]}, "does not exist"),
+        ({"gradients": ["layers.0.resid"]}, "has no weight"),
+        ({"n_rows": 2**31}, r"captures\.0\.n_rows: Input should be less than"),
+        ({"positions": [2**31]}, r"captures\.0\.positions\.0: Input should be less than"),
+        ({"dtype": ["F32"]}, r"captures\.0\.dtype"),
+    ],
+)
+def test_a_capture_that_no_model_could_have_is_refused(checkpoint: Path, changes: dict[str, Any], says: str) -> None:
+    own = {"split": "train", "file": "captures/train.safetensors", "dtype": "float32", "n_rows": 4, "positions": [1]}
+    edit(checkpoint / layout.MANIFEST, captures=[own | {"samples_sha256": "0" * 64} | changes])
+    with pytest.raises(DocumentError, match=says):
+        read_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_directory_that_is_a_link_is_refused(checkpoint: Path) -> None:
+    """It would be read as a checkpoint of this run, and may be one of another or change behind its seal."""
+    link = checkpoint.with_name("step-00000004")
+    link.symlink_to(checkpoint)
+    for read in (read_checkpoint, verify_checkpoint):
+        with pytest.raises(UnsafePathError, match="step-00000004: a symbolic link"):
+            read(link)
+
+
+def test_links_in_a_circle_are_unsafe(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    (checkpoint / "config.json").symlink_to("captures/config.json")
+    (checkpoint / "captures" / "config.json").symlink_to("../config.json")
+    assert ("config.json") in [item.path for item in verify_checkpoint(checkpoint)]
 
 
 def test_a_run_names_its_validation_rows_by_digest(run: Path) -> None:

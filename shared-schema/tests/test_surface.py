@@ -17,7 +17,7 @@ SURFACE = {
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
     "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "Site", "SiteError",
     "TensorHeaderError", "UnsafePathError", "ValidationRows", "__version__", "digests", "documents", "files", "layout",
-    "read_checkpoint", "read_run", "results", "run_names", "sites", "tensor_header", "verify_checkpoint",
+    "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {
@@ -72,6 +72,7 @@ FUNCTIONS = {
         "llama_module(site: Site) -> str",
         "llama_parameter(site: Site) -> str",
     ],
+    "strict_json": ["parse(content: bytes | bytearray | memoryview, *, own: bool = True) -> Any"],
     "tensor_header": [
         "read_file_header(path: Path, *, max_header: int = 104857600) -> TensorHeader",
         "read_header(read: ReadRange, size: int, *, where: str, max_header: int = 104857600) -> TensorHeader",

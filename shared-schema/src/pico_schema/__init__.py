@@ -3,11 +3,11 @@
 `architecture` (the shape of a model) · `sites` (names of its matrices) · `manifest` (the documents) · `layout` (every
 path and revision name) · `revisions` (the index of what is published) · `migrations` (the version gate) ·
 `documents` (read, write, verify) · `tensor_header` (what a safetensors file holds) · `files` (replacing a file whole) ·
-`digests` · `results` (flat evaluation results) · `run_names` (steps and addresses of runs, as they are written) ·
+`digests` · `strict_json` (JSON that means one thing) · `results` (flat evaluation results) · `run_names` (steps and addresses of runs, as they are written) ·
 `errors`.
 """
 
-from pico_schema import digests, documents, files, layout, results, run_names, sites, tensor_header
+from pico_schema import digests, documents, files, layout, results, run_names, sites, strict_json, tensor_header
 from pico_schema.architecture import ModelSpec
 from pico_schema.documents import Finding, read_checkpoint, read_run, verify_checkpoint
 from pico_schema.errors import (
@@ -74,6 +74,7 @@ __all__ = [
     "results",
     "run_names",
     "sites",
+    "strict_json",
     "tensor_header",
     "verify_checkpoint",
 ]

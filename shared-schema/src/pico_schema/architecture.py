@@ -6,6 +6,7 @@ how the arithmetic is done is the trainer's business.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -56,7 +57,7 @@ class ModelSpec(BaseModel):
                 f"choose d_model={near} or another number of heads"
             )
         if self.n_heads % self.n_kv_heads:
-            fits = [k for k in range(1, self.n_heads + 1) if self.n_heads % k == 0]
+            fits = _divisors(self.n_heads)
             raise ValueError(
                 f"n_heads={self.n_heads} is not divisible by n_kv_heads={self.n_kv_heads}: "
                 f"n_kv_heads must be one of {', '.join(map(str, fits))}"
@@ -72,6 +73,11 @@ class ModelSpec(BaseModel):
     def head_dim(self) -> int:
         """Width of one attention head, d_model / n_heads."""
         return self.d_model // self.n_heads
+
+    @property
+    def q_dim(self) -> int:
+        """Width of the queries of one position, n_heads × head_dim: of what the output projection takes."""
+        return self.n_heads * self.head_dim
 
     @property
     def kv_dim(self) -> int:
@@ -99,7 +105,7 @@ class ModelSpec(BaseModel):
             return (self.vocab_size, out)
         if kind == "norm.final":
             return (out,)
-        return (out, self.d_ff if kind == "mlp.down" else self.d_model)
+        return (out, {"mlp.down": self.d_ff, "attn.o": self.q_dim}.get(kind, self.d_model))
 
     def activation_width(self, kind: str) -> int:
         """Features of the activation at a site of this kind: columns of its (n_samples, n_features) matrix.
@@ -107,13 +113,19 @@ class ModelSpec(BaseModel):
         Raises:
             SiteError: not a site kind.
         """
-        widths = {"attn.k": self.kv_dim, "attn.v": self.kv_dim, "mlp.gate": self.d_ff, "mlp.up": self.d_ff}
+        widths = {
+            "attn.q": self.q_dim,
+            "attn.k": self.kv_dim,
+            "attn.v": self.kv_dim,
+            "mlp.gate": self.d_ff,
+            "mlp.up": self.d_ff,
+        }
         return widths.get(check_kind(kind), self.vocab_size if kind == "head" else self.d_model)
 
     @property
     def n_params_per_layer(self) -> int:
         """Parameters of one block: attention, feed-forward and two norms."""
-        attention = 2 * self.d_model * self.d_model + 2 * self.d_model * self.kv_dim
+        attention = 2 * self.d_model * self.q_dim + 2 * self.d_model * self.kv_dim
         return attention + 3 * self.d_model * self.d_ff + 2 * self.d_model
 
     @property
@@ -135,3 +147,8 @@ class ModelSpec(BaseModel):
         """
         norms = self.d_model * (2 * self.n_layers + 1)
         return 6.0 * (self.n_params_matmul - norms) + 6.0 * self.n_layers * self.d_model * seq_len
+
+
+def _divisors(n: int) -> list[int]:
+    small = [k for k in range(1, math.isqrt(n) + 1) if n % k == 0]
+    return sorted({*small, *(n // k for k in small)})

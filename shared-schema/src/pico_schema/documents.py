@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pico_schema import layout
+from pico_schema import layout, strict_json
 from pico_schema.digests import sha256_file as sha256_file  # under these names here too, as in 1.0
 from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
 from pico_schema.files import fsync_directory as fsync_directory
@@ -82,8 +82,8 @@ def parse(content: bytes, model: type[D], *, where: str) -> D:
     if len(content) > MAX_DOCUMENT:
         raise DocumentError(f"{where}: {len(content)} bytes is too large for a document (at most {MAX_DOCUMENT})")
     try:
-        raw = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        raw = strict_json.parse(content)
+    except ValueError as error:
         raise DocumentError(f"{where}: not valid JSON ({_first_line(error)}): the file is damaged") from None
     if not isinstance(raw, dict):
         raise DocumentError(f"{where}: a JSON object was expected, found {type(raw).__name__}")
@@ -91,15 +91,24 @@ def parse(content: bytes, model: type[D], *, where: str) -> D:
     if raw.get("kind", kind) != kind:
         raise DocumentError(f"{where}: a {kind} document was expected, found {str(raw['kind'])[:40]!r}")
     try:
-        return model.model_validate(migrate(raw, kind, where=where))
+        current = json.dumps(migrate(raw, kind, where=where))  # from JSON, strictly: "3" and true are no numbers
+        return model.model_validate_json(current, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "document"
-        raise DocumentError(f"{where}: {field}: {first['msg']}") from None
+        raise DocumentError(f"{where}: {_first_fault(error)}") from None
+    except RecursionError:
+        raise DocumentError(f"{where}: not valid JSON (it is nested too deeply): the file is damaged") from None
     except SchemaVersionError:
         raise
     except DocumentError as error:
         raise type(error)(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first field that is not what it has to be, and why; names in it are foreign text."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))[:200] or "document"
+    shown = field if field.isprintable() else ascii(field)
+    return f"{shown}: {first['msg'][:500]}"
 
 
 def _first_line(error: Exception) -> str:
@@ -142,11 +151,18 @@ def read_checkpoint(directory: Path) -> CheckpointManifest:
 
     Raises:
         IncompleteError: no manifest: the checkpoint was never finished.
+        UnsafePathError: the directory is a symbolic link: what it shows may be a checkpoint of something else.
     """
+    _check_no_link(directory)
     path = directory / layout.MANIFEST
     if not path.is_file():
         raise IncompleteError(f"{directory}: incomplete: it has no {layout.MANIFEST}")
     return read(path, CheckpointManifest)
+
+
+def _check_no_link(directory: Path) -> None:
+    if directory.is_symlink():
+        raise UnsafePathError(f"{directory}: a symbolic link, not a checkpoint's own directory: refusing to use it")
 
 
 def checkpoint_dirs(run: Path) -> Iterator[tuple[int, Path]]:
@@ -175,8 +191,10 @@ def verify_checkpoint(
 
     Raises:
         IncompleteError: there is no manifest.
+        UnsafePathError: the directory is a symbolic link.
         DocumentError: the manifest itself is damaged.
     """
+    _check_no_link(directory)
     manifest = manifest or read_checkpoint(directory)
     findings: list[Finding] = []
     for path, entry in manifest.files.items():

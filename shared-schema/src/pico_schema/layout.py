@@ -48,6 +48,8 @@ CAPTURES = "captures"
 TRAIN_BATCH = "captures/train_batch.parquet"
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_MAX_PART = 255
+"""Longest name of one file or directory, in bytes of UTF-8: what common file systems take."""
 MAX_STEP = 10**8 - 1
 """Steps have eight digits in a directory's name."""
 _STEP_DIR = re.compile(r"step-([0-9]{8})")
@@ -133,8 +135,8 @@ def safe_relative_path(path: str) -> PurePosixPath:
     """`path` as a relative POSIX path that stays inside its directory on every system.
 
     Raises:
-        UnsafePathError: it is empty, absolute, climbs (``..``), is not normalised, or holds a NUL, a backslash, a
-            colon or a control character.
+        UnsafePathError: it is empty, absolute, climbs (``..``), is not normalised, holds a NUL, a backslash, a
+            colon, a control character or half a surrogate pair, or a part of it is longer than file systems take.
     """
     pure = PurePosixPath(path)
     parts = path.split("/")
@@ -144,7 +146,8 @@ def safe_relative_path(path: str) -> PurePosixPath:
         or pure.is_absolute()
         or any(part in ("", ".", "..") for part in parts)
         or any(ord(char) < 32 or char in '\\:\x7f<>"|?*' for char in path)
-        or any(part.endswith((".", " ")) for part in parts)
+        or any("\ud800" <= char <= "\udfff" for char in path)
+        or any(part.endswith((".", " ")) or len(part.encode()) > _MAX_PART for part in parts)
     ):
         raise UnsafePathError(f"path {path[:200]!r} is not a plain relative path: refusing to use it")
     return pure
@@ -180,6 +183,10 @@ def inside(root: Path, path: str) -> Path:
         UnsafePathError: the path is unsafe, or resolves outside `root`.
     """
     target = root.joinpath(*safe_relative_path(path).parts)
-    if not target.resolve().is_relative_to(root.resolve()):
+    try:
+        stays = target.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links that lead round in a circle
+        stays = False
+    if not stays:
         raise UnsafePathError(f"path {path!r} leaves {root} through a symbolic link: refusing to use it")
     return target

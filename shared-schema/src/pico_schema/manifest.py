@@ -82,7 +82,7 @@ class DataCursor(Document):
     """Complete passes over the data before the next batch begins."""
     row: Count
     """Rows of the current epoch already consumed."""
-    batch_size: Annotated[int, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0, le=2**62)]
     """Rows of a global batch."""
 
 
@@ -105,9 +105,9 @@ class Capture(Document):
     batch, before clipping."""
     extras: tuple[str, ...] = ()
     """Further tensors in the file, by name: optimizer moments, per-row losses."""
-    n_rows: Annotated[int, Field(ge=0)]
+    n_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
     """Rows of which activations were kept."""
-    positions: tuple[Annotated[int, Field(ge=0)], ...]
+    positions: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...]
     """Positions kept in each row; n_samples = n_rows × len(positions)."""
     samples_sha256: Sha256
     """Digest of the token rows and the positions: equal digests mean the same samples in the same order."""
@@ -186,8 +186,21 @@ class CheckpointManifest(Document):
         if len({capture.split for capture in self.captures}) != len(self.captures):
             raise ValueError("a split was captured twice")
         for name in self.weights:
-            Site.parse(name)
+            self._check_site(name, weighted=True)
+        for capture in self.captures:
+            for name in capture.activations:
+                self._check_site(name, weighted=False)
+            for name in capture.gradients:
+                self._check_site(name, weighted=True)
         return self
+
+    def _check_site(self, name: str, *, weighted: bool) -> None:
+        """Refuse a site that the model does not have, or a weight where there is none."""
+        site = Site.parse(name)
+        if site.layer is not None and site.layer >= self.model.n_layers:
+            raise ValueError(f"site {name!r} does not exist: the model has layers 0 to {self.model.n_layers - 1}")
+        if weighted and not site.has_weight:
+            raise ValueError(f"site {name!r} has no weight: it is the residual stream after a block")
 
     def capture(self, split: str) -> Capture | None:
         """The capture of this split, or None."""

@@ -3,8 +3,8 @@
 The layout (https://github.com/huggingface/safetensors, "Format"): the header's length as 8 bytes, little-endian; a JSON
 header; the tensors' bytes, without gaps. A header is foreign input. Its length, the number of values in it, names,
 shapes and offsets are checked against bounds and against the file's size before anything of that size is allocated;
-what is accepted lies inside the file, without overlap or holes, as the format demands. No tensor is read here, and no
-meaning is given to its name.
+what is accepted lies inside the file, without overlap or holes, no name twice, as the format demands. No tensor is
+read here, and no meaning is given to its name.
 
 `read_header` reads through a function, `read_file_header` from a disk. A Hub store gives a function that fetches
 ranges: it is asked for the first `FIRST_READ` bytes, and once more only where the header is longer.
@@ -12,7 +12,6 @@ ranges: it is asked for the first `FIRST_READ` bytes, and once more only where t
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
+from pico_schema import strict_json
 from pico_schema.errors import TensorHeaderError
 
 FIRST_READ = 16 << 10
@@ -127,8 +127,8 @@ def read_header(read: ReadRange, size: int, *, where: str, max_header: int = MAX
         content += _exactly(read, len(content), 8 + length - len(content), where)
     raw = _parse(content[8 : 8 + length], where)
     metadata = raw.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        raise TensorHeaderError(f"{where}: the header's metadata is not an object")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise TensorHeaderError(f"{where}: the header's metadata is not an object of texts: the file is damaged")
     start, tensors = 8 + length, dict[str, TensorEntry]()
     for name, value in raw.items():
         entry = _entry(value, start, size) if len(name) <= MAX_NAME else None
@@ -139,7 +139,7 @@ def read_header(read: ReadRange, size: int, *, where: str, max_header: int = MAX
         tensors[name] = entry
     if not _without_gaps(tensors.values(), start, size):
         raise TensorHeaderError(f"{where}: its tensors overlap or leave holes: the file is damaged or was cut")
-    return TensorHeader({str(key): str(value) for key, value in metadata.items()}, tensors)
+    return TensorHeader(metadata, tensors)
 
 
 def _exactly(read: ReadRange, offset: int, length: int, where: str) -> bytes:
@@ -155,10 +155,11 @@ def _parse(text: bytes, where: str) -> dict[str, object]:
     if len(text) > _LONG_HEADER and _MORE_MARKS.match(text):
         raise TensorHeaderError(f"{where}: the header holds more values than {MAX_TENSORS} tensors have")
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError):
+        raw = strict_json.parse(text)
+    except ValueError as error:
+        why = str(error).splitlines()[0][:200]
         raise TensorHeaderError(
-            f"{where}: the header is not valid JSON: not a safetensors file, or a damaged one"
+            f"{where}: the header is not valid JSON ({why}): not a safetensors file, or a damaged one"
         ) from None
     if not isinstance(raw, dict) or len(raw) > MAX_TENSORS:
         raise TensorHeaderError(f"{where}: the header is not an object of at most {MAX_TENSORS} tensors")
