@@ -16,8 +16,9 @@ SURFACE = {
     "SCHEMA_VERSION", "AddressError", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
     "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "Site", "SiteError",
-    "TensorHeaderError", "UnsafePathError", "ValidationRows", "__version__", "digests", "documents", "files", "layout",
-    "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
+    "TensorHeaderError", "UnsafePathError", "ValidationRows", "YamlError", "__version__", "digests", "documents", "files",
+    "layout", "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json", "tensor_header",
+    "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {
@@ -77,6 +78,12 @@ FUNCTIONS = {
         "read_file_header(path: Path, *, max_header: int = 104857600) -> TensorHeader",
         "read_header(read: ReadRange, size: int, *, where: str, max_header: int = 104857600) -> TensorHeader",
     ],
+    "yaml_text": [
+        "dump(value: Any) -> str",
+        "parse(text: bytes | str, *, where: str) -> Document",
+        "parse_value(text: str, *, where: str) -> Any",
+        "read(path: Path) -> Document",
+    ],
 }
 
 METHODS = {
@@ -93,6 +100,7 @@ CONSTANTS = {
     ],
     "sites": ["GLOBAL_KINDS", "KINDS", "LAYER_KINDS", "WEIGHTED_KINDS"],
     "tensor_header": ["DTYPE_SIZES", "FIRST_READ", "MAX_DIMENSIONS", "MAX_HEADER", "MAX_NAME", "MAX_TENSORS"],
+    "yaml_text": ["MAX_BYTES", "MAX_DEPTH", "MAX_EXPANDED", "MAX_KEY"],
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from pico_schema.errors import (
     SiteError,
     TensorHeaderError,
     UnsafePathError,
+    YamlError,
 )
 from pico_schema.manifest import (
     SCHEMA_VERSION,
@@ -64,6 +65,7 @@ __all__ = [
     "TensorHeaderError",
     "UnsafePathError",
     "ValidationRows",
+    "YamlError",
     "__version__",
     "digests",
     "documents",

@@ -6,11 +6,12 @@
     │   └── SchemaVersionError   written by a newer major version than this one reads
     ├── SiteError                not the name of a site
     ├── AddressError             not the address of a run on the Hub
+    ├── YamlError                a YAML text that a person wrote is not YAML 1.2, or beyond its bounds
     ├── TensorHeaderError        a safetensors file whose header is damaged, hostile or none at all
     └── IncompleteError          no manifest: whatever is here is not a finished checkpoint
 
-Each class carries the exit code that a command should end with: 3, data or checkpoint unusable; 2 for an address, which
-a person wrote.
+Each class carries the exit code that a command should end with: 3, data or checkpoint unusable; 2 for an address and
+for YAML, which a person wrote.
 """
 
 
@@ -38,6 +39,12 @@ class SiteError(SchemaError, ValueError):
 
 class AddressError(SchemaError, ValueError):
     """A text that is not the address of a run on the Hub."""
+
+    exit_code = 2
+
+
+class YamlError(SchemaError):
+    """A YAML text that cannot be read, is not YAML 1.2, says something twice, or exceeds a bound."""
 
     exit_code = 2
 
