@@ -1,9 +1,10 @@
 # Everything from nothing: `make demo` and `make test` need Python 3.11 or newer and make, and install the rest into
 # .venv (all three packages, editable) and .envs (one environment per package, with its own dependencies only).
 
-PYTHON ?= python3
-OUT ?= .
 VENV := .venv
+# What environments are made with; the Python of .venv where there is one.
+PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
+OUT ?= .
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
@@ -14,31 +15,35 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-schema test-train test-analyze test-together lint format bench build conformance docs clean
+.PHONY: help install interpreter demo test test-schema test-train test-analyze test-together lint format bench build conformance docs mutants clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with all three packages, editable; nothing if already done
 
-$(VENV)/.installed: $(PROJECTS) $(REQUIREMENTS)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
+# A PYTHON that does not run, or is another than that of the environments, is told of before anything is done.
+interpreter:
+	@.ci/interpreter "$(PYTHON)" $(VENV) >/dev/null
+
+$(VENV)/.installed: $(PROJECTS) $(REQUIREMENTS) | interpreter
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv $(VENV)
 	@$(BIN)/python $(PIP) --requirement .ci/dev.txt
 	@$(BIN)/python $(PIP) --no-build-isolation $(PACKAGES:%=--editable %) --editable shared-schema/conformance
 	@touch $@
 
 # An environment that has one package, its own dependencies and what its tests need: nothing else can be imported.
-.envs/schema/.installed: shared-schema/pyproject.toml $(REQUIREMENTS)
+# All of them are made anew when a dependency of any package changes: they stand on one another.
+.envs/schema/.installed: $(PROJECTS) shared-schema/tests/requirements.txt $(REQUIREMENTS) | interpreter
 	@echo "installing into .envs/schema"
-	@test -x .envs/schema/bin/python || $(PYTHON) -m venv .envs/schema
+	@test -x .envs/schema/bin/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv .envs/schema
 	@.envs/schema/bin/python $(PIP) --editable shared-schema --requirement shared-schema/tests/requirements.txt
 	@touch $@
 
-.envs/analyze/.installed: shared-schema/pyproject.toml shared-schema/conformance/pyproject.toml pico-analyze/pyproject.toml pico-analyze/tests/requirements.txt $(REQUIREMENTS)
+.envs/analyze/.installed: $(PROJECTS) pico-analyze/tests/requirements.txt $(REQUIREMENTS) | interpreter
 	@echo "installing into .envs/analyze"
-	@test -x .envs/analyze/bin/python || $(PYTHON) -m venv .envs/analyze
+	@test -x .envs/analyze/bin/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv .envs/analyze
 	@.envs/analyze/bin/python $(PIP) --editable shared-schema --editable pico-analyze --editable shared-schema/conformance --requirement pico-analyze/tests/requirements.txt
 	@touch $@
 
@@ -80,6 +85,11 @@ format: install ## let ruff format everything
 bench: install ## all benchmarks, one after the other; prints tables, compares with peers
 	$(BIN)/python pico-train/benchmarks/all.py
 	$(BIN)/python pico-analyze/benchmarks/all.py
+
+# All of them take hours; ONLY="metrics cca" or ONLY="training --sample 10" is a part.
+mutants: install ## put small faults into the code and see that the tests notice
+	@$(BIN)/python $(PIP) --requirement .ci/mutants/requirements.txt
+	$(ONE_THREAD) $(BIN)/python .ci/mutants $(ONLY) --report .ci/mutants/REPORT.md
 
 build: install ## wheels and source archives of the three packages, into dist
 	for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit 1; done

@@ -1,0 +1,147 @@
+"""Mutation testing: small faults are put into the code, one at a time, and the tests must notice.
+
+    python .ci/mutants                       all files of groups.toml
+    python .ci/mutants metrics cca           one group, files whose path has "cca"
+    python .ci/mutants --sample 20 --seed 1  twenty faults of each file, chosen by chance
+
+Prints a table and each survivor; `--report FILE` writes both, with the reasons of reasons.toml. Ends with 1 where a
+file lets more than a tenth through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tomllib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import covering
+import trials
+from mutations import Mutant, mutants
+
+HERE = Path(__file__).parent.resolve()
+ROOT = HERE.parent.parent
+LEAST = 0.9
+
+
+@dataclass
+class Score:
+    """What became of the faults of one file."""
+
+    path: Path
+    possible: int = 0
+    tried: int = 0
+    timed_out: int = 0
+    survivors: list[Mutant] = field(default_factory=list)
+
+    @property
+    def killed(self) -> int:
+        """How many were noticed."""
+        return self.tried - len(self.survivors)
+
+    @property
+    def share(self) -> float:
+        """Of those tried; 1 where there are none."""
+        return self.killed / self.tried if self.tried else 1.0
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = _arguments()
+    groups = tomllib.loads((HERE / "groups.toml").read_text())
+    scores: list[Score] = []
+    for name, group in groups.items():
+        if not arguments.only or name in arguments.only or arguments.only[0] not in groups:
+            scores += _measure(group, arguments)
+    reasons = {
+        (one["file"], one["before"], one["after"]): one["why"]
+        for one in tomllib.loads((HERE / "reasons.toml").read_text()).get("survivor", [])
+    }
+    report = _report(scores, reasons)
+    print(report)
+    if arguments.report:
+        arguments.report.write_text(report)
+    sys.exit(any(score.share < LEAST for score in scores))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", help="groups, or parts of paths")
+    parser.add_argument("--sample", type=int, help="at most so many faults of each file")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of tests that one fault is tried with")
+    parser.add_argument(
+        "--keep", type=Path, default=ROOT / ".mutants", help="where coverage is kept; remove it to measure anew"
+    )
+    parser.add_argument("--report", type=Path, help="a Markdown file to write")
+    return parser.parse_args()
+
+
+def _measure(group: dict[str, object], arguments: argparse.Namespace) -> list[Score]:
+    package, name = ROOT / str(group["package"]), str(group["name"])
+    source = package / "src" / name
+    leave = {source / one for one in group.get("leave", [])}
+    files = sorted({file for pattern in group["files"] for file in source.glob(pattern)} - leave)
+    words = [word for word in arguments.only if word not in tomllib.loads((HERE / "groups.toml").read_text())]
+    files = [file for file in files if not words or any(word in str(file.relative_to(ROOT)) for word in words)]
+    if not files:
+        return []
+    covered = covering.measure(package, name, group["suite"], arguments.keep / name)
+    scores = [Score(file) for file in files]
+    work: list[tuple[tuple[Score, Mutant], trials.Trial]] = []
+    for score in scores:
+        found = list(mutants(score.path.read_text()))
+        score.possible = len(found)
+        if arguments.sample is not None and len(found) > arguments.sample:
+            found = random.Random(f"{arguments.seed} {score.path.name}").sample(found, arguments.sample)
+        score.tried = len(found)
+        module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts)
+        for mutant in found:
+            tests = covered.tests(score.path, mutant.line, arguments.seconds)
+            if not tests:
+                score.survivors.append(mutant)
+                continue
+            spent = sum(covered.seconds[test] for test in tests)
+            work.append(((score, mutant), trials.Trial(package, module, score.path, mutant.source, tests, spent)))
+    tests = sorted({test for _, trial in work for test in trial.tests})
+    trials.load_libraries(package, sorted({test.partition("::")[0] for test in tests}))
+    for n, ((score, mutant), outcome) in enumerate(trials.run(work, arguments.jobs), 1):
+        score.timed_out += outcome == trials.TIMED_OUT
+        if outcome == trials.SURVIVED:
+            score.survivors.append(mutant)
+            print(f"  {score.path.relative_to(ROOT)}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True)
+        if n % 100 == 0:
+            print(f"{name}: {n} of {len(work)}", flush=True)
+    return scores
+
+
+def _report(scores: list[Score], reasons: dict[tuple[str, str, str], str]) -> str:
+    lines = ["# Faults that tests notice, and those they do not", "", "Written by `make mutants`.", ""]
+    lines += ["| file | faults | tried | noticed | of them by time | share |", "|---|---|---|---|---|---|"]
+    for score in sorted(scores, key=lambda one: one.path):
+        row = (score.path.relative_to(ROOT), score.possible, score.tried, score.killed, score.timed_out)
+        lines.append("| " + " | ".join(map(str, row)) + f" | {score.share:.0%} |")
+    tried, killed = sum(score.tried for score in scores), sum(score.killed for score in scores)
+    lines += [
+        f"| all | {sum(one.possible for one in scores)} | {tried} | {killed} | {sum(one.timed_out for one in scores)} | "
+    ]
+    lines[-1] += f"{killed / max(tried, 1):.1%} |"
+    by_file: dict[Path, list[Mutant]] = defaultdict(list)
+    for score in scores:
+        by_file[score.path] += sorted(score.survivors, key=lambda one: (one.line, one.operator, one.after))
+    for path, survivors in sorted(by_file.items()):
+        if survivors:
+            lines += ["", f"## {path.relative_to(ROOT)}", ""]
+        for one in survivors:
+            why = reasons.get((str(path.relative_to(ROOT)), one.before, one.after), "no reason known")
+            lines.append(f"- {one.line}: `{one.before}` → `{one.after or '(left out)'}`: {why}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

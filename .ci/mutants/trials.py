@@ -1,0 +1,139 @@
+"""Tests run against a fault: each in a forked process that has the libraries loaded already, and nothing of ours.
+
+A fault exists in the memory of one process alone: files stay as they are, and a run that dies leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+OURS = ("pico_schema", "pico_train", "pico_analyze", "pico_conformance")
+KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fault and the tests that should notice it."""
+
+    package: Path  # the folder in which the tests are run
+    module: str
+    path: Path
+    source: str
+    tests: list[str]
+    seconds: float  # that the tests take without it
+
+
+@dataclass
+class _Running:
+    trial: Trial
+    key: object
+    until: float = field(default=0.0)
+
+
+def load_libraries(package: Path, tests: Iterable[str]) -> None:
+    """Import in this process what these tests import, but for what is ours: the processes forked from it have it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _run(package, ["--collect-only", *tests], lambda: os.write(writing, json.dumps(sorted(sys.modules)).encode()))
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        names = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    for name in names:
+        if name.partition(".")[0] in OURS or name.startswith(("tests", "conftest", "test_", "_pytest", "pytest")):
+            continue
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            with contextlib.suppress(Exception):  # some modules may only be imported in their own way
+                importlib.import_module(name)
+
+
+def run(trials: Iterable[tuple[object, Trial]], at_once: int) -> Iterator[tuple[object, str]]:
+    """Outcome of each trial, in the order in which they end."""
+    waiting = deque(trials)
+    running: dict[int, _Running] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            key, trial = waiting.popleft()
+            limit = time.monotonic() + 20 + 8 * trial.seconds
+            running[_start(trial)] = _Running(trial, key, limit)
+        for process in list(running):
+            ended, status = os.waitpid(process, os.WNOHANG)
+            late = time.monotonic() > running[process].until
+            if not ended and not late:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+            if not ended:
+                os.waitpid(process, 0)
+            one = running.pop(process)
+            yield one.key, TIMED_OUT if not ended else SURVIVED if status == 0 else KILLED
+        time.sleep(0.01)
+
+
+def _start(trial: Trial) -> int:
+    child = os.fork()
+    if child:
+        with contextlib.suppress(OSError):
+            os.setpgid(child, child)
+        return child
+    os.setpgid(0, 0)
+    sys.meta_path.insert(0, _Replaced(trial))
+    _run(trial.package, ["-x", *trial.tests])
+    raise AssertionError("a forked process ends in _run")
+
+
+def _run(package: Path, arguments: list[str], then: Callable[[], object] = lambda: None) -> None:
+    """Run pytest in a forked process and end it; 0 where all tests passed."""
+    code = 70
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nowhere, stream)
+        os.chdir(package)
+        sys.path.insert(0, str(package))
+        import pytest
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("mutants", deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        settings.load_profile("mutants")
+        code = int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:cov", *arguments]))
+        then()
+    finally:
+        os._exit(code)
+
+
+class _Replaced(importlib.machinery.PathFinder):
+    """Gives one module with the source of a trial."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+
+    def find_spec(self, fullname, path=None, target=None):  # type: ignore[override]  # noqa: ARG002 - Python's signature
+        if fullname != self.trial.module:
+            return None
+        return importlib.util.spec_from_file_location(
+            fullname, self.trial.path, loader=_Loader(fullname, str(self.trial.path), self.trial.source)
+        )
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, fullname: str, path: str, source: str) -> None:
+        super().__init__(fullname, path)
+        self.source = source
+
+    def get_code(self, fullname):  # noqa: ARG002 - Python's signature
+        return compile(self.source, self.path, "exec", dont_inherit=True)
