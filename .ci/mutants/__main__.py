@@ -126,11 +126,10 @@ def _report(scores: list[Score], reasons: dict[tuple[str, str, str], str]) -> st
     for score in sorted(scores, key=lambda one: one.path):
         row = (score.path.relative_to(ROOT), score.possible, score.tried, score.killed, score.timed_out)
         lines.append("| " + " | ".join(map(str, row)) + f" | {score.share:.0%} |")
-    tried, killed = sum(score.tried for score in scores), sum(score.killed for score in scores)
-    lines += [
-        f"| all | {sum(one.possible for one in scores)} | {tried} | {killed} | {sum(one.timed_out for one in scores)} | "
-    ]
-    lines[-1] += f"{killed / max(tried, 1):.1%} |"
+    possible, tried, killed, timed_out = (
+        sum(getattr(score, name) for score in scores) for name in ("possible", "tried", "killed", "timed_out")
+    )
+    lines.append(f"| all | {possible} | {tried} | {killed} | {timed_out} | {killed / max(tried, 1):.1%} |")
     by_file: dict[Path, list[Mutant]] = defaultdict(list)
     for score in scores:
         by_file[score.path] += sorted(score.survivors, key=lambda one: (one.line, one.operator, one.after))

@@ -109,26 +109,28 @@ def _meaning(source: str) -> str:
     """The syntax tree without what is no computation, written out; `*` and `/` among parameters are annotations."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        match node:
-            case ast.arguments():
-                node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
-                node.defaults = [*node.defaults, *(default for default in node.kw_defaults if default is not None)]
-                node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
-            case ast.AnnAssign(value=ast.expr()):
-                node.annotation = ast.Constant(None)
-            case ast.JoinedStr():
-                for part in ast.walk(node):
-                    if isinstance(part, ast.Constant) and isinstance(part.value, int):
-                        part.value = 0
-            case ast.keyword(arg="frozen" | "slots" | "kw_only"):
-                node.value = ast.Constant(True)
-            case ast.arg():
-                node.annotation = None
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                node.returns = None
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [one for one in node.body if not _is_docstring(one)] or [ast.Pass()]
+        _strip(node)
     return ast.dump(tree)
+
+
+def _strip(node: ast.AST) -> None:
+    match node:
+        case ast.arguments():
+            node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
+            node.defaults = [*node.defaults, *(default for default in node.kw_defaults if default is not None)]
+            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
+        case ast.arg() | ast.AnnAssign(value=ast.expr()):
+            node.annotation = ast.Constant(None)
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            node.returns = None
+        case ast.keyword(arg="frozen" | "slots" | "kw_only"):
+            node.value = ast.Constant(True)
+        case ast.JoinedStr():
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, int):
+                    part.value = 0
 
 
 def _is_docstring(node: ast.stmt) -> bool:
