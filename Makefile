@@ -65,7 +65,7 @@ test-train: install ## tests of pico-train
 	cd pico-train && $(ONE_THREAD) ../$(BIN)/python $(PYTEST)
 
 test-together: install ## train a very small model and analyze it, through the installed commands
-	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py tests/test_caches.py
+	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py tests/test_caches.py tests/test_repository.py
 
 conformance: install ## wheels of pico-train in one environment, of pico-analyze in another; revisions between them
 	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt
@@ -76,7 +76,7 @@ lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
 	$(BIN)/mypy --strict shared-schema/src pico-train/src pico-analyze/src
 	$(BIN)/lint-imports --config .importlinter
 	$(BIN)/python .ci/floors.py
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/check.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: install ## let ruff format everything
 	$(BIN)/ruff check --fix .
@@ -89,7 +89,7 @@ bench: install ## all benchmarks, one after the other; prints tables, compares w
 # All of them take hours; ONLY="metrics cca" or ONLY="training --sample 10" is a part.
 mutants: install ## put small faults into the code and see that the tests notice
 	@$(BIN)/python $(PIP) --requirement .ci/mutants/requirements.txt
-	$(ONE_THREAD) $(BIN)/python .ci/mutants $(ONLY) --report .ci/mutants/REPORT.md
+	$(ONE_THREAD) $(BIN)/python .ci/mutants $(ONLY) --report .ci/mutants/report
 
 build: install ## wheels and source archives of the three packages, into dist
 	for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit 1; done

@@ -4,8 +4,8 @@
     python .ci/mutants metrics cca           one group, files whose path has "cca"
     python .ci/mutants --sample 20 --seed 1  twenty faults of each file, chosen by chance
 
-Prints a table and each survivor; `--report FILE` writes both, with the reasons of reasons.toml. Ends with 1 where a
-file lets more than a tenth through.
+Prints a table and each survivor; `--report FOLDER` writes both for each group that is measured whole, with the reasons
+of reasons.toml. Ends with 1 where a file lets more than a tenth through.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tomllib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import covering
 import trials
@@ -53,19 +54,24 @@ def main() -> None:
     """Measure, print, write."""
     arguments = _arguments()
     groups = tomllib.loads((HERE / "groups.toml").read_text())
-    scores: list[Score] = []
-    for name, group in groups.items():
-        if not arguments.only or name in arguments.only or arguments.only[0] not in groups:
-            scores += _measure(group, arguments)
+    words = [word for word in arguments.only if word not in groups]
     reasons = {
         (one["file"], one["before"], one["after"]): one["why"]
         for one in tomllib.loads((HERE / "reasons.toml").read_text()).get("survivor", [])
     }
-    report = _report(scores, reasons)
-    print(report)
-    if arguments.report:
-        arguments.report.write_text(report)
-    sys.exit(any(score.share < LEAST for score in scores))
+    too_many = False
+    for name, group in groups.items():
+        if len(words) < len(arguments.only) and name not in arguments.only:
+            continue
+        scores = _measure(group, words, arguments)
+        if scores:
+            report = _report(name, scores, reasons)
+            print(report)
+            too_many |= any(score.share < LEAST for score in scores)
+        if scores and arguments.report and not words and arguments.sample is None:
+            arguments.report.mkdir(exist_ok=True)
+            (arguments.report / f"{name}.md").write_text(report)
+    sys.exit(too_many)
 
 
 def _arguments() -> argparse.Namespace:
@@ -78,16 +84,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep", type=Path, default=ROOT / ".mutants", help="where coverage is kept; remove it to measure anew"
     )
-    parser.add_argument("--report", type=Path, help="a Markdown file to write")
+    parser.add_argument("--report", type=Path, help="a folder to write into")
     return parser.parse_args()
 
 
-def _measure(group: dict[str, object], arguments: argparse.Namespace) -> list[Score]:
+def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namespace) -> list[Score]:
     package, name = ROOT / str(group["package"]), str(group["name"])
     source = package / "src" / name
     leave = {source / one for one in group.get("leave", [])}
     files = sorted({file for pattern in group["files"] for file in source.glob(pattern)} - leave)
-    words = [word for word in arguments.only if word not in tomllib.loads((HERE / "groups.toml").read_text())]
     files = [file for file in files if not words or any(word in str(file.relative_to(ROOT)) for word in words)]
     if not files:
         return []
@@ -120,8 +125,13 @@ def _measure(group: dict[str, object], arguments: argparse.Namespace) -> list[Sc
     return scores
 
 
-def _report(scores: list[Score], reasons: dict[tuple[str, str, str], str]) -> str:
-    lines = ["# Faults that tests notice, and those they do not", "", "Written by `make mutants`.", ""]
+def _report(name: str, scores: list[Score], reasons: dict[tuple[str, str, str], str]) -> str:
+    lines = [
+        f"# {name}: faults that tests notice, and those they do not",
+        "",
+        f"Written by `make mutants ONLY={name}`.",
+        "",
+    ]
     lines += ["| file | faults | tried | noticed | of them by time | share |", "|---|---|---|---|---|---|"]
     for score in sorted(scores, key=lambda one: one.path):
         row = (score.path.relative_to(ROOT), score.possible, score.tried, score.killed, score.timed_out)
