@@ -9,8 +9,9 @@ import signal
 import time
 import warnings
 
-import numpy as np
 import pytest
+import torch
+from support.closeness import assert_close, largest_difference
 from support.small_run import clone
 from support.tiny import config
 from support.training_runs import (
@@ -167,15 +168,13 @@ def test_a_sharded_state_goes_on_with_another_number_of_processes(text, tmp_path
 
 
 def close(run_dir, other):
-    """Float32 sums in another order: six updates of AdamW keep them within about 1e-4 of the weights' size (0.02)."""
-    ours, theirs = weights(run_dir, 6), weights(other, 6)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=5e-6, err_msg=name)
+    """Float32 sums in another order; AdamW turns rounding in tiny gradients into a part of the rate's steps."""
+    moved = sum(row["lr"] for row in logged(other) if "lr" in row)
+    assert largest_difference(weights(run_dir, 6), weights(other, 6)) <= moved / 256
     for row, expected in zip(logged(run_dir), logged(other), strict=True):
         assert row["batch_sha256"] == expected["batch_sha256"] and row.get("lr") == expected.get("lr")
-        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-        assert row["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
+        assert_close(row["loss"], expected["loss"], factor=64, dtype=torch.float32)
+        assert_close(row["grad_norm"], expected["grad_norm"], factor=1024, dtype=torch.float32)
 
 
 def test_each_part_has_its_own_schedule_and_what_is_sealed_stays(text, tmp_path):

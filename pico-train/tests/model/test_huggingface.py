@@ -7,6 +7,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
+from support.closeness import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from pico_schema import ModelSpec
@@ -39,7 +40,7 @@ def test_transformers_loads_it_without_custom_code(tmp_path, tie):
     assert type(theirs) is LlamaForCausalLM
     assert not report["missing_keys"] and not report["unexpected_keys"]
     ids = torch.arange(20)[None]
-    assert torch.allclose(theirs(ids).logits, model(ids), atol=1e-5)
+    assert_close(theirs(ids).logits, model(ids), factor=128)
     assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == 2
 
 
@@ -74,7 +75,7 @@ def test_what_transformers_writes_can_be_read(tmp_path):
     model = Decoder(load_spec(tmp_path))
     model.load_state_dict(load_weights(tmp_path))
     ids = torch.arange(20)[None]
-    assert torch.allclose(theirs(ids).logits, model(ids), atol=1e-6)
+    assert_close(theirs(ids).logits, model(ids), factor=128)
 
 
 @pytest.mark.parametrize(

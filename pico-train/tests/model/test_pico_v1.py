@@ -12,6 +12,7 @@ import os
 import pytest
 import safetensors.torch
 import torch
+from support.closeness import assert_close, distance
 
 from pico_schema import documents, layout
 from pico_train.checkpoint.importing import checked_directory, import_checkpoint
@@ -111,7 +112,7 @@ def test_the_imported_weights_give_the_logits_of_the_first_pico(tmp_path):
     ids = torch.randint(0, 61, (2, 20), generator=torch.Generator().manual_seed(1))
     expected = pico_one(tensors(), ids)
     assert expected.abs().max() > 1
-    assert (model(ids) - expected).abs().max() <= 1e-4
+    assert_close(model(ids), expected, factor=128)
 
 
 def test_without_the_permutation_they_would_not(tmp_path):
@@ -123,7 +124,7 @@ def test_without_the_permutation_they_would_not(tmp_path):
     model = Decoder(spec)
     model.load_state_dict(weights)
     ids = torch.randint(0, 61, (2, 20), generator=torch.Generator().manual_seed(1))
-    assert (model(ids) - pico_one(tensors(), ids)).abs().max() > 1e-2
+    assert distance(model(ids), pico_one(tensors(), ids)) > 1e4
 
 
 def test_the_permutation_reorders_rows_within_each_head():
@@ -153,7 +154,7 @@ def test_transformers_reads_an_import(tmp_path):
     target = import_checkpoint(checkpoint(tmp_path / "step_20"), tmp_path / "old")
     model = AutoModelForCausalLM.from_pretrained(target)
     ids = torch.randint(0, 61, (2, 20), generator=torch.Generator().manual_seed(1))
-    assert (model(ids).logits - pico_one(tensors(), ids)).abs().max() <= 1e-4
+    assert_close(model(ids).logits, pico_one(tensors(), ids), factor=128)
 
 
 CONFIG_DAMAGE = {

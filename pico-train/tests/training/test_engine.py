@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
+import torch
+from support.closeness import assert_close, largest_difference
 from support.failing_runs import QUIET, column, fail_on_rank_one, losses, weights
 from support.tiny import config
 from support.training_runs import train_until
@@ -18,6 +19,8 @@ from pico_train.errors import ConfigError
 from pico_train.training.engine import build_fabric
 
 STEPS = 20
+ROUNDING = 64
+"""Epsilons of the largest loss that sums in another order may make in twenty steps."""
 FLAT = QUIET | {"training__max_steps": STEPS, "training__grad_clip": 0.5}
 WORLDS = {
     "accumulation": (1, {"training__micro_batch_size": 1}),
@@ -42,24 +45,22 @@ def test_losses_and_weights_are_those_of_one_process(text, tmp_path, alone, name
     run_dir = tmp_path / "tiny"
     expected = losses(alone)
     assert len(expected) == STEPS + 1 and expected[-1] < expected[0] - 0.3  # it did learn
-    assert losses(run_dir) == pytest.approx(expected, abs=1e-5)
+    assert_close(losses(run_dir), expected, factor=ROUNDING, dtype=torch.float32)
     norms = column(alone, "grad_norm")
-    assert column(run_dir, "grad_norm") == pytest.approx(norms, rel=1e-4)
+    assert_close(column(run_dir, "grad_norm"), norms, factor=16 * ROUNDING, dtype=torch.float32)
     assert max(norms) > 0.5 > 0  # clipping was at work, and what is logged is the norm before it
     assert column(run_dir, "lr") == column(alone, "lr")
-    reference = weights(alone, STEPS)
-    found = weights(run_dir, STEPS)
-    assert found.keys() == reference.keys()
-    for parameter, values in reference.items():
-        assert np.abs(found[parameter] - values).max() <= 1e-4, parameter
+    # AdamW turns rounding in tiny gradients into steps of the learning rate's size: a part of them is allowed.
+    moved = sum(rate for rate in column(alone, "lr") if rate)
+    assert largest_difference(weights(run_dir, STEPS), weights(alone, STEPS)) <= moved / 256
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_lower_precision_trains_sharded_as_it_does_alone(text, tmp_path, alone, precision):
     sharded = {"training__precision": precision, "distributed__strategy": "fsdp"}
     assert launch(train_until, config(tmp_path, text, **FLAT, **sharded), world=2) == [0, 0]
-    # bfloat16 has eight bits: on losses of 5 to 6 the curves stay within a few thousandths of float32's.
-    assert losses(tmp_path / "tiny") == pytest.approx(losses(alone), abs=0.02)
+    # Products are rounded to bfloat16's eight bits, their mean over 48 tokens less: half an epsilon of the loss.
+    assert_close(losses(tmp_path / "tiny"), losses(alone), factor=0.5, dtype=torch.bfloat16)
     dtype = {array.dtype.name for array in weights(tmp_path / "tiny", STEPS).values()} if "mixed" in precision else None
     assert dtype in (None, {"float32"})
 
@@ -96,7 +97,7 @@ def test_torchrun_gives_the_losses_of_one_process(text, tmp_path, alone):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert done.returncode == 0, done.stderr
-    assert losses(tmp_path / "tiny") == pytest.approx(losses(alone), abs=1e-5)
+    assert_close(losses(tmp_path / "tiny"), losses(alone), factor=ROUNDING, dtype=torch.float32)
 
 
 @pytest.mark.parametrize(

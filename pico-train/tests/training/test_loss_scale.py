@@ -7,6 +7,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 
+from pico_train.checkpoint.consumed import Consumed
 from pico_train.config import layers
 from pico_train.data.loader import Batch
 from pico_train.training import engine, loop
@@ -25,7 +26,7 @@ def test_an_overflow_halves_the_scale_until_updates_are_made() -> None:
     made = engine.set_up(fabric, config, config.spec)
     rows = np.random.default_rng(0).integers(0, 64, (4, 9)).astype(np.int32)
     tensor = torch.from_numpy(rows).long()
-    batches = [Batch(step, tensor, np.arange(4), None, rows) for step in range(31)]  # type: ignore[arg-type]
+    batches = [Batch(step, tensor, np.arange(4), None, rows, Consumed()) for step in range(31)]  # type: ignore[arg-type]
     seen: list[loop.Measured] = []
     loop.fit(made, config, batches, tensor, record=seen.append, save=lambda _: None)
     skipped = [measured.step for measured in seen if measured.skipped]

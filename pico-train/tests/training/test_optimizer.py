@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from support.closeness import assert_close, distance
 
 from pico_schema import ModelSpec
 from pico_train.model.decoder import Decoder
@@ -70,8 +71,9 @@ def test_an_update_is_the_papers(fused):
             state[parameter] = (value - lr * (step + reached * value), m, v)
         optimizer.step()
     for parameter, (value, _, _) in state.items():
-        assert torch.allclose(parameter.double(), value, rtol=0, atol=1e-5)
-        assert not torch.allclose(parameter, torch.full_like(parameter, 1.0))
+        # Three updates of lr × (about 1): each rounds to the weight's size and to the update's.
+        assert_close(parameter, value, factor=64, dtype=torch.float32)
+        assert distance(torch.ones_like(parameter), value, torch.float32) > 1e4  # it did move
 
 
 def test_the_fused_update_equals_the_plain_one():
@@ -84,7 +86,7 @@ def test_the_fused_update_equals_the_plain_one():
             next_token_loss(model, rows).backward()
             optimizer.step()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
+        assert_close(a, b, factor=64)
 
 
 def test_the_learning_rate_reaches_every_group():
