@@ -70,9 +70,6 @@ def assert_close(
         return
     assert not isinstance(found, Mapping)
     apart = distance(found, expected, dtype)
-    open("/tmp/ratios", "a").write(
-        f"{[f.function for f in inspect.stack() if f.function.startswith('test_') or f.function == 'close'][:1]} {name} {apart:.3g} / {factor}\n"
-    )
     assert apart <= factor, f"{name or 'the numbers'}: {apart:.3g} epsilons of the largest apart, {factor:g} allowed"
 
 
