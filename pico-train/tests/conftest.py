@@ -13,8 +13,8 @@ from pico_train.config import DataConfig
 from pico_train.data.corpus import open_corpus
 from pico_train.data.prepare.inputs import text_inputs
 from pico_train.data.prepare.pipeline import prepare
-from pico_train.data.prepare.reading import TextLayout
 from pico_train.data.prepare.recipe import Recipe
+from pico_train.data.prepare.records import TextLayout
 from pico_train.data.shards.manifest import CorpusManifest
 from pico_train.data.shards.shard_corpus import ShardCorpus
 

@@ -17,8 +17,8 @@ from pico_train.data.prepare import tokenize
 from pico_train.data.prepare.inputs import text_inputs
 from pico_train.data.prepare.journal import Journal
 from pico_train.data.prepare.pipeline import prepare
-from pico_train.data.prepare.reading import TextLayout
 from pico_train.data.prepare.recipe import Recipe
+from pico_train.data.prepare.records import TextLayout
 from pico_train.errors import PicoTrainError
 from support.corpora import SEQ_LEN
 

@@ -19,6 +19,13 @@ class Errors(StrEnum):
     replaced = "replace"
 
 
+class OnBadRecord(StrEnum):
+    """What to do with a record that holds no text."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
 class Compression(StrEnum):
     """How shards are compressed."""
 
@@ -32,7 +39,7 @@ def prepare(
         list[str] | None,
         typer.Argument(
             metavar="INPUT…",
-            help="Files, folders, globs (.txt .md .jsonl .jsonl.gz .parquet and what `datasets` reads), "
+            help="Files, folders, globs (.txt .md .jsonl .json .csv .parquet .arrow, compressed or not), "
             "or hf://datasets/ORG/NAME[@REVISION][/FILES][?split=…].",
         ),
     ] = None,
@@ -61,6 +68,9 @@ def prepare(
         bool, typer.Option("--source-is-folder", help="A file's first folder is its source.")
     ] = False,
     encoding_errors: Annotated[Errors, typer.Option(help="What to do with text that is not UTF-8.")] = Errors.refuse,
+    on_bad_record: Annotated[
+        OnBadRecord, typer.Option(help="What to do with records that hold no text: damaged, null, not text.")
+    ] = OnBadRecord.refuse,
     source: Annotated[str | None, typer.Option(help="Where the text is from, for the manifest.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of the text, for the manifest.")] = None,
     workers: Annotated[
@@ -73,8 +83,8 @@ def prepare(
     from pico_train.data.prepare.budget import plan_memory
     from pico_train.data.prepare.inputs import text_inputs
     from pico_train.data.prepare.pipeline import prepare as prepare_corpus
-    from pico_train.data.prepare.reading import TextLayout
     from pico_train.data.prepare.recipe import Recipe
+    from pico_train.data.prepare.records import TextLayout
     from pico_train.errors import UsageError
 
     if not inputs and not val_input:
@@ -82,7 +92,7 @@ def prepare(
     if val_input and val_fraction:
         raise UsageError("--val-fraction and --val-input cannot be combined: hold out a fraction, or files")
     budget = plan_memory(memory, workers)
-    layout = TextLayout(text_column, source_column, encoding_errors.value, source_is_folder)
+    layout = TextLayout(text_column, source_column, encoding_errors.value, source_is_folder, on_bad_record.value)
     recipe = Recipe(
         tokenizer=tokenizer,
         seq_len=seq_len,
@@ -97,6 +107,8 @@ def prepare(
         license=license,
     )
     found = text_inputs(inputs or [], val_input or [], layout)
+    for sentence in found.warnings():
+        typer.echo(f"warning: {sentence}", err=True)
     manifest = prepare_corpus(
         found,
         recipe,
@@ -106,6 +118,8 @@ def prepare(
         block_bytes=budget.block_bytes,
         progress=progress_line(),
     )
+    for place, problem in found.bad.places.items():
+        typer.echo(f"passed over {place}: {problem}", err=True)
     if output is Format.json:
         typer.echo(json.dumps({"directory": str(out), **manifest.model_dump(mode="json")}, indent=1))
         return

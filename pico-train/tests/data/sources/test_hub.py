@@ -292,12 +292,13 @@ def test_what_does_not_exist_is_named(corpus_dir: Path, cache: Path, settings: d
 @pytest.mark.usefixtures("hub", "cache")
 def test_a_text_dataset_on_the_hub_can_be_prepared() -> None:
     """Through `datasets`, streamed, at the commit that the branch was when it was named."""
-    from pico_train.data.prepare.inputs import documents, find
-    from pico_train.data.prepare.reading import TextLayout
+    from pico_train.data.prepare.files import find
+    from pico_train.data.prepare.inputs import documents
+    from pico_train.data.prepare.records import TextLayout
 
     lines = [json.dumps({"text": make_text(number, 30), "source": "web"}) for number in range(5)]
     upload({"data/train.jsonl": "\n".join(lines).encode()}, repo="tester/text")
-    found = find(["hf://datasets/tester/text"])
+    found = find(["hf://datasets/tester/text"]).items
     upload({"data/train.jsonl": b'{"text": "something else"}'}, repo="tester/text")
     texts = ["".join(document.parts()) for document in documents(found, TextLayout())]
     assert texts == [make_text(number, 30) for number in range(5)]

@@ -10,8 +10,9 @@ from support.corpora import SEQ_LEN, make_text
 
 from pico_train.config import DataConfig
 from pico_train.data.corpus import open_corpus
-from pico_train.data.prepare.inputs import documents, find
-from pico_train.data.prepare.reading import TextLayout
+from pico_train.data.prepare.files import find
+from pico_train.data.prepare.inputs import documents
+from pico_train.data.prepare.records import TextLayout
 from pico_train.data.tokenizer import decode_rows
 from pico_train.errors import DataError, PicoTrainError
 
@@ -45,7 +46,7 @@ def test_what_datasets_reads_can_be_trained_on(tmp_path: Path) -> None:
 
     (tmp_path / "a.csv").write_text("text,n\nfrom a table,1\n")
     datasets.Dataset.from_dict({"text": ["from a saved dataset"]}).save_to_disk(str(tmp_path / "saved"))
-    found = documents(find([str(tmp_path / "a.csv"), str(tmp_path / "saved")]), TextLayout())
+    found = documents(find([str(tmp_path / "a.csv"), str(tmp_path / "saved")]).items, TextLayout())
     assert ["".join(document.parts()) for document in found] == ["from a table", "from a saved dataset"]
 
 
@@ -55,7 +56,7 @@ def test_what_datasets_reads_can_be_trained_on(tmp_path: Path) -> None:
     [
         ("a.txt", b"fine until here \xff\xfe", r"a\.txt: not UTF-8 at byte 16: convert the file, or replace"),
         ("a.txt", b"cut in a character \xe2\x82", r"a\.txt: not UTF-8 at byte 21, its end"),
-        ("a.jsonl", b'{"text": "ok"}\n{"text": "\xff"}\n', r"a\.jsonl: not UTF-8 at line 2, byte 10"),
+        ("a.jsonl", b'{"text": "ok"}\n{"text": "\xff"}\n', r"a\.jsonl, line 2: not UTF-8 at byte 10"),
         ("a.jsonl", b'{"text": "ok"}\n{"text": \n', r"a\.jsonl, line 2: not JSON .*: one JSON object per line"),
         ("a.jsonl", b"[1]\n", r"a\.jsonl, line 1: a JSON object was expected, found list"),
         (

@@ -21,11 +21,18 @@ class Document:
     """The text, in parts that join to the whole."""
     named: bool = False
     """Whether `source` was stated in the record (and not just the file's name)."""
+    reason: str = "empty"
+    """Why it is left out, where it has no text."""
 
     @classmethod
     def of(cls, text: str, *, source: str, named: bool = False) -> Document:
         """The document of a text that is in memory."""
         return cls(source, digest([text]), lambda: (text,), named)
+
+    @classmethod
+    def without_text(cls, source: str, *, reason: str) -> Document:
+        """What stands in the place of a record that was passed over: it is counted under `reason`, and left out."""
+        return cls(source, EMPTY, lambda: (), reason=reason)
 
 
 def digest(parts: Iterable[str]) -> bytes:

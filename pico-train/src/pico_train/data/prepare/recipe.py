@@ -85,7 +85,7 @@ class DocumentSplits:
         held_out: list[bytes] = []
         for document in self.inputs.val() if self.inputs.val else ():
             if document.digest == EMPTY:
-                self.left_out["empty"] += 1
+                self.left_out[document.reason] += 1
                 continue
             held_out.append(document.digest)
             yield self._taken("val", document)
@@ -103,7 +103,7 @@ class DocumentSplits:
 
     def _split(self, document: Document, known: np.ndarray) -> str | None:
         if document.digest == EMPTY:
-            self.left_out["empty"] += 1
+            self.left_out[document.reason] += 1
             return None
         if len(known):
             here = np.bytes_(document.digest)

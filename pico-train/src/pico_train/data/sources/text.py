@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pico_train.data.prepare.inputs import text_inputs
 from pico_train.data.prepare.pipeline import corpus_key, prepare
-from pico_train.data.prepare.reading import TextLayout
 from pico_train.data.prepare.recipe import Inputs, Recipe
+from pico_train.data.prepare.records import TextLayout
 from pico_train.data.shards.shard_corpus import ShardCorpus
 from pico_train.data.sources import stdlib
 from pico_train.data.sources.tokens import open_prepared
@@ -50,6 +50,8 @@ def open_text(config: DataConfig, cache: Path, progress: Progress) -> ShardCorpu
     """
     layout = TextLayout(column=config.text_column, errors=config.encoding_errors)
     inputs = text_inputs(config.paths, config.val_paths, layout)
+    for sentence in inputs.warnings():
+        progress(f"warning: {sentence}")
     recipe = _recipe(config, source=", ".join(config.paths)[:1000], license=None)
     return _open(inputs, recipe, config, cache, progress)
 
