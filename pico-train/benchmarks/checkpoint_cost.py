@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from pico_schema import DataFingerprint, RunManifest, documents, layout
+from pico_train.checkpoint.consumed import Consumed
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig, layers
 from pico_train.data.loader import Batch
@@ -87,7 +88,8 @@ class Corpus:
         for step in range(first, last + 1):
             ids = np.array([step])
             rows = self.rows(ids)
-            yield Batch(step, torch.from_numpy(rows).long(), ids, self, rows)  # type: ignore[arg-type]
+            consumed = Consumed(step, step, step * self.seq_len)
+            yield Batch(step, torch.from_numpy(rows).long(), ids, self, rows, consumed)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

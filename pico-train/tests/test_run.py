@@ -29,7 +29,7 @@ from support.training_runs import (
 from support.worlds import launch, start
 
 from pico_schema import Evaluation, documents, layout
-from pico_train.checkpoint import metrics_log, resume
+from pico_train.checkpoint import metrics_log, resume, set_aside
 from pico_train.checkpoint.retention import has_training_state
 from pico_train.checkpoint.verify import verify_run
 
@@ -129,7 +129,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_sealed_anew(text, tmp_path, und
     assert launch(train_until, config(tmp_path, text)) == [0]
     same_to_the_last_bit(run_dir, undisturbed())
     assert verify_run(run_dir).sound
-    assert (run_dir / layout.CHECKPOINTS / ".damaged-step-00000009-0").is_dir()
+    (moved,) = set_aside.listed(run_dir)
+    assert sorted(moved.checkpoints) == [9] and [entry.step for entry in moved.note.lost] == [12, 14]
 
 
 def test_step_zero_survives_a_resume_from_step_zero(text, tmp_path, undisturbed):

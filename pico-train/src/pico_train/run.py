@@ -91,6 +91,7 @@ def _loop(
         world_size=engine.world_size,
         prefetch=config.data.prefetch,
         device=engine.device,
+        consumed=start.consumed,
     )
     with hooks.reporter.training(start=start.step, end=config.training.max_steps):
         outcome = fit(

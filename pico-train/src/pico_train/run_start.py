@@ -6,8 +6,9 @@ Rank 0 decides and writes; the others are told (`on_rank_zero`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from contextlib import ExitStack
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,19 +17,24 @@ from typing import Any, TypeVar
 import numpy as np
 from lightning.fabric import Fabric
 
-from pico_schema import RunManifest, documents, layout
+from pico_schema import ConfigChange, RunManifest, documents, layout
 from pico_schema.files import replace_file
 from pico_train import environment
-from pico_train.checkpoint import changes, metrics_log, resume, validation_rows
+from pico_train.checkpoint import changes, losses, resume, set_aside, validation_rows
+from pico_train.checkpoint.consumed import Consumed, consumed_before
 from pico_train.checkpoint.lock import RunLock
+from pico_train.checkpoint.repair import check_new_or_begun
+from pico_train.checkpoint.set_aside import PublishedStep
+from pico_train.checkpoint.storage import cannot_be_written
 from pico_train.config import DataConfig, RunConfig, layers
 from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
-from pico_train.errors import ConfigError, DataError, PicoTrainError, StorageError
+from pico_train.errors import CheckpointError, ConfigError, DataError, PicoTrainError, StorageError
 from pico_train.reporter import Reporter
 from pico_train.training.snapshot import PRODUCER, decode
 
 T = TypeVar("T")
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,17 @@ class Start:
 
     run: RunManifest
     """What the run is."""
-    step: int
-    """Updates done."""
+    consumed: Consumed
+    """What it has consumed: steps, rows, tokens."""
     checkpoint: Path | None
     """The checkpoint to go on from; None for a new run."""
     finished: bool
     """Whether there is nothing left to do."""
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.consumed.step
 
 
 def on_rank_zero(fabric: Fabric, work: Callable[[], T]) -> T:
@@ -67,13 +78,17 @@ def claim(config: RunConfig, run_dir: Path, reporter: Reporter, stack: ExitStack
     """Make the run's directory, lock it for as long as `stack` is open, and see to what a run needs. Rank 0 only.
 
     Raises:
-        CheckpointError: another process trains this run.
+        CheckpointError: another process trains this run; or the directory holds what is left of one.
         ConfigError: publishing is not possible, or the tokenizer is larger than the model's vocabulary.
         DataError: too little data.
         StorageError: the directory cannot be made.
     """
     _make_directory(run_dir)
-    stack.enter_context(RunLock(run_dir))
+    try:
+        stack.enter_context(RunLock(run_dir))
+    except OSError as error:
+        raise StorageError(cannot_be_written(run_dir, error)) from None
+    check_new_or_begun(run_dir)
     _check_publishing(config, run_dir, reporter)
     with reporter.working("preparing the data"):
         _check_fit(config, open_run_data(config, run_dir))
@@ -90,12 +105,15 @@ def begin(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -
     Raises:
         ConfigError: the run was begun with another configuration.
         DataError: the run was begun with other data.
-        CheckpointError: none of its checkpoints is usable.
+        CheckpointError: none of its checkpoints is usable, or its directory does not tell of one run.
         StorageError: its documents cannot be written.
     """
-    if not (run_dir / layout.RUN_MANIFEST).exists():
-        return _begin_new(config, run_dir, corpus)
-    return _go_on(config, run_dir, corpus, override=override)
+    try:
+        if not (run_dir / layout.RUN_MANIFEST).exists():
+            return _begin_new(config, run_dir, corpus)
+        return _go_on(config, run_dir, corpus, override=override)
+    except OSError as error:
+        raise StorageError(cannot_be_written(run_dir, error)) from None
 
 
 def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus) -> Start:
@@ -112,29 +130,114 @@ def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus) -> Start:
     )
     run = _store_validation(config, run_dir, run, corpus)
     _write_run(run_dir, run, config)
-    return Start(run, 0, None, finished=False)
+    return Start(run, Consumed(), None, finished=False)
 
 
 def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -> Start:
     resume.reconcile(run_dir)
+    set_aside.forget_repeated(run_dir)
     run = documents.read_run(run_dir)
-    fingerprint.check_unchanged(run.data, corpus.fingerprint, allow=override)
-    changed = changes.config_changes(run.config, config.model_dump(mode="json"))
+    _warn_of_losses(run_dir, run)
     newest = resume.newest_complete(run_dir)
-    step = newest.step if newest else 0
-    found = _store_validation(config, run_dir, run, corpus)
-    if changed:
-        accepted = changes.accept_changes(changed, step=step, when=datetime.now(UTC), override=override)
-        config_now = config.model_dump(mode="json")
-        update = {"changes": (*run.changes, *accepted), "config": config_now, "data": corpus.fingerprint}
+    consumed = consumed_before(newest.manifest) if newest else Consumed()
+    begun_with = newest.manifest.data if newest else run.data
+    other_data = bool(fingerprint.check_unchanged(begun_with, corpus.fingerprint, allow=override))
+    before, kept, later = changes.configuration_at(run.config, run.changes, consumed.step)
+    now = config.model_dump(mode="json")
+    changed = changes.accept_changes(
+        changes.config_changes(before, now), step=consumed.step, when=datetime.now(UTC), override=override
+    )
+    if other_data:
+        changed = (*changed, changes.data_change(begun_with, corpus.fingerprint, step=consumed.step))
+        consumed = Consumed(consumed.step, 0, consumed.tokens)
+    finished = consumed.step >= config.training.max_steps
+    if not (finished or changed or later):
+        finished = _has_arrived(run_dir, config.training.max_steps)
+    if not finished:
+        _set_aside(run_dir, newest.step if newest else None, changed, later)
+    found = _store_validation(config, run_dir, documents.read_run(run_dir), corpus)
+    if changed or later:
+        update = {"changes": (*kept, *changed), "config": now, "data": corpus.fingerprint}
         found = found.model_copy(update=update)
     if found != run:
-        run = found
-        _write_run(run_dir, run, config)
-    finished = step >= config.training.max_steps
-    if not finished:
-        metrics_log.cut(run_dir / layout.METRICS_LOG, first_dropped=step)
-    return Start(run, step, newest.directory if newest else None, finished)
+        _write_run(run_dir, found, config)
+    return Start(found, consumed, newest.directory if newest else None, finished)
+
+
+def _warn_of_losses(run_dir: Path, run: RunManifest) -> None:
+    """Say what the run had and has no more; where nothing is left of its checkpoints, stop."""
+    lost = losses.find(run_dir, run)
+    if run.checkpoints and not any(True for _ in documents.checkpoint_dirs(run_dir)):
+        raise CheckpointError(
+            f"{run_dir}: {layout.RUN_MANIFEST} lists {len(run.checkpoints)} checkpoints and none of them is there: put "
+            f"them back, or accept the loss with `pico-train repair {run_dir} --accept-losses` and begin anew"
+        )
+    for loss in lost[:_MOST_NAMED]:
+        warnings.warn(f"{run_dir}: {loss.detail}", RuntimeWarning, stacklevel=2)
+    if lost:
+        warnings.warn(
+            f"{run_dir}: {len(lost)} {'loss' if len(lost) == 1 else 'losses'}: put back what is missing, or accept it "
+            f"with `pico-train repair {run_dir} --accept-losses`",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _has_arrived(run_dir: Path, max_steps: int) -> bool:
+    """Whether the last step is sealed and whole, though training cannot go on from it: there is nothing left to do."""
+    run = documents.read_run(run_dir)
+    if not run.checkpoints or run.checkpoints[-1].step < max_steps:
+        return False
+    entry = run.checkpoints[-1]
+    return not resume.damage(run_dir / layout.checkpoint_dir(entry.step), manifest_sha256=entry.manifest_sha256)
+
+
+def _set_aside(
+    run_dir: Path, step: int | None, changed: tuple[ConfigChange, ...], later: tuple[ConfigChange, ...]
+) -> None:
+    """Set aside what the run did after the step that it goes on from, and say so where that is more than the log."""
+    fields = ", ".join(f"{change.field}={change.after!r}"[:80] for change in changed[:4])
+    reason = f"the run went on from step {step}" if step is not None else "the run began anew"
+    with _nobody_publishing(run_dir):
+        moved = set_aside.put_aside_after(
+            run_dir,
+            step,
+            reason=reason + (f" under {fields}" if fields else ""),
+            changes=later,
+            published=lambda steps: _published(run_dir, steps),
+        )
+    if moved is not None and (moved.checkpoints or moved.note.lost or changed or later):
+        warnings.warn(moved.sentence, RuntimeWarning, stacklevel=2)
+
+
+@contextmanager
+def _nobody_publishing(run_dir: Path) -> Iterator[None]:
+    """Hold the publisher's lock, where the run was ever published: no step is sent while it is set aside.
+
+    Raises:
+        PublishError: another process publishes this run.
+    """
+    from pico_train.publish import queue
+
+    if not (run_dir / queue.FOLDER).is_dir():
+        yield
+        return
+    with queue.PublishLock(run_dir):
+        yield
+
+
+def _published(run_dir: Path, steps: Iterable[int]) -> list[PublishedStep]:
+    """Which of these steps are on the Hub, by the publisher's records."""
+    from pico_train.publish import queue
+
+    name = documents.read_run(run_dir).name
+    return [
+        PublishedStep(step=record.step, repo=repo, tag=layout.tag_name(name, record.step), commit=record.commit)
+        for folder in sorted((run_dir / queue.FOLDER).glob("*__*"))
+        for repo in [folder.name.replace("__", "/", 1)]
+        for record in queue.Queue(run_dir, repo).records(steps)
+        if record.state == "done"
+    ]
 
 
 def _store_validation(config: RunConfig, run_dir: Path, run: RunManifest, corpus: Corpus) -> RunManifest:
@@ -144,11 +247,10 @@ def _store_validation(config: RunConfig, run_dir: Path, run: RunManifest, corpus
         stored = validation_rows.read(run_dir, run)
         if np.array_equal(stored.input_ids, ids):
             return run
+        reason = "the run went on with other validation rows"
+        set_aside.put_file_aside(run_dir, layout.VALIDATION_ROWS, reason=reason)
     rows = validation_rows.StoredRows(ids, decode(corpus, ids), corpus.validation_sources(len(ids)))
-    try:
-        return run.model_copy(update={"validation": validation_rows.write(run_dir, rows)})
-    except OSError as error:
-        raise StorageError(f"{run_dir}: cannot be written ({error.strerror}): free some space") from None
+    return run.model_copy(update={"validation": validation_rows.write(run_dir, rows)})
 
 
 def _make_directory(run_dir: Path) -> None:
@@ -194,8 +296,5 @@ def _data_section(config: RunConfig, run_dir: Path) -> DataConfig:
 
 
 def _write_run(run_dir: Path, run: RunManifest, config: RunConfig) -> None:
-    try:
-        replace_file(run_dir / layout.RUN_CONFIG, layers.to_yaml(config).encode())
-        replace_file(run_dir / layout.RUN_MANIFEST, documents.dump(run))
-    except OSError as error:
-        raise StorageError(f"{run_dir}: cannot be written ({error.strerror}): free some space") from None
+    replace_file(run_dir / layout.RUN_CONFIG, layers.to_yaml(config).encode())
+    replace_file(run_dir / layout.RUN_MANIFEST, documents.dump(run))

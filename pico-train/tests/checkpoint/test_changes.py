@@ -2,7 +2,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pico_train.checkpoint.changes import accept_changes, config_changes
+from pico_schema import ConfigChange
+from pico_train.checkpoint.changes import accept_changes, config_changes, configuration_at
+from pico_train.checkpoint.consumed import DATA_CHANGED
 from pico_train.config import RunConfig
 from pico_train.errors import ConfigError
 
@@ -56,9 +58,40 @@ def test_length_devices_logging_and_publishing_may_change_and_are_recorded():
     assert all(change.step == 5 and change.when == NOW for change in accepted)
 
 
-def test_override_accepts_and_records_anything():
-    accepted = accept_changes(config_changes(as_json(), as_json(seed=1)), step=0, when=NOW, override=True)
-    assert [(change.field, change.before, change.after) for change in accepted] == [("seed", 42, 1)]
+def test_override_accepts_and_records_what_leaves_it_the_same_run():
+    changes = config_changes(as_json(), as_json(training__optimizer__lr=1e-2, training__batch_size=8))
+    accepted = accept_changes(changes, step=0, when=NOW, override=True)
+    assert [(change.field, change.before, change.after) for change in accepted] == [
+        ("training.batch_size", 16, 8),
+        ("training.optimizer.lr", 3e-4, 1e-2),
+    ]
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("model__d_model", 64), ("seed", 7), ("data__seed", 7), ("data__seq_len", 64), ("data__order", "sequential")],
+)
+def test_not_even_override_makes_it_another_model_or_loses_count_of_the_rows(field, value):
+    changes = config_changes(as_json(), as_json(**{field: value}))
+    with pytest.raises(ConfigError, match=f"{field.replace('__', '.')} was .* not even --override"):
+        accept_changes(changes, step=5, when=NOW, override=True)
+
+
+def test_a_run_that_goes_back_takes_back_what_was_changed_after_that_step():
+    changes = [
+        ConfigChange(step=4, when=NOW, field="monitoring.log_every", before=10, after=5),
+        ConfigChange(step=12, when=NOW, field="training.max_steps", before=24, after=48),
+        ConfigChange(step=12, when=NOW, field=DATA_CHANGED, before="a", after="b"),
+        ConfigChange(step=20, when=NOW, field="training.max_steps", before=48, after=60),
+    ]
+    config = as_json(training__max_steps=60, monitoring__log_every=5)
+    back, kept, later = configuration_at(config, changes, 12)
+    assert back == as_json(training__max_steps=48, monitoring__log_every=5)
+    assert (kept, later) == (tuple(changes[:3]), tuple(changes[3:]))
+    back, kept, later = configuration_at(config, changes, 6)
+    assert back == as_json(training__max_steps=24, monitoring__log_every=5)
+    assert (kept, later) == (tuple(changes[:1]), tuple(changes[1:]))
+    assert config == as_json(training__max_steps=60, monitoring__log_every=5), "what was given is left alone"
 
 
 def test_a_field_that_a_newer_version_added_counts_as_a_change():

@@ -23,7 +23,7 @@ from support.disks import CountingDisk, ForgetfulDisk, RefusingDisk
 from support.small_run import begin, clone, contents, digest_tree
 
 from pico_schema import documents, layout
-from pico_train.checkpoint import metrics_log, resume
+from pico_train.checkpoint import metrics_log, resume, set_aside
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import StorageError
@@ -233,5 +233,5 @@ def test_damage_to_any_file_is_found_and_the_run_falls_back(two, tmp_path, name,
     again = resume.newest_complete(run_dir)
     assert again is not None and again.step == NEW
     assert verify_run(run_dir).problems == []
-    aside = run_dir / layout.CHECKPOINTS / f".damaged-{layout.step_dir(NEW)}-0" / name
-    assert aside.exists() == (damage != "gone")
+    (moved,) = set_aside.listed(run_dir)
+    assert (moved.checkpoints[NEW] / name).exists() == (damage != "gone")

@@ -87,6 +87,7 @@ def test_training_states_that_the_policy_removed_are_no_damage(tmp_path):
     run_dir = begin(tmp_path / "run")
     config = RunConfig(checkpoint={"keep": {"last": 1}}).model_dump(mode="json")
     documents.write(run_dir / layout.RUN_MANIFEST, documents.read_run(run_dir).model_copy(update={"config": config}))
+    (run_dir / layout.METRICS_LOG).write_bytes(b'{"step": 0}\n')
     with CheckpointWriter(run_dir, keep=KeepPolicy(last=1)) as writer:
         for step in (0, 1, 4):
             writer.save(contents(step))

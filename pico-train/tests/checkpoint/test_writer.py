@@ -9,8 +9,10 @@ import safetensors.torch
 import torch
 from support.small_run import RUN_ID, begin, contents, digest_tree
 
-from pico_schema import digests, documents, layout
+from pico_schema import DataCursor, digests, documents, layout
+from pico_train.checkpoint import set_aside
 from pico_train.checkpoint.storage import Disk
+from pico_train.checkpoint.verify import verify_run
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import StorageError
 
@@ -144,16 +146,63 @@ def test_a_sealed_step_is_never_written_again(run_dir):
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
 
-def test_other_weights_at_a_sealed_step_are_a_warning_and_not_kept(run_dir):
+def test_other_weights_at_a_sealed_step_take_its_place_and_it_is_set_aside(run_dir):
     from dataclasses import replace
 
     other = replace(contents(0), weights={name: tensor + 1 for name, tensor in contents(0).weights.items()})
     with CheckpointWriter(run_dir) as writer:
         writer.save(contents(0))
-        content = digest_tree(run_dir)
+        before = digest_tree(run_dir / layout.checkpoint_dir(0))
         with pytest.warns(RuntimeWarning, match="other weights"):
             writer.save(other)
-    assert digest_tree(run_dir) == content
+    (moved,) = set_aside.listed(run_dir)
+    assert digest_tree(moved.checkpoints[0]) == before and "other weights" in moved.sentence
+    sealed = documents.read_checkpoint(run_dir / layout.checkpoint_dir(0))
+    assert sealed.weights_sha256 != documents.read_checkpoint(moved.checkpoints[0]).weights_sha256
+    (entry,) = documents.read_run(run_dir).checkpoints
+    assert entry.manifest_sha256 == digests.sha256_file(run_dir / layout.checkpoint_dir(0) / layout.MANIFEST)
+
+
+def test_a_step_that_was_set_aside_is_taken_back_only_where_the_run_arrives_at_the_same(run_dir):
+    from dataclasses import replace
+
+    with CheckpointWriter(run_dir) as writer:
+        for step in (0, 2, 4):
+            writer.save(contents(step))
+    sealed = {step: digest_tree(run_dir / layout.checkpoint_dir(step)) for step in (0, 2, 4)}
+    moved = set_aside.put_aside_after(run_dir, 0, reason="the test says so")
+    assert sorted(moved.checkpoints) == [2, 4]
+    assert [entry.step for entry in documents.read_run(run_dir).checkpoints] == [0]
+    other = replace(contents(4), weights=contents(5).weights)
+    with CheckpointWriter(run_dir) as writer:
+        writer.save(contents(2))
+        writer.save(other)
+        assert writer.sealed == [4], "the other one was written already"
+    assert digest_tree(run_dir / layout.checkpoint_dir(2)) == sealed[2]
+    (moved,) = set_aside.listed(run_dir)
+    assert digest_tree(moved.checkpoints[4]) == sealed[4] and sorted(moved.checkpoints) == [4]
+    assert [entry.step for entry in documents.read_run(run_dir).checkpoints] == [0, 2, 4]
+    assert verify_run(run_dir).sound
+
+
+@pytest.mark.parametrize("what", ["tokens_seen", "batch_sha256", "cursor", "metrics"])
+def test_a_step_with_the_same_weights_and_another_history_is_not_taken_back(run_dir, what):
+    from dataclasses import replace
+
+    with CheckpointWriter(run_dir) as writer:
+        writer.save(contents(2))
+    set_aside.put_aside_after(run_dir, None, reason="the test says so")
+    other = {
+        "tokens_seen": 99,
+        "batch_sha256": "c" * 64,
+        "cursor": DataCursor(epoch=1, row=2, batch_size=2),
+        "metrics": {"train_loss": 1.25},
+    }
+    changed = replace(contents(2), manifest={**contents(2).manifest, what: other[what]})
+    with CheckpointWriter(run_dir) as writer:
+        writer.save(changed)
+        assert writer.sealed == [2]
+    assert [sorted(item.checkpoints) for item in set_aside.listed(run_dir)] == [[2]]
 
 
 def test_sealed_checkpoints_are_announced_after_they_are_in_the_index(run_dir):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from pico_schema import ConfigChange
+from pico_schema import ConfigChange, DataFingerprint
+from pico_train.checkpoint.consumed import DATA_CHANGED
 from pico_train.errors import ConfigError
 
 FREE = (
@@ -23,6 +25,10 @@ FREE = (
 )
 """Fields and sections that may change on a resume: length, devices and how they are used, publishing, logging."""
 
+
+NEVER = ("model", "seed", "training.init_seed", "data.seed", "data.seq_len", "data.order")
+"""Fields and sections that not even `--override` changes: the weights would be another model's, or the rows that were
+consumed could not be told from those to come, so that some would be trained on twice and some never."""
 
 PLACE = "out"
 """Where the run's directory lies is no part of what the run is: it may be moved."""
@@ -54,7 +60,11 @@ def _plain(value: Any) -> Any:
 
 def is_free(field: str) -> bool:
     """Whether a field may change on a resume."""
-    return any(field == name or field.startswith(f"{name}.") for name in FREE)
+    return _among(field, FREE)
+
+
+def _among(field: str, names: Iterable[str]) -> bool:
+    return any(field == name or field.startswith(f"{name}.") for name in names)
 
 
 def accept_changes(
@@ -66,17 +76,54 @@ def accept_changes(
         changes: What `config_changes` returned.
         step: Step from which the run goes on.
         when: The moment, with time zone.
-        override: Accept any change.
+        override: Accept any change but those of `NEVER`.
 
     Raises:
         ConfigError: fields changed that may not; the message names each with both values.
     """
     changes = list(changes)
-    refused = [] if override else [item for item in changes if not is_free(item[0])]
+    if override:
+        refused = [item for item in changes if _among(item[0], NEVER)]
+        ways = "Put it back, or give the run another name: not even --override changes this"
+    else:
+        refused = [item for item in changes if not is_free(item[0])]
+        ways = "Put it back, give the run another name, or resume with --override"
     if refused:
         listing = "; ".join(f"{name} was {old!r}, is now {new!r}" for name, old, new in refused)
-        raise ConfigError(
-            f"the run was begun with another configuration: {listing}. Put it back, give the run another name, "
-            "or resume with --override"
-        )
+        raise ConfigError(f"the run was begun with another configuration: {listing}. {ways}")
     return tuple(ConfigChange(step=step, when=when, field=name, before=old, after=new) for name, old, new in changes)
+
+
+def configuration_at(
+    config: Mapping[str, Any], changes: Iterable[ConfigChange], step: int
+) -> tuple[dict[str, Any], tuple[ConfigChange, ...], tuple[ConfigChange, ...]]:
+    """The configuration under which a run arrived at a step: what holds from a later step on is taken back.
+
+    A run that resumes at step N has not made the changes that were made after N: they belong to the steps that are set
+    aside.
+
+    Args:
+        config: The run's configuration by now, as JSON values.
+        changes: All changes that its manifest records, in their order.
+        step: Updates done.
+
+    Returns:
+        The configuration; the changes up to the step, and those after it.
+    """
+    changes = tuple(changes)
+    back: dict[str, Any] = copy.deepcopy(dict(config))
+    later = tuple(change for change in changes if change.step > step)
+    for change in reversed(later):
+        if change.field == DATA_CHANGED:
+            continue  # no field of the configuration
+        *sections, key = change.field.split(".")
+        target = back
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = change.before
+    return back, tuple(change for change in changes if change.step <= step), later
+
+
+def data_change(before: DataFingerprint, after: DataFingerprint, *, step: int) -> ConfigChange:
+    """The entry for a run that goes on with other data, which begin at their first row."""
+    return ConfigChange(step=step, when=datetime.now(UTC), field=DATA_CHANGED, before=before.sha256, after=after.sha256)

@@ -18,6 +18,7 @@ from pico_schema.files import replace_file
 from pico_schema.sites import WEIGHTED_KINDS, expand, llama_parameter
 from pico_train.checkpoint.contents import CheckpointContents
 from pico_train.checkpoint.lock import RunLock
+from pico_train.checkpoint.repair import check_new_or_begun
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import CheckpointError, StorageError, UsageError
 from pico_train.model.huggingface import config_json, generation_config_json, stored_dtype
@@ -54,6 +55,7 @@ def import_checkpoint(directory: Path, run_dir: Path, *, step: int | None = None
     try:
         (run_dir / layout.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         with RunLock(run_dir), CheckpointWriter(run_dir) as writer:
+            check_new_or_begun(run_dir)
             run = _run(run_dir, spec, source)
             writer.save(_contents(run, spec, weights, directory, step))
     except OSError as error:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pico_schema import CheckpointManifest, IncompleteError, SchemaError, TensorHeaderError, documents, layout
+from pico_schema import (
+    CheckpointManifest,
+    IncompleteError,
+    RunManifest,
+    SchemaError,
+    TensorHeaderError,
+    documents,
+    layout,
+)
 from pico_schema.tensor_header import read_file_header
+from pico_train.checkpoint import losses, set_aside
 from pico_train.checkpoint.retention import has_training_state, is_pruned
 from pico_train.errors import CheckpointError, UsageError
 
@@ -33,8 +42,21 @@ def inspect_run(run_dir: Path, *, as_listed: bool = False) -> dict[str, Any]:
         "model": run.model.model_dump(),
         "data": run.data.model_dump(),
         "changes": [change.model_dump(mode="json") for change in run.changes],
-        "checkpoints": [_line(directory, as_listed=as_listed) for _, directory in documents.checkpoint_dirs(run_dir)],
+        "checkpoints": _lines(run_dir, run, as_listed=as_listed),
+        "losses": [] if as_listed else [loss.detail for loss in losses.find(run_dir, run)],
+        "accepted_losses": [item.detail for item in losses.accepted(run_dir)],
+        "set_aside": [item.sentence for item in set_aside.listed(run_dir)],
     }
+
+
+def _lines(run_dir: Path, run: RunManifest, *, as_listed: bool) -> list[dict[str, Any]]:
+    """One line per checkpoint, and per one that the index lists and that is not there."""
+    lines = {step: _line(path, as_listed=as_listed) for step, path in documents.checkpoint_dirs(run_dir)}
+    for entry in run.checkpoints:
+        if entry.step not in lines and not as_listed:
+            gone = {"step": entry.step, "tokens": entry.tokens_seen, "holds": "missing: listed, but not there"}
+            lines[entry.step] = gone | {"bytes": None}
+    return [lines[step] for step in sorted(lines)]
 
 
 def _line(directory: Path, *, as_listed: bool) -> dict[str, Any]:

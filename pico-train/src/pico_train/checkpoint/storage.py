@@ -7,6 +7,7 @@ checkpoint is.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -169,3 +170,10 @@ def replace_file(disk: Disk, path: Path, content: bytes) -> None:
         disk.remove(temporary)
         raise
     disk.fsync_directory(path.parent)
+
+
+def cannot_be_written(place: Path, error: OSError) -> str:
+    """The sentence for a run's directory in which the operating system refuses to write."""
+    what = error.strerror or type(error).__name__
+    hint = "free some space" if error.errno == errno.ENOSPC else "check that it may be written and is mounted"
+    return f"{place}: cannot be written ({what}): {hint}"

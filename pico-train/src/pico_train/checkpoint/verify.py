@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pico_schema import CheckpointManifest, RunManifest, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
-from pico_train.checkpoint import validation_rows
+from pico_train.checkpoint import history, losses, set_aside, validation_rows
+from pico_train.checkpoint.history import Problem
 from pico_train.checkpoint.retention import has_training_state, is_pruned, kept, without_pruned
 from pico_train.config import KeepPolicy
 from pico_train.errors import UsageError
-
-Kind = Literal["missing", "truncated", "altered", "unexpected", "unsafe", "duplicate"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong."""
-
-    step: int | None
-    """The checkpoint's step; None for a file of the run itself."""
-    problem: Kind
-    """What kind of damage."""
-    path: str
-    """File, relative to the checkpoint; empty for the checkpoint as a whole."""
-    detail: str
-    """One sentence for people."""
 
 
 @dataclass
@@ -47,6 +32,10 @@ class VerifyReport:
     """Bytes that were hashed."""
     pruned: list[int] = field(default_factory=list)
     """Steps whose training state the run's policy has removed: no damage."""
+    set_aside: list[str] = field(default_factory=list)
+    """What is no part of the run's history any more, and why, one sentence each: no damage."""
+    accepted: list[str] = field(default_factory=list)
+    """Losses that a person has accepted, one sentence each: no damage."""
     problems: list[Problem] = field(default_factory=list)
     """Everything wrong; empty if all is sound."""
 
@@ -65,6 +54,8 @@ class VerifyReport:
             "n_files": self.n_files,
             "n_bytes": self.n_bytes,
             "pruned": self.pruned,
+            "set_aside": self.set_aside,
+            "accepted": self.accepted,
             "problems": [vars(item) for item in self.problems],
         }
 
@@ -80,7 +71,7 @@ def verify_run(
         progress: Called with step and path before each file is hashed.
 
     Returns:
-        Everything missing, truncated, altered, unexpected or held twice.
+        Everything missing, truncated, altered, unexpected or held twice, and where the documents tell of two histories.
 
     Raises:
         UsageError: the run has no checkpoint of that step.
@@ -107,8 +98,17 @@ def verify_run(
     with_state = [number for number, manifest in manifests.items() if has_training_state(manifest)]
     _training_states(report, run, with_state)
     report.problems += [item for item in _duplicates(manifests) if item.step in report.steps]
+    report.problems += [item for item in history.contradictions(run_dir, run, manifests) if item.step in report.steps]
     if step is None:
         _validation_rows(report, run_dir, run)
+        report.problems += [
+            Problem(loss.step, "missing", loss.path, loss.detail)
+            for loss in losses.find(run_dir, run)
+            if loss.step is None or (loss.step not in listed and loss.step not in found)
+        ]
+        report.problems += history.damaged_documents(run_dir, run)
+        report.set_aside = [item.sentence for item in set_aside.listed(run_dir)]
+        report.accepted = [f"{item.detail} (accepted {item.when:%Y-%m-%d})" for item in losses.accepted(run_dir)]
     report.problems.sort(key=lambda item: (-1 if item.step is None else item.step, item.path))
     return report
 
@@ -132,7 +132,7 @@ def _manifest(
         return [Problem(step, "altered", layout.MANIFEST, str(error))], None
     problems = []
     if digest is None:
-        detail = f"step {step} is not listed in {layout.RUN_MANIFEST}: resume the run to list it, or remove it"
+        detail = f"step {step} is not listed in {layout.RUN_MANIFEST}: `pico-train repair` lists it"
         problems.append(Problem(step, "unexpected", "", detail))
     if manifest.step != step or manifest.run_id != run.id:
         detail = f"{layout.MANIFEST} is that of step {manifest.step} of run {manifest.run_id}"

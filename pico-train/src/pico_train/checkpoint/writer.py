@@ -3,12 +3,12 @@
 Order of a save, each step durable before the next: the files in a temporary directory, its sub-directories,
 manifest.json, the temporary directory, the lines of the metrics log; then one rename makes the checkpoint appear,
 whole; then the parent directory, and the run's index. A failure leaves everything that was sealed before as it was,
-removes what was begun, and is raised at the next `submit` or `wait`.
+removes what was begun, and is raised at the next `submit` or `wait`. A step that was set aside and that the run
+arrives at again, bit for bit, is taken back instead of written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 import warnings
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from pico_schema import CheckpointManifest, FileEntry, documents, layout
 from pico_schema.digests import sha256_file
+from pico_train.checkpoint import resume, set_aside
 from pico_train.checkpoint.contents import CheckpointContents
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.resume import damage, digests, index_entry
@@ -33,8 +34,6 @@ STATE_FILE = f"{layout.TRAINING_STATE}/state.ckpt"
 
 TEMPORARY = ".tmp-"
 """How the name of a checkpoint that is being written begins."""
-DAMAGED = ".damaged-"
-"""How the name of a damaged checkpoint begins once a run has gone past it again."""
 
 
 class CheckpointWriter:
@@ -152,13 +151,11 @@ class CheckpointWriter:
             contents.training_state(None)
             return
         target = root / layout.step_dir(contents.step)
-        if target.exists():
-            if self._is_whole(target, contents):
-                if callable(contents.training_state):
-                    contents.training_state(None)
-                self._announce(contents.step, target)
-                return
-            self._set_aside(target)
+        if self._is_sealed(target, contents):
+            if callable(contents.training_state):
+                contents.training_state(None)
+            self._announce(contents.step, target)
+            return
         self._disk.remove(temporary)
         try:
             shards = self._write_shards(temporary, contents)
@@ -259,31 +256,29 @@ class CheckpointWriter:
         run = documents.read_run(self.run_dir).with_checkpoint(index_entry(directory, manifest))
         replace_file(self._disk, self.run_dir / layout.RUN_MANIFEST, documents.dump(run))
 
-    def _is_whole(self, target: Path, contents: CheckpointContents) -> bool:
-        """Whether the step is sealed already, as where a run resumed from an earlier one. It is then left alone."""
-        listed = digests(self.run_dir)
-        if damage(target, manifest_sha256=listed.get(contents.step)):
-            return False
-        digest = hashlib.sha256()
-        for chunk in safetensors_chunks(contents.weights, {"format": "pt"}):
-            digest.update(chunk)
-        manifest = documents.read_checkpoint(target)
-        if manifest.weights_sha256 != digest.hexdigest():
-            warnings.warn(
-                f"{target} was sealed earlier with other weights than this run arrives at: it is left as it is",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        if contents.step not in listed:
-            self._add_to_index(target, manifest)
-        return True
+    def _is_sealed(self, target: Path, contents: CheckpointContents) -> bool:
+        """Whether the step is sealed already, by this run or, before it resumed, with the very same content.
 
-    def _set_aside(self, target: Path) -> None:
-        count = 0
-        while (aside := target.with_name(f"{DAMAGED}{target.name}-{count}")).exists():
-            count += 1
-        warnings.warn(f"{target} is damaged: moved to {aside.name} and written anew", RuntimeWarning, stacklevel=2)
-        self._disk.rename(target, aside)
+        What stands in its place otherwise (damaged, or with other weights) is set aside.
+        """
+        if target.exists():
+            listed = digests(self.run_dir)
+            wrong = damage(target, manifest_sha256=listed.get(contents.step))
+            if not wrong and resume.holds_weights(target, contents):
+                if contents.step not in listed:
+                    self._add_to_index(target, documents.read_checkpoint(target))
+                return True
+            why = f"is damaged ({wrong[0].detail})" if wrong else "has other weights than the run arrives at"
+            moved = set_aside.put_step_aside(
+                self.run_dir, contents.step, reason=f"step {contents.step} {why}", disk=self._disk
+            )
+            warnings.warn(f"{target} {why}: moved to {moved.folder} and written anew", RuntimeWarning, stacklevel=2)
+        for copy, digest in set_aside.copies(self.run_dir, contents.step):
+            if not damage(copy, manifest_sha256=digest) and resume.holds(copy, contents):
+                set_aside.take_back(self.run_dir, copy, disk=self._disk)
+                self._add_to_index(target, documents.read_checkpoint(target))
+                return True
+        return False
 
     def _remove_quietly(self, path: Path) -> None:
         try:

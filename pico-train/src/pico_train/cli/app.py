@@ -34,6 +34,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(import_.app, name="import")
 app.command()(checkpoint.verify)
 app.command()(checkpoint.inspect)
+app.command()(checkpoint.repair)
 app.command()(publish)
 
 

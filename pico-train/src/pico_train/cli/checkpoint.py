@@ -1,10 +1,11 @@
-"""The commands `verify` and `inspect`: what they print. Mounted by `app`."""
+"""The commands `verify`, `inspect` and `repair`: what they print. Mounted by `app`."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,7 +46,43 @@ def _print_report(report: VerifyReport) -> None:
     checked = f"{_count(len(report.steps), 'checkpoint')}, {_count(report.n_files, 'file')}, {_size(report.n_bytes)}"
     pruned = f"; training state of {_count(len(report.pruned), 'step')} removed by policy" if report.pruned else ""
     verdict = "sound" if report.sound else _count(len(report.problems), "problem")
+    for sentence in report.set_aside:
+        typer.echo(sentence)
+    for sentence in report.accepted:
+        typer.echo(f"accepted loss: {sentence}")
     typer.echo(f"{report.name}: {checked}{pruned}: {verdict}")
+
+
+def repair(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run: its name under ./runs, or its directory.")],
+    accept_losses: Annotated[
+        bool, typer.Option("--accept-losses", help="Take what is lost for good out of the run's history.")
+    ] = False,
+    output: As = Format.table,
+) -> None:
+    """Rebuild what a run's directory has lost (run.json, its index, shared files) from its sealed checkpoints."""
+    from pico_train.addresses import RUNS
+    from pico_train.checkpoint.repair import repair_run
+
+    run_dir = next((path for path in (Path(run), RUNS / run) if path.is_dir()), Path(run))
+    report = repair_run(run_dir, accept_losses=accept_losses)
+    if output is Format.json:
+        typer.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        for sentence in report.rebuilt:
+            typer.echo(f"rebuilt {sentence}")
+        for sentence in report.not_rebuilt:
+            typer.echo(f"not rebuilt: {sentence}")
+        for sentence in report.accepted:
+            typer.echo(f"accepted: {sentence}")
+        assert report.verified is not None
+        _print_report(report.verified)
+        if not report.sound:
+            typer.echo(
+                f"put back what is missing, or accept its loss: pico-train repair {run_dir} --accept-losses", err=True
+            )
+    if not report.sound:
+        raise typer.Exit(3)
 
 
 def inspect(place: Place, output: As = Format.table) -> None:
@@ -89,7 +126,14 @@ def _print_run(run: dict[str, Any]) -> None:
         for line in run["checkpoints"]
     ]
     print_table(rows)
-    typer.echo(f"{_count(len(rows), 'checkpoint')}, {_size(sum(line['bytes'] or 0 for line in run['checkpoints']))}")
+    sealed = [line for line in run["checkpoints"] if line["bytes"] is not None]
+    typer.echo(f"{_count(len(sealed), 'checkpoint')}, {_size(sum(line['bytes'] for line in sealed))}")
+    for sentence in run["losses"]:
+        typer.echo(f"lost: {sentence}")
+    for sentence in run["accepted_losses"]:
+        typer.echo(f"accepted loss: {sentence}")
+    for sentence in run["set_aside"]:
+        typer.echo(sentence)
 
 
 def _print_checkpoint(content: dict[str, Any]) -> None:

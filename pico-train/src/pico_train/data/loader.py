@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from pico_train.checkpoint.consumed import Consumed
 from pico_train.data.corpus import Corpus
 from pico_train.data.order import Order, batch_digest, rank_slice, row_ids
 from pico_train.errors import ConfigError, DataError
@@ -33,6 +34,8 @@ class Batch:
     """Where they come from."""
     local: np.ndarray
     """(B / W, T + 1) int32: this process's rows, in host memory."""
+    consumed: Consumed
+    """What was consumed before this batch."""
 
     @cached_property
     def digest(self) -> str:
@@ -51,6 +54,10 @@ class Batch:
 class Loader:
     """Batches of a corpus, for one of several processes.
 
+    Args:
+        consumed: Where the rows go on: what was consumed before some step, under whatever batch size. Batches of
+            earlier steps cannot be asked for.
+
     Raises:
         ConfigError: the batch cannot be shared evenly.
         DataError: the corpus has fewer rows than one batch.
@@ -68,6 +75,7 @@ class Loader:
         prefetch: int = 4,
         threads: int = 1,
         device: torch.device | str = "cpu",
+        consumed: Consumed | None = None,
     ) -> None:
         if corpus.n_rows < batch_size:
             raise DataError(
@@ -80,11 +88,22 @@ class Loader:
             raise ConfigError(f"training.batch_size: {error}") from None
         self.corpus, self.batch_size, self.order, self.seed = corpus, batch_size, order, seed
         self.prefetch, self.threads = prefetch, threads
+        self.consumed = consumed or Consumed()
         self.device = torch.device(device)
 
     def row_ids(self, step: int) -> np.ndarray:
         """(B,) int64: rows of the global batch of a step."""
-        return row_ids(step, batch_size=self.batch_size, n_rows=self.corpus.n_rows, order=self.order, seed=self.seed)
+        return row_ids(
+            step,
+            batch_size=self.batch_size,
+            n_rows=self.corpus.n_rows,
+            order=self.order,
+            seed=self.seed,
+            position=self._consumed_before(step).rows,
+        )
+
+    def _consumed_before(self, step: int) -> Consumed:
+        return self.consumed.after(step, batch_size=self.batch_size, seq_len=self.corpus.seq_len)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, on the device."""
@@ -122,11 +141,11 @@ class Loader:
         tensor = torch.from_numpy(local).to(torch.int64)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
-        return Batch(step, tensor, ids, self.corpus, local)
+        return Batch(step, tensor, ids, self.corpus, local, self._consumed_before(step))
 
     def _to_device(self, batch: Batch) -> Batch:
         """Start the copy to the device; on CUDA it runs while the caller goes on (ordered by the current stream)."""
         if self.device.type == "cpu":
             return batch
         moved = batch.input_ids.to(self.device, non_blocking=True)
-        return Batch(batch.step, moved, batch.row_ids, batch.corpus, batch.local)
+        return replace(batch, input_ids=moved)

@@ -1,8 +1,8 @@
 """Which rows batch N holds: a pure function of the number of rows, the order, the seed and N.
 
-Rows are laid end to end, epoch after epoch; batch N takes positions N·B … N·B + B-1 of that endless line. So a batch
-may straddle two epochs, no row is ever dropped, and nothing else (model, devices, micro-batches, workers, resumes)
-can change what a step sees.
+Rows are laid end to end, epoch after epoch; batch N takes positions N·B … N·B + B-1 of that endless line (where B was
+changed on the way, it begins where batch N - 1 ended: `position`). So a batch may straddle two epochs, no row is ever
+dropped, and nothing else (model, devices, micro-batches, workers, resumes) can change what a step sees.
 
 Letters: B rows of a global batch, T tokens per row that are predicted (a row holds T + 1).
 """
@@ -19,7 +19,9 @@ from pico_train.data.permutation import permute
 Order = Literal["sequential", "shuffled"]
 
 
-def row_ids(step: int, *, batch_size: int, n_rows: int, order: Order, seed: int) -> np.ndarray:
+def row_ids(
+    step: int, *, batch_size: int, n_rows: int, order: Order, seed: int, position: int | None = None
+) -> np.ndarray:
     """The rows of batch `step`, in order.
 
     Args:
@@ -28,6 +30,7 @@ def row_ids(step: int, *, batch_size: int, n_rows: int, order: Order, seed: int)
         n_rows: Rows of one epoch.
         order: "sequential": as stored. "shuffled": a permutation keyed by (seed, epoch).
         seed: Seed of the order; "sequential" ignores it.
+        position: Where on the line of rows the batch begins; by default at step × batch_size.
 
     Returns:
         (B,) int64 in 0 … n_rows-1.
@@ -35,11 +38,12 @@ def row_ids(step: int, *, batch_size: int, n_rows: int, order: Order, seed: int)
     Raises:
         ValueError: a negative step, an empty corpus or batch, or an unknown order.
     """
-    if step < 0 or batch_size < 1 or n_rows < 1:
+    first = step * batch_size if position is None else position
+    if step < 0 or first < 0 or batch_size < 1 or n_rows < 1:
         raise ValueError(f"no batch {step} of {batch_size} rows out of {n_rows}")
     if order not in ("sequential", "shuffled"):
         raise ValueError(f"order {order!r} is neither sequential nor shuffled")
-    first_epoch, first_row = divmod(step * batch_size, n_rows)
+    first_epoch, first_row = divmod(first, n_rows)
     positions = first_row + np.arange(batch_size, dtype=np.int64)
     rows = positions % n_rows
     if order == "sequential":
@@ -51,9 +55,9 @@ def row_ids(step: int, *, batch_size: int, n_rows: int, order: Order, seed: int)
     return rows
 
 
-def cursor(step: int, *, batch_size: int, n_rows: int) -> tuple[int, int]:
-    """Where the data stands before batch `step`: complete epochs, and rows of the current one already consumed."""
-    return divmod(step * batch_size, n_rows)
+def cursor(position: int, *, n_rows: int) -> tuple[int, int]:
+    """A place on the endless line of rows as complete epochs, and rows of the current one already consumed."""
+    return divmod(position, n_rows)
 
 
 def rank_slice(batch_size: int, rank: int, world_size: int) -> slice:

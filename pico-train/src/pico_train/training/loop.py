@@ -130,7 +130,7 @@ def fit(
 
     for batch in batches:
         step, last = batch.step, batch.step == config.training.max_steps
-        measured = Measured(step, step * config.tokens_per_step)
+        measured = Measured(step, batch.consumed.tokens)
         clock.lap(measured, "data")
         due = Due.at(step, config)
         if engine.world_size == 1:

@@ -22,6 +22,7 @@ from pico_train.checkpoint.contents import BatchContents, CaptureContents, Check
 from pico_train.config import RunConfig
 from pico_train.data import order
 from pico_train.data.corpus import Corpus
+from pico_train.data.loader import Batch
 from pico_train.data.tokenizer import decode_rows
 from pico_train.model.huggingface import config_json, generation_config_json
 from pico_train.schedules import learning_rate
@@ -59,7 +60,7 @@ def assemble(
                 max_steps=config.training.max_steps,
                 **config.training.schedule.model_dump(),
             ),
-            cursor=cursor(config, corpus, step),
+            cursor=cursor(snapshot.batch, corpus),
             rng=_gather_rng(engine),
         )
         training_state = state.snapshot_training_state(engine.decoder, engine.optimizer, common, group=group)
@@ -84,7 +85,7 @@ def assemble(
         "seed": config.seed,
         "model": engine.decoder.spec,
         "data": corpus.fingerprint,
-        "cursor": cursor(config, corpus, step),
+        "cursor": cursor(snapshot.batch, corpus),
         "batch_sha256": snapshot.batch.digest,
         "weights": {str(site): name for site, name in weight_names(engine).items()},
         "weights_dtype": str(next(iter(weights.values())).dtype).removeprefix("torch."),
@@ -112,10 +113,10 @@ def _gather_rng(engine: Engine) -> list[dict[str, Any]]:
     return states
 
 
-def cursor(config: RunConfig, corpus: Corpus, step: int) -> DataCursor:
-    """Where in the data a step stands."""
-    epoch, row = order.cursor(step, batch_size=config.training.batch_size, n_rows=corpus.n_rows)
-    return DataCursor(epoch=epoch, row=row, batch_size=config.training.batch_size)
+def cursor(batch: Batch, corpus: Corpus) -> DataCursor:
+    """Where in the data a step stands whose batch this is."""
+    epoch, row = order.cursor(batch.consumed.rows, n_rows=corpus.n_rows)
+    return DataCursor(epoch=epoch, row=row, batch_size=len(batch.row_ids))
 
 
 def capture_contents(split: str, captured: Captured, rows: np.ndarray, step: int) -> CaptureContents:

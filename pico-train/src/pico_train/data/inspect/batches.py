@@ -10,6 +10,7 @@ import numpy as np
 
 from pico_schema import RunManifest, documents, layout
 from pico_train.checkpoint import validation_rows
+from pico_train.checkpoint.consumed import consumed_in
 from pico_train.config import RunConfig
 from pico_train.data.corpus import open_corpus
 from pico_train.data.fingerprint import check_unchanged, pinned
@@ -92,9 +93,9 @@ def batch_of_run(
     """
     run = documents.read_run(run_dir)
     config = RunConfig.model_validate(run.config)
-    batch_size = config.training.batch_size
     if step < 0:
         raise UsageError(f"step {step} does not exist: steps begin at 0")
+    consumed, batch_size = consumed_in(run, step)
     if row is not None and not 0 <= row < batch_size:
         raise UsageError(f"row {row} does not exist: a batch of this run has rows 0 to {batch_size - 1}")
     corpus = open_run_corpus(run, cache_dir=cache_dir, progress=progress)
@@ -104,6 +105,7 @@ def batch_of_run(
         n_rows=corpus.n_rows,
         order=config.data.order,
         seed=config.sub_seed("data"),
+        position=consumed.rows,
     )
     places = np.arange(batch_size) if row is None else np.array([row])
     rows = corpus.rows(ids[places])
@@ -112,7 +114,7 @@ def batch_of_run(
     return SeenBatch(
         run=run.name,
         step=step,
-        epoch=cursor(step, batch_size=batch_size, n_rows=corpus.n_rows)[0],
+        epoch=cursor(consumed.rows, n_rows=corpus.n_rows)[0],
         n_rows=batch_size,
         sha256=batch_digest(rows) if row is None else None,
         captured_sha256=_captured(run_dir, step),

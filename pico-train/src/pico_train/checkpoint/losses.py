@@ -1,0 +1,148 @@
+"""What a run had and has no more, as far as its documents tell without hashing; and which losses a person has accepted.
+
+The index keeps a checkpoint that is gone, so that nothing hides the loss: `verify` and `inspect` show it, each start of
+the run warns of it, until `pico-train repair RUN --accept-losses` takes it out. What was accepted is written down in
+`accepted_losses.json` at the run's root and shown from then on as a fact, not as a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pico_schema import RunManifest, documents, layout
+from pico_train.checkpoint import metrics_log, set_aside
+from pico_train.checkpoint.consumed import value_at
+from pico_train.checkpoint.storage import Disk, replace_file
+from pico_train.errors import CheckpointError
+
+ACCEPTED = "accepted_losses.json"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One thing that a run had and has no more."""
+
+    step: int | None
+    """The checkpoint's step; None for a file of the run itself."""
+    path: str
+    """File, relative to the checkpoint or the run; empty for a checkpoint as a whole."""
+    detail: str
+    """One sentence for people."""
+    manifest_sha256: str | None = None
+    """Digest of the manifest of a checkpoint that is gone."""
+    rows: tuple[int, int] | None = None
+    """First and last step of a stretch of the log that is gone."""
+
+
+class Accepted(BaseModel):
+    """A loss that a person has accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    when: datetime
+    step: int | None = None
+    path: str = ""
+    detail: str
+    manifest_sha256: str | None = None
+    rows: tuple[int, int] | None = None
+
+
+class AcceptedLosses(BaseModel):
+    """`accepted_losses.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = 1
+    accepted: tuple[Accepted, ...] = ()
+
+
+def accepted(run_dir: Path) -> tuple[Accepted, ...]:
+    """The losses that were accepted, in that order.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    path = run_dir / ACCEPTED
+    try:
+        return AcceptedLosses.model_validate_json(path.read_bytes()).accepted
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValidationError, RecursionError):
+        raise CheckpointError(f"{path}: cannot be read: restore it, or remove it and accept the losses again") from None
+
+
+def accept(run_dir: Path, losses: Iterable[Loss], *, when: datetime, disk: Disk | None = None) -> None:
+    """Write down losses as accepted."""
+    new = [
+        Accepted(
+            when=when,
+            step=loss.step,
+            path=loss.path,
+            detail=loss.detail,
+            manifest_sha256=loss.manifest_sha256,
+            rows=loss.rows,
+        )
+        for loss in losses
+    ]
+    content = AcceptedLosses(accepted=(*accepted(run_dir), *new)).model_dump_json(indent=1)
+    replace_file(disk or Disk(), run_dir / ACCEPTED, content.encode() + b"\n")
+
+
+def find(run_dir: Path, run: RunManifest) -> list[Loss]:
+    """What is lost of a run and was not accepted: checkpoints, and stretches of the log. Nothing is hashed."""
+    known = accepted(run_dir)
+    digests = {(item.step, item.manifest_sha256) for item in known}
+    return [
+        *(loss for loss in _checkpoints(run_dir, run) if (loss.step, loss.manifest_sha256) not in digests),
+        *_rows(run_dir, run, [item.rows for item in known if item.rows is not None]),
+    ]
+
+
+def _checkpoints(run_dir: Path, run: RunManifest) -> Iterator[Loss]:
+    here = {step for step, path in documents.checkpoint_dirs(run_dir) if (path / layout.MANIFEST).is_file()}
+    for entry in run.checkpoints:
+        if entry.step not in here:
+            directory = run_dir / layout.checkpoint_dir(entry.step)
+            path = layout.MANIFEST if directory.is_dir() else ""
+            detail = (
+                f"step {entry.step} is listed in {layout.RUN_MANIFEST}, but {path or 'the checkpoint'} is not there"
+            )
+            yield Loss(entry.step, path, detail, entry.manifest_sha256)
+    for item in set_aside.listed(run_dir):
+        for entry in item.note.lost:
+            if entry.step not in here:
+                detail = f"step {entry.step} was missing when {item.note.reason}, and was not sealed again"
+                yield Loss(entry.step, "", detail, entry.manifest_sha256)
+
+
+def _rows(run_dir: Path, run: RunManifest, accepted_rows: list[tuple[int, int]]) -> Iterator[Loss]:
+    """Stretches of steps before the newest seal whose lines are not in the log: those were durable before it."""
+    newest = run.checkpoints[-1].step if run.checkpoints else 0
+    there = {row["step"] for row in metrics_log.read(run_dir / layout.METRICS_LOG)}
+    first: int | None = None
+    last = count = 0
+    for step in (*_logged_steps(run, newest), None):
+        gone = step is not None and step not in there and not any(a <= step <= b for a, b in accepted_rows)
+        if gone:
+            assert step is not None
+            first, last, count = (step if first is None else first), step, count + 1
+        elif first is not None:
+            what = f"the line of step {first} is" if count == 1 else f"the lines of steps {first} to {last} are"
+            yield Loss(None, layout.METRICS_LOG, f"{what} missing from {layout.METRICS_LOG}", rows=(first, last))
+            first, count = None, 0
+
+
+def _logged_steps(run: RunManifest, end: int) -> Iterator[int]:
+    """Steps before `end` that the log must have a line of, by the `monitoring.log_every` that was in force."""
+    field = "monitoring.log_every"
+    edges = sorted({0, *(change.step for change in run.changes if change.field == field and change.step < end), end})
+    for first, following in pairwise(edges):
+        every = value_at(run, field, first)
+        if type(every) is int and every > 0:
+            yield from range(-(-first // every) * every, following, every)
