@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pico_schema import Evaluation, RunManifest, documents, layout
+from pico_schema import Evaluation, RunManifest, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
 from pico_schema.files import replace_file
-from pico_train.checkpoint import state
+from pico_train.checkpoint import set_aside, state
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig
@@ -115,6 +116,8 @@ class RunHooks:
     def finish(self, *, stopped: bool) -> None:
         """The loop has ended, by itself or by a signal."""
         self.writer.wait()
+        if self.log is not None:
+            _forget_repeated(self.run_dir)
         if self.sealed.publisher is not None and stopped:
             self.sealed.publisher.close(timeout=0.0)  # a signal leaves no time; the next run takes up what is pending
 
@@ -148,9 +151,17 @@ def open_hooks(
 
 
 def last_sealed(run_dir: Path) -> int | None:
-    """The newest step in the run's index."""
-    run = documents.read_run(run_dir)
-    return run.checkpoints[-1].step if run.checkpoints else None
+    """The newest step in the run's index that is there."""
+    listed = {entry.step for entry in documents.read_run(run_dir).checkpoints}
+    return max((step for step, _ in documents.checkpoint_dirs(run_dir) if step in listed), default=None)
+
+
+def _forget_repeated(run_dir: Path) -> None:
+    """What was set aside and has happened again, bit for bit, need not be kept twice."""
+    try:
+        set_aside.forget_repeated(run_dir)
+    except OSError as error:
+        warnings.warn(f"{set_aside.root(run_dir)}: cannot be tidied up ({error.strerror})", RuntimeWarning, stacklevel=2)
 
 
 def _write_evaluation(
@@ -162,8 +173,13 @@ def _write_evaluation(
     """
     path = run_dir / layout.evaluation_file(step)
     digest = sha256_file(checkpoint / layout.MANIFEST)
-    if path.is_file() and documents.read(path, Evaluation).manifest_sha256 == digest:
-        return
+    if path.is_file():
+        try:
+            if documents.read(path, Evaluation).manifest_sha256 == digest:
+                return
+        except SchemaError as error:
+            warnings.warn(f"{error}: it is left as it is, `pico-train verify` names it", RuntimeWarning, stacklevel=2)
+            return
     n_tokens = config.data.val_rows * config.data.seq_len
     evaluation = Evaluation(
         run_id=run.id,

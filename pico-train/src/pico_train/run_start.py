@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from lightning.fabric import Fabric
 
-from pico_schema import ConfigChange, RunManifest, documents, layout
+from pico_schema import ConfigChange, RunManifest, SchemaError, documents, layout
 from pico_schema.files import replace_file
 from pico_train import environment
 from pico_train.checkpoint import changes, losses, resume, set_aside, validation_rows
@@ -64,7 +64,7 @@ def on_rank_zero(fabric: Fabric, work: Callable[[], T]) -> T:
     if fabric.global_rank == 0:
         try:
             told = (work(), None)
-        except PicoTrainError as error:
+        except (PicoTrainError, SchemaError) as error:
             told = (None, error)
     answer: T
     answer, failure = fabric.broadcast(told)

@@ -50,12 +50,13 @@ def summarize(run_dir: Path, start: Start, *, started: float, meter: Meter | Non
         meter: What it measured; None where there was nothing left to do.
     """
     rows = metrics_log.read(run_dir / layout.METRICS_LOG)
-    losses = [row["loss"] for row in rows if row.get("loss") is not None]
-    val = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
-    run = documents.read_run(run_dir)
+    losses = [value for row in rows if (value := metrics_log.number(row, "loss")) is not None]
+    val = [value for row in rows if (value := metrics_log.number(row, "val_loss")) is not None]
+    listed = {entry.step for entry in documents.read_run(run_dir).checkpoints}
+    steps = [step for step, _ in documents.checkpoint_dirs(run_dir) if step in listed]
     return Summary(
         run_dir=run_dir,
-        steps=run.checkpoints[-1].step if run.checkpoints else 0,
+        steps=max(steps, default=0),
         resumed_at=start.step if start.checkpoint is not None else None,
         was_finished=meter is None,
         first_loss=losses[0] if losses else None,
@@ -63,6 +64,6 @@ def summarize(run_dir: Path, start: Start, *, started: float, meter: Meter | Non
         val_loss=val[-1] if val else None,
         seconds=time.perf_counter() - started,
         tokens_per_second=meter.training_tokens / meter.training_seconds if meter and meter.training_seconds else None,
-        checkpoints=len(run.checkpoints),
+        checkpoints=len(steps),
         size=sum(path.stat().st_size for path in run_dir.rglob("*") if path.is_file()),
     )
