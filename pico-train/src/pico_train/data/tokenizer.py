@@ -2,14 +2,15 @@
 
 Whatever it came from, a tokenizer ends as a directory with `tokenizer.json` and `tokenizer_config.json` (and
 `special_tokens_map.json` where there was one) that `transformers.AutoTokenizer` loads; its identity is the digest of
-those files. Text is encoded by the `tokenizers` library alone, so that nothing here waits for transformers' import.
+those files, which are kept as they are. Text is encoded by the `tokenizers` library alone, so that nothing here waits
+for transformers' import; how, `encoding` decides.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 from pico_schema.digests import sha256_file
 from pico_schema.files import replace_file
 from pico_train.errors import ConfigError, DataError, StorageError
+from pico_train.tokenizer_files import FILES as FILES
+from pico_train.tokenizer_files import MAX_ID, named_tokens, read_object
+from pico_train.tokenizer_files import load as load
 
 if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-"""Files of a tokenizer's directory, in the order in which they are digested; the last may be missing."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,12 @@ def describe(directory: Path, *, cache: Path | None = None) -> TokenizerInfo:
         DataError: files are missing or damaged, or it names no end-of-text token.
     """
     digests = {name: sha256_file(directory / name) for name in FILES if (directory / name).is_file()}
-    if "tokenizer.json" not in digests:
-        raise DataError(f"{directory}: not a tokenizer: it has no tokenizer.json")
+    if FILES[0] not in digests:
+        raise DataError(f"{directory}: not a tokenizer: it has no {FILES[0]}")
     whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     known = cache / "tokenizers" / f"{whole[:32]}.json" if cache else None
-    if known is not None and known.is_file():
-        facts = _read_json(known)
-    else:
+    facts = _known(known) if known is not None else None
+    if facts is None:
         facts = _facts(directory)
         if known is not None:
             known.parent.mkdir(parents=True, exist_ok=True)
@@ -122,34 +123,28 @@ def describe(directory: Path, *, cache: Path | None = None) -> TokenizerInfo:
     return TokenizerInfo(directory, whole, digests, facts["vocab_size"], facts["eos_token"], facts["eos_id"])
 
 
+def _known(path: Path) -> dict[str, Any] | None:
+    """What was found out about a tokenizer before; None where that is not there or damaged."""
+    try:
+        facts = read_object(path)
+    except DataError:
+        return None
+    types = {"vocab_size": int, "eos_token": str, "eos_id": int}
+    return facts if all(type(facts.get(name)) is kind for name, kind in types.items()) else None
+
+
 def _facts(directory: Path) -> dict[str, Any]:
     tokenizer = load(directory)
-    config = _read_json(directory / "tokenizer_config.json")
-    eos = _content(config.get("eos_token")) or _content(_read_json(directory / FILES[2]).get("eos_token"))
+    eos = named_tokens(directory).get("eos_token")
     eos_id = tokenizer.token_to_id(eos) if eos else None
     if not eos or eos_id is None:
         raise DataError(
             f"{directory}: names no end-of-text token of its vocabulary: set eos_token in tokenizer_config.json"
         )
-    size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
-    return {"vocab_size": size, "eos_token": eos, "eos_id": eos_id}
-
-
-def load(directory: Path) -> Tokenizer:
-    """The tokenizer in `directory`, for encoding and decoding.
-
-    Raises:
-        DataError: there is none, or its file is damaged.
-    """
-    from tokenizers import Tokenizer
-
-    path = directory / "tokenizer.json"
-    if not path.is_file():
-        raise DataError(f"{directory}: not a tokenizer: it has no tokenizer.json")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise DataError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:200]})") from None
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest > MAX_ID:
+        raise DataError(f"{directory / FILES[0]}: has a token with the id {largest}: ids end at {MAX_ID}")
+    return {"vocab_size": 1 + largest, "eos_token": eos, "eos_id": eos_id}
 
 
 def decode_rows(directory: Path, rows: np.ndarray) -> list[str]:
@@ -219,58 +214,3 @@ def _fetch(name: str, directory: Path) -> None:
         ) from None
     except OSError as error:
         raise StorageError(f"tokenizer {name}: cannot be fetched ({type(error).__name__})") from error
-
-
-def pieces(parts: Iterable[str], limit: int = 2**14) -> Iterator[str]:
-    """A text, given in parts, in pieces of about `limit` characters; how it was parted makes no difference.
-
-    A piece ends after a line end that has no other white space around it. No byte-level tokenizer of the GPT-2 kind
-    joins text across such a place, so the tokens of the pieces are those of the whole. Text without such a place within
-    16 limits is cut anywhere.
-    """
-    text = ""
-    for part in parts:
-        text = text + part if text else part
-        start = 0
-        while len(text) - start > 17 * limit + 1:
-            cut = _cut(text, start, limit)
-            yield text[start:cut]
-            start = cut
-        text = text[start:]
-    start = 0
-    while len(text) - start > limit:
-        cut = _cut(text, start, limit)
-        if cut >= len(text):
-            break
-        yield text[start:cut]
-        start = cut
-    yield text[start:]
-
-
-def _cut(text: str, start: int, limit: int) -> int:
-    """Where the piece that begins at `start` ends."""
-    at, hard = start + limit, start + 17 * limit
-    while True:
-        at = text.find("\n", at, min(hard, len(text) - 1))
-        if at < 0:
-            return min(hard, len(text))
-        at += 1
-        if not text[at].isspace() and not text[at - 2].isspace():
-            return at
-
-
-def _content(token: Any) -> str | None:
-    """The text of a special token, which is written as text or as an object with `content`."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise DataError(f"{path}: not valid JSON: the file is damaged") from None
-    return content if isinstance(content, dict) else {}

@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pico_train.data.tokenizer import load
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from pico_train.data.encoding import Found, TextEncoder, TextPart
 
 BATCH_CHARS = 2**18
 """Characters in a batch: a tokenizer needs some 50 bytes of memory for each."""
@@ -48,9 +44,26 @@ class Piece:
     """Where reading goes on after it: documents done, pieces of the next one done."""
 
 
+@dataclass(frozen=True)
+class EncodedPieces:
+    """A batch of pieces and its ids."""
+
+    pieces: list[Piece]
+    """As they went in."""
+    ids: np.ndarray
+    """(n,) int32: the ids of the pieces end to end, an end-of-text token after each that ends its document."""
+    lengths: np.ndarray
+    """(pieces,) int64: how many ids each piece has."""
+    found: Found
+    """What was met in the texts."""
+
+
+_Result = tuple[np.ndarray, np.ndarray, Found]
+
+
 def encode(
     batches: Iterable[list[Piece]], tokenizer_dir: Path, *, eos_id: int, workers: int
-) -> Iterator[tuple[list[Piece], np.ndarray, np.ndarray]]:
+) -> Iterator[EncodedPieces]:
     """Ids of each batch, in order.
 
     Args:
@@ -59,33 +72,38 @@ def encode(
         eos_id: Id put after each piece that ends its document.
         workers: 1: in this process. More: that many processes.
 
-    Yields:
-        The batch; (n,) int32, the ids of its pieces end to end; (pieces,) int64, how many ids each piece has.
+    Raises:
+        DataError: the tokenizer cannot be used, or not on one of these texts.
     """
     if workers <= 1:
-        tokenizer = load(tokenizer_dir)
+        encoder = TextEncoder(tokenizer_dir)
         for batch in batches:
-            yield batch, *_encode(tokenizer, eos_id, [piece.text for piece in batch], [piece.ends for piece in batch])
+            yield EncodedPieces(batch, *_encode(encoder, eos_id, *_texts(batch)))
         return
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(tokenizer_dir, eos_id)
     )
-    waiting: deque[tuple[list[Piece], Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+    waiting: deque[tuple[list[Piece], Future[_Result]]] = deque()
     try:
         for batch in batches:
-            task = pool.submit(_encode_in_worker, [piece.text for piece in batch], [piece.ends for piece in batch])
-            waiting.append((batch, task))
+            waiting.append((batch, pool.submit(_encode_in_worker, *_texts(batch))))
             if len(waiting) > 2 * workers:
                 done, result = waiting.popleft()
-                yield done, *result.result()
+                yield EncodedPieces(done, *result.result())
         while waiting:
             done, result = waiting.popleft()
-            yield done, *result.result()
+            yield EncodedPieces(done, *result.result())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: tuple[Tokenizer, int] | None = None
+def _texts(batch: list[Piece]) -> tuple[list[TextPart], list[bool]]:
+    """What is encoded, and after which of it a document ends."""
+    parts = [TextPart(piece.text, piece.begins, f"a document of {piece.source}") for piece in batch]
+    return parts, [piece.ends for piece in batch]
+
+
+_worker: tuple[TextEncoder, int] | None = None
 """In a worker process: its tokenizer, and the id of end-of-text."""
 
 
@@ -95,7 +113,7 @@ def _begin(tokenizer_dir: Path, eos_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_the_command, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker = load(tokenizer_dir), eos_id
+    _worker = TextEncoder(tokenizer_dir), eos_id
 
 
 def _end_with_the_command() -> None:
@@ -106,19 +124,15 @@ def _end_with_the_command() -> None:
         os._exit(1)
 
 
-def _encode_in_worker(texts: list[str], ends: list[bool]) -> tuple[np.ndarray, np.ndarray]:
+def _encode_in_worker(parts: list[TextPart], ends: list[bool]) -> _Result:
     assert _worker is not None
-    return _encode(*_worker, texts, ends)
+    return _encode(*_worker, parts, ends)
 
 
-def _encode(tokenizer: Tokenizer, eos_id: int, texts: list[str], ends: list[bool]) -> tuple[np.ndarray, np.ndarray]:
-    parts: list[np.ndarray] = []
+def _encode(encoder: TextEncoder, eos_id: int, parts: list[TextPart], ends: list[bool]) -> _Result:
+    found = Found()
     eos = np.array([eos_id], np.int32)
-    lengths = np.empty(len(texts), np.int64)
-    for index, encoding in enumerate(tokenizer.encode_batch_fast(texts, add_special_tokens=False)):
-        ids = np.asarray(encoding.ids, np.int32)
-        parts.append(ids)
-        if ends[index]:
-            parts.append(eos)
-        lengths[index] = len(ids) + ends[index]
-    return np.concatenate(parts) if parts else np.empty(0, np.int32), lengths
+    encoded = encoder.encode(parts, found)
+    runs = [run for ids, ended in zip(encoded, ends, strict=True) for run in ((ids, eos) if ended else (ids,))]
+    lengths = np.array([len(ids) + ended for ids, ended in zip(encoded, ends, strict=True)], np.int64)
+    return np.concatenate(runs) if runs else np.empty(0, np.int32), lengths, found

@@ -34,7 +34,7 @@ Progress = Callable[[str], None]
 WORK = ".prepare"
 KEY = ".key"
 """File that says which inputs, on this machine, and which recipe a finished corpus was made from."""
-FORMAT = 1
+FORMAT = 2
 """Changes when the same recipe gives other rows."""
 
 
@@ -128,12 +128,16 @@ def _prepare(
             **{name: value for name, value in asdict(recipe).items() if name not in ("source", "license", "tokenizer")},
         },
         counts=journal.left_out,
+        special_tokens_in_text=dict(sorted(rows.found.special.items())),
+        unknown_tokens=rows.found.unknown,
         splits=splits,
         sha256=manifests.identity(recipe.seq_len, splits["train"].shards),
     )
     replace_file(out / KEY, journal.key.encode())
     manifests.write(out, manifest)
     shutil.rmtree(out / WORK, ignore_errors=True)
+    for sentence in manifests.met_in_text(manifest):
+        progress(sentence)
     return manifest
 
 

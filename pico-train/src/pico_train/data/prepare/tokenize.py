@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pico_train.data.prepare.encode import BATCH_CHARS, Piece, encode
+from pico_train.data.cutting import Cuts, cuts_of, pieces
+from pico_train.data.encoding import Found, plain_definition
+from pico_train.data.prepare.encode import BATCH_CHARS, EncodedPieces, Piece, encode
 from pico_train.data.prepare.journal import Journal
 from pico_train.data.prepare.pack import Packer
 from pico_train.data.prepare.recipe import DocumentSplits, Recipe
 from pico_train.data.prepare.spool import Spool
-from pico_train.data.tokenizer import TokenizerInfo, pieces
+from pico_train.data.tokenizer import TokenizerInfo
 from pico_train.errors import DataError
 
 COMMIT_EVERY = 64 * 2**20
@@ -41,6 +43,8 @@ class SpooledRows:
         """Held-out rows so far, by group."""
         self.tokens: Counter[str] = Counter(point.get("tokens", {}))
         """Tokens so far, by split."""
+        self.found = Found(Counter(point.get("special", {})), point.get("unknown", 0))
+        """What was met in the texts so far, beside plain text."""
         self.position: tuple[int, int] = tuple(point.get("position", (0, 0)))
         """Documents done, and pieces of the next one done."""
 
@@ -49,8 +53,9 @@ class SpooledRows:
         for spool in self.spools.values():
             spool.close()
 
-    def add(self, batch: list[Piece], ids: np.ndarray, lengths: np.ndarray) -> None:
+    def add(self, encoded: EncodedPieces) -> None:
         """Lay the ids of a batch on their lines; rows that are full go to the spool."""
+        batch, ids, lengths = encoded.pieces, encoded.ids, encoded.lengths
         stops = np.cumsum(lengths)
         first = 0
         for (split, group), run in itertools.groupby(batch, key=lambda piece: (piece.split, piece.group)):
@@ -68,6 +73,8 @@ class SpooledRows:
             spool.append(rows, sources[: len(rows)])
             self.tokens[split] += int(stops[last - 1]) - start
             first = last
+        self.found.special.update(encoded.found.special)
+        self.found.unknown += encoded.found.unknown
         self.position = batch[-1].after
 
     def commit(self, journal: Journal) -> None:
@@ -81,6 +88,8 @@ class SpooledRows:
                 ],
                 "kept": self.kept,
                 "tokens": self.tokens,
+                "special": self.found.special,
+                "unknown": self.found.unknown,
                 "position": self.position,
             }
         )
@@ -98,13 +107,13 @@ def tokenize(
     """Tokenize all documents from the last point on.
 
     Raises:
-        DataError: there are no documents, or not enough for one row.
+        DataError: there are no documents, or not enough for one row; or the tokenizer cannot be used on one of them.
     """
-    batches = _batches(_pieces(chosen, rows.position))
+    batches = _batches(_pieces(chosen, rows.position, cuts_of(plain_definition(info.directory), info.directory)))
     since = 0
-    for batch, ids, lengths in encode(batches, info.directory, eos_id=info.eos_id, workers=workers):
-        rows.add(batch, ids, lengths)
-        since += sum(len(piece.text) for piece in batch)
+    for encoded in encode(batches, info.directory, eos_id=info.eos_id, workers=workers):
+        rows.add(encoded)
+        since += sum(len(piece.text) for piece in encoded.pieces)
         if since >= COMMIT_EVERY:
             rows.commit(journal)
             since = 0
@@ -133,7 +142,7 @@ def _check(rows: SpooledRows, chosen: DocumentSplits) -> None:
         )
 
 
-def _pieces(chosen: DocumentSplits, position: tuple[int, int]) -> Iterator[Piece]:
+def _pieces(chosen: DocumentSplits, position: tuple[int, int], cuts: Cuts) -> Iterator[Piece]:
     """Pieces of all selected documents, from `position` on."""
     done, pieces_done = position
     for number, (split, document) in enumerate(chosen):
@@ -141,7 +150,7 @@ def _pieces(chosen: DocumentSplits, position: tuple[int, int]) -> Iterator[Piece
             continue
         group = document.source if split == "val" and document.named else ""
         skip = pieces_done if number == done else 0
-        for index, text, last in _numbered(pieces(document.parts())):
+        for index, text, last in _numbered(pieces(document.parts(), cuts, where=f"a document of {document.source}")):
             if index >= skip:
                 after = (number + 1, 0) if last else (number, index + 1)
                 yield Piece(text, split, group, document.source, begins=index == 0, ends=last, after=after)

@@ -103,6 +103,10 @@ class CorpusManifest(Part):
     """What else it was made with."""
     counts: dict[str, Count] = {}
     """Documents left out, by reason."""
+    special_tokens_in_text: dict[str, Count] = {}
+    """Names of special tokens that stood in the text, and how often: encoded as the text they are."""
+    unknown_tokens: Count = 0
+    """Tokens that stand for text which the tokenizer does not know."""
     splits: dict[str, Split]
     """`train`: rows to train on; `val`: rows held out."""
     sha256: Sha256
@@ -113,6 +117,18 @@ def identity(seq_len: int, shards: tuple[ShardEntry, ...]) -> str:
     """Digest of what the rows are and in which order they are stored: not of how the files are written."""
     content = {"seq_len": seq_len, "rows": [[shard.n_rows, shard.rows_sha256] for shard in shards]}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def met_in_text(manifest: CorpusManifest) -> list[str]:
+    """Sentences about what was met in the text of a corpus that a reader of its rows should know of."""
+    said = []
+    met = manifest.special_tokens_in_text
+    if met:
+        names = ", ".join(f"{name!r} {number:,}" for name, number in sorted(met.items(), key=lambda item: -item[1])[:5])
+        said.append(f"special tokens' names in the text, encoded as text: {names}" + (", …" if len(met) > 5 else ""))
+    if manifest.unknown_tokens:
+        said.append(f"{manifest.unknown_tokens:,} tokens stand for text that the tokenizer does not know")
+    return said
 
 
 def write(directory: Path, manifest: CorpusManifest) -> None:
