@@ -54,6 +54,26 @@ def train_until(
     return 0
 
 
+DROPOUT = 0.1
+
+
+def train_with_dropout(config: RunConfig, stop_at: int | None = None) -> int:
+    """`train_until`, with dropout after the embedding: something in the model that consumes random numbers."""
+    import torch
+
+    from pico_train import run
+
+    set_up = run.set_up
+
+    def with_dropout(*args: Any) -> Any:
+        engine = set_up(*args)
+        engine.decoder.model.embed_tokens.register_forward_hook(lambda _m, _a, out: torch.dropout(out, DROPOUT, True))
+        return engine
+
+    run.set_up = with_dropout
+    return train_until(config, stop_at)
+
+
 def train_until_and_pester(config: RunConfig, stop_at: int) -> int:
     """`train_until`, and from the first signal on, another one at each sync of the disk."""
     from pico_train.checkpoint.storage import Disk
