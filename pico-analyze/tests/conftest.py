@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,3 +58,11 @@ def pico(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
         return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(autouse=True, scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Caches of the tests' own, for commands that they start too."""
+    folder = tmp_path_factory.mktemp("caches")
+    os.environ["PICO_CACHE"] = str(folder)
+    return folder

@@ -195,3 +195,12 @@ def make_run(
     )
     documents.write(run_dir / layout.RUN_MANIFEST, run)
     return run_dir
+
+
+def list_manifest(run_dir: Path, step: int) -> None:
+    """Have `run.json` list the manifest that a step has by now, as if it had been sealed with it."""
+    run = documents.read_run(run_dir)
+    (known,) = (entry for entry in run.checkpoints if entry.step == step)
+    digest = sha256_file(run_dir / layout.checkpoint_dir(step) / layout.MANIFEST)
+    changed = run.with_checkpoint(known.model_copy(update={"manifest_sha256": digest}))
+    documents.write(run_dir / layout.RUN_MANIFEST, changed)

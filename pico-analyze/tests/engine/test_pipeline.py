@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import N_ROWS, POSITIONS, SPEC, make_run
+from synthetic import N_ROWS, POSITIONS, SPEC, list_manifest, make_run
 
 from pico_analyze.engine.pipeline import analyze
 from pico_analyze.engine.settings import Settings, Silence
@@ -242,6 +242,7 @@ def test_what_depends_on_a_changed_checkpoint_is_computed_again(runs, settings):
     shutil.copytree(other / step, run / step)
     manifest["run_id"] = json.loads((run / layout.RUN_MANIFEST).read_text())["id"]
     (run / step / layout.MANIFEST).write_text(json.dumps(manifest))
+    list_manifest(run, 2)
     after = analyze([(run, CKA)], settings)
     assert (after.computed, after.reused) == (6, 24)
     assert len(after.frame) == len(before.frame)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save
+from synthetic import list_manifest
 from tokenizers import Tokenizer, decoders, models
 
 import pico_analyze
@@ -111,6 +112,7 @@ def reseal(run: Path, step: int, change: Callable[[Path], None]) -> None:
         if (directory / path).is_file()
     }
     documents.write(directory / layout.MANIFEST, manifest.model_copy(update={"files": files}))
+    list_manifest(run, step)
 
 
 def test_without_a_tokenizer_tokens_have_ids_and_no_text(run: Path) -> None:

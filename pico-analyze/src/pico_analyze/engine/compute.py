@@ -148,7 +148,7 @@ def rows_of(
         PicoAnalyzeError: what reading, components and metrics raise.
     """
     jobs = [job for task in tasks for job in task.jobs]
-    space, maker = Workspace(stores, questions, jobs, memory, tally), RowMaker(stores)
+    space, maker = Workspace(stores, questions, jobs, memory, tally), RowMaker(stores, questions)
     position = 0
     for task in tasks:
         rows: list[Row] = []

@@ -21,6 +21,9 @@ from pico_analyze.questions.question import Question, Selection, Use
 from pico_analyze.stores.base import Store
 from pico_analyze.table.columns import digest
 
+_CHECKED = "checked"
+"""Part of every digest since files are compared with theirs: rows of before are computed again."""
+
 
 @dataclass
 class Plan:
@@ -94,10 +97,18 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
         for step, unit, other_step, other_unit in pairs:
             x = Side(own, step.step, unit)
             y = None if other_step is None or other_unit is None else Side(other, other_step.step, other_unit)
+            compared_with = None
+            if other_step is not None and other_unit is not None:
+                compared_with = [
+                    there.store.run,
+                    other_step.step,
+                    there.content(other_step, other_unit),
+                    vars(other_unit),
+                ]
             base = (
                 [question.component.name, question.component.params, question.data, question.split, question.heads],
                 [question.uncertainty(), code_version(here.component), store.run, store.kind, vars(unit), step.step],
-                [step.digest, None if y is None else [there.store.run, y.step, other_step.digest, vars(y.unit)]],  # type: ignore[union-attr]
+                [_CHECKED, here.content(step, unit), compared_with],
                 question.pairs == "layers",
             )
             digests = tuple(digest(use.name, use.params, code_version(METRICS.get(use.name)), *base) for use in uses)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pico_analyze.engine.tasks import tensors_of_side
+from pico_analyze.stores.base import NamesInputs
 from pico_analyze.table.columns import Row, as_json
 from pico_analyze.version import __version__
 from pico_schema import __version__ as schema_version
 
 if TYPE_CHECKING:
     from pico_analyze.components.spec import Labelled
-    from pico_analyze.engine.tasks import Job
+    from pico_analyze.engine.tasks import Job, Side
     from pico_analyze.metrics.spec import Result
     from pico_analyze.questions.question import Question, Use
     from pico_analyze.stores.base import Store
@@ -24,11 +26,12 @@ _OWN_COLUMNS = ("ci_low", "ci_high", "null_mean", "null_p")
 class RowMaker:
     """Makes rows of values of some runs; what many rows share is written once."""
 
-    def __init__(self, stores: Sequence[Store]) -> None:
-        self._stores = stores
+    def __init__(self, stores: Sequence[Store], questions: Sequence[Question]) -> None:
+        self._stores, self._questions = stores, questions
         self._infos = [{info.step: info for info in store.steps()} for store in stores]
         self._params: dict[tuple[int, Use, int | None], str] = {}
-        self._provenances: dict[tuple[int, int, int | None, int | None], str] = {}
+        self._provenances: dict[tuple[int, Side, Side | None], str] = {}
+        self._texts: dict[str, str] = {}
 
     def row(
         self, question: Question, job: Job, use: Use, digest: str, x: Labelled, y: Labelled | None, result: Result
@@ -71,17 +74,31 @@ class RowMaker:
         return self._params[key]
 
     def _provenance(self, job: Job) -> str:
-        y = (None, None) if job.y is None else (job.y.store, job.y.step)
-        key = (job.x.store, job.x.step, *y)
+        key = job.question, job.x, job.y
         if key not in self._provenances:
-            store = self._stores[job.x.store]
-            facts: dict[str, object] = {"pico_analyze": __version__, "pico_schema": schema_version, "kind": store.kind}
-            facts |= store.provenance(job.x.step)
+            facts: dict[str, object] = {"pico_analyze": __version__, "pico_schema": schema_version}
+            facts |= self._facts(job.question, job.x)
             if job.y is not None:
-                target = self._stores[job.y.store]
-                facts["target"] = {"kind": target.kind} | dict(target.provenance(job.y.step))
-            self._provenances[key] = as_json(facts)
+                facts["target"] = self._facts(job.question, job.y)
+            text = as_json(facts)
+            self._provenances[key] = self._texts.setdefault(text, text)
         return self._provenances[key]
+
+    def _facts(self, question: int, side: Side) -> dict[str, object]:
+        """Where one side of a value comes from, with the digests of the files that it was made of."""
+        store = self._stores[side.store]
+        facts: dict[str, object] = {"kind": store.kind, **store.provenance(side.step)}
+        inputs, unchecked = dict[str, str](), dict[str, dict[str, str]]()
+        for _, step, split, data, site in tensors_of_side(side, self._questions[question]):
+            named = store.inputs(step, split, data, site) if isinstance(store, NamesInputs) else None
+            if named is None:
+                return facts | {"unchecked": "this kind of run does not say what it reads"}
+            for one in named:
+                inputs[one.file] = one.sha256
+                if one.unchecked:
+                    unchecked.setdefault(one.file, {}).update(one.unchecked)
+        facts["inputs"] = inputs
+        return facts | ({"unchecked": unchecked} if unchecked else {})
 
 
 def row_parameters(question: Question, use: Use) -> dict[str, object]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.errors import DataError, UsageError, nearest
 from pico_analyze.questions.question import Question, existing
-from pico_analyze.stores.base import DATA, Data, StepInfo, Store
+from pico_analyze.stores.base import DATA, Data, NamesInputs, StepInfo, Store
 from pico_schema import SiteError
 from pico_schema.sites import KINDS, Site, check_kind
 
@@ -35,6 +35,7 @@ class RunView:
         self.component = COMPONENTS.get(question.component.name)
         self.what = question.data if question.split is None else f"{question.split} {question.data}"
         self.units = self._units()
+        self._contents: dict[tuple[int, Unit], object] = {}
 
     def _check_complete(self) -> None:
         """Refuse a step that is asked for by number and whose checkpoint is not complete."""
@@ -118,6 +119,19 @@ class RunView:
             if site not in info.sites(data, self.question.split):
                 return data, site
         return None
+
+    def content(self, info: StepInfo, unit: Unit) -> object:
+        """What stands for the bytes that a unit of a step is made of: rows are computed again when it changes."""
+        if info.sealed or not isinstance(self.store, NamesInputs):
+            return info.digest
+        key = info.step, unit
+        if key not in self._contents:
+            split, found = self.question.split, set[tuple[str, str]]()
+            for data, site in self.component.needs(self.question.data, unit):
+                inputs = self.store.inputs(info.step, None if data == "weights" else split, data, site)
+                found |= {(one.file, one.sha256) for one in inputs or ()}
+            self._contents[key] = sorted(found) or info.digest
+        return self._contents[key]
 
     def missing(self, info: StepInfo, unit: Unit, skipped: Counter[str]) -> bool:
         """Whether a step lacks what a unit needs; counts it, once per step where the step lacks everything."""

@@ -106,7 +106,11 @@ class Shard:
 
 def tensors_of(job: Job, side: Side, questions: Sequence[Question]) -> list[TensorKey]:
     """Every tensor that one side of a job reads."""
-    question = questions[job.question]
+    return tensors_of_side(side, questions[job.question])
+
+
+def tensors_of_side(side: Side, question: Question) -> list[TensorKey]:
+    """Every tensor that a question reads of one unit of one checkpoint."""
     return [
         (side.store, side.step, None if data == "weights" else question.split, data, site)
         for data, site in COMPONENTS.get(question.component.name).needs(question.data, side.unit)

@@ -56,6 +56,10 @@ class StepInfo:
     """What was captured, by split."""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     """Scalars known at this step: train_loss, val_loss and the like."""
+    sealed: bool = True
+    """Whether `digest` vouches for every byte, as that of a manifest does which lists the digests of files. If not (it
+    was made of names, sizes and times), the store's `inputs` are asked for before anything is computed, and it is their
+    digests that rows depend on."""
 
     def sites(self, data: Data, split: str | None) -> tuple[str, ...]:
         """Sites of which this kind of data is there, in the order of computation; `split` is ignored for weights."""
@@ -65,6 +69,19 @@ class StepInfo:
         if info is None:
             return ()
         return info.activations if data == "activations" else info.gradients
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file whose bytes enter the values of a tensor."""
+
+    file: str
+    """Its name, relative to the checkpoint or the model's directory."""
+    sha256: str
+    """Digest of its content. What `Store.read` gave was compared with it, but for `unchecked`."""
+    unchecked: Mapping[str, str] = field(default_factory=dict)
+    """Ranges that were read before the whole file was at hand, so that they could not be compared yet:
+    ``offset+length`` → sha256 of the bytes that were used. It stands in the provenance of rows."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,17 @@ class Store(Protocol):
 
     `location` opens the same run again in another process; `run` is the name that stands in the table's rows.
     Methods raise `DataError` for what is missing or damaged and `StorageError` for disk and network.
+
+    Every byte that enters a value is to be checked: `read` compares files with the digests that are known of them
+    (`stores.checked_file` does so, once per content) and raises where they differ. A store says what it read by a
+    method of its own, which is not part of what every store must answer; of one without it, rows say that nothing was
+    checked::
+
+        def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]: ...
+
+    It gives the files that the tensor is read from, with their digests; asked before `read` where a `StepInfo` is not
+    `sealed`, and after it for the row's provenance. One that reads remote files in part has `confirms` too, see
+    `Confirms`.
     """
 
     kind: str
@@ -129,6 +157,24 @@ class Store(Protocol):
 
     def provenance(self, step: int) -> Mapping[str, str]:
         """Where the numbers of a step come from: run id, manifest digest, resolved commit, as far as there are any."""
+        ...
+
+
+@runtime_checkable
+class NamesInputs(Protocol):
+    """A store that says which files it reads."""
+
+    def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...] | None:
+        """The files that a tensor is read from, with their digests; None if the store cannot tell after all."""
+        ...
+
+
+@runtime_checkable
+class Confirms(Protocol):
+    """A store that can check ranges later which it could not check when it read them."""
+
+    def confirms(self, step: int, file: str, unchecked: Mapping[str, str]) -> bool | None:
+        """Whether `Input.unchecked` of a file was right: None while the file is not whole, so that no one can tell."""
         ...
 
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from pico_analyze.stores.base import NamesInputs
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas
 
-    from pico_analyze.stores.base import Data, StepInfo, Store, Unusable
+    from pico_analyze.stores.base import Data, Input, StepInfo, Store, Unusable
     from pico_schema import ModelSpec
 
 
@@ -40,6 +42,13 @@ class InTurn:
         """See `Store.read`."""
         with self._lock:
             return self._store.read(step, split, data, site)
+
+    def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...] | None:
+        """See `NamesInputs.inputs`; None of a run that does not say."""
+        if not isinstance(self._store, NamesInputs):
+            return None
+        with self._lock:
+            return self._store.inputs(step, split, data, site)
 
     def evaluations(self) -> Mapping[int, Mapping[str, float]]:
         """See `Store.evaluations`."""

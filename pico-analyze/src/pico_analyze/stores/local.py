@@ -1,11 +1,15 @@
 """Pico's own runs on disk: `run.json`, and a sealed directory per checkpoint.
 
-A checkpoint counts when its manifest is there and the files that analysis reads have the sizes it says; everything
-else is reported as unusable, with the reason. Digests are not re-computed here: that is `pico-train verify`.
+A checkpoint counts when its manifest is there, is the one that `run.json` lists, and the files that analysis reads have
+the sizes it says; everything else is reported as unusable, with the reason. A file that is read is compared with the
+digest that the manifest holds of it, once per content. Nothing outside of the run's directory is read: links that lead
+out of it are refused.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, ReadOptions, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.base import Data, Input, ReadOptions, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples, read_whole
 from pico_analyze.stores.spec import StoreSpec
@@ -26,10 +31,7 @@ from pico_schema import (
     SchemaError,
     documents,
     layout,
-    read_checkpoint,
-    read_run,
 )
-from pico_schema.digests import sha256_file
 from pico_schema.results import flat_results
 
 if TYPE_CHECKING:
@@ -86,8 +88,9 @@ class LocalStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
+        where = path / layout.RUN_MANIFEST
         try:
-            self.manifest: RunManifest = read_run(path)
+            self.manifest: RunManifest = documents.parse(_content(where), RunManifest, where=str(where))
         except SchemaError as error:
             raise DataError(str(error)) from None
         self.run = self.manifest.name
@@ -97,16 +100,12 @@ class LocalStore:
         """Manifest, its digest and the directory by step; and what is not usable."""
         usable: dict[int, tuple[CheckpointManifest, str, Path]] = {}
         unusable: list[Unusable] = []
-        for step, directory in documents.checkpoint_dirs(self.path):
-            try:
-                manifest = read_checkpoint(directory)
-                reason = self._fault(manifest, step, directory)
-            except SchemaError as error:
-                reason = str(error).removeprefix(f"{directory}: ").removeprefix(f"{directory}/")
-            if reason:
-                unusable.append(Unusable(directory.name, step, reason))
+        for step, directory in self._directories():
+            found = self._sealed(step, directory)
+            if isinstance(found, str):
+                unusable.append(Unusable(directory.name, step, found))
             else:
-                usable[step] = manifest, sha256_file(directory / layout.MANIFEST), directory
+                usable[step] = (*found, directory)
         root = self.path / layout.CHECKPOINTS
         if root.is_dir():
             for entry in sorted(root.glob(".tmp-step-*")):
@@ -114,6 +113,32 @@ class LocalStore:
                 step_or_none = int(digits) if digits.isdigit() else None
                 unusable.append(Unusable(entry.name, step_or_none, "unfinished: it was still being written"))
         return usable, unusable
+
+    def _directories(self) -> Iterator[tuple[int, Path]]:
+        """Step and place of whatever is called like a checkpoint, links that lead nowhere included."""
+        root = self.path / layout.CHECKPOINTS
+        entries = root.iterdir() if root.is_dir() else ()
+        named = ((layout.parse_step_dir(entry.name), entry) for entry in entries if _is_place(entry))
+        yield from sorted((step, entry) for step, entry in named if step is not None)
+
+    def _sealed(self, step: int, directory: Path) -> tuple[CheckpointManifest, str] | str:
+        """The manifest of a checkpoint and its digest, or why it cannot be used."""
+        if not directory.resolve().is_relative_to(self.path.resolve()):
+            return "a symbolic link that leaves the run: it is not followed; put the checkpoint itself in its place"
+        path = directory / layout.MANIFEST
+        if not path.is_file():
+            return f"incomplete: it has no {layout.MANIFEST}"
+        try:
+            content = _content(path)
+            manifest = documents.parse(content, CheckpointManifest, where=layout.MANIFEST)
+        except (SchemaError, DataError) as error:
+            return str(error)
+        digest = hashlib.sha256(content).hexdigest()
+        listed = next((entry.manifest_sha256 for entry in self.manifest.checkpoints if entry.step == step), digest)
+        reason = self._fault(manifest, step, directory)
+        if not reason and listed != digest:
+            reason = f"{layout.MANIFEST} is not the one that {layout.RUN_MANIFEST} lists: it was altered"
+        return reason or (manifest, digest)
 
     def _fault(self, manifest: CheckpointManifest, step: int, directory: Path) -> str:
         """Why a checkpoint with a manifest cannot be used, or an empty text."""
@@ -127,8 +152,8 @@ class LocalStore:
             if entry is None:
                 return f"its manifest does not list {path}"
             try:
-                size = layout.inside(directory, path).stat().st_size
-            except (OSError, SchemaError):
+                size = file_size(layout.inside(directory, path))
+            except (DataError, SchemaError):
                 return f"{path} is missing"
             if size != entry.size:
                 return f"{path} has {size} bytes, the manifest says {entry.size}"
@@ -156,10 +181,15 @@ class LocalStore:
 
     @lru_cache(maxsize=64)  # noqa: B019 - headers only
     def _file(self, step: int, path: str) -> TensorFile:
-        return TensorFile.open(layout.inside(self._checkpoint(step)[2], path))
+        return TensorFile.checked(self._content(step, path))
+
+    @lru_cache(maxsize=64)  # noqa: B019 - so many as files above
+    def _content(self, step: int, path: str) -> CheckedFile:
+        manifest, _, directory = self._checkpoint(step)
+        return CheckedFile(_inside(directory, path), manifest.files[path].sha256)
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
-        """One tensor, by range."""
+        """One tensor, by range, from a file that has the content that was sealed."""
         manifest = self._checkpoint(step)[0]
         path, name = tensor_place(manifest, split, data, site)
         file = self._file(step, path)
@@ -172,28 +202,63 @@ class LocalStore:
         manifest, _, directory = self._checkpoint(step)
 
         def content(path: str, _: FileEntry) -> bytes:
-            return read_whole(layout.inside(self.path if path == layout.VALIDATION_ROWS else directory, path))
+            return read_whole(_inside(self.path if path == layout.VALIDATION_ROWS else directory, path))
 
-        files = Files(lambda: self.manifest, lambda path: self._file(step, path).metadata, content)
+        def metadata(path: str) -> Mapping[str, str]:
+            self._content(step, path).check()
+            return self._file(step, path).metadata
+
+        files = Files(lambda: self.manifest, metadata, content)
         return captured_samples(files, manifest, split, where=str(directory))
+
+    def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
+        """The file that holds the tensor."""
+        manifest = self._checkpoint(step)[0]
+        path, _ = tensor_place(manifest, split, data, site)
+        return (Input(path, manifest.files[path].sha256),)
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and `evaluations/step-N.json`, by step."""
         results: dict[int, dict[str, float]] = {}
-        for step, (manifest, _, _) in sorted(self._checkpoints[0].items()):
+        for step, (manifest, digest, _) in sorted(self._checkpoints[0].items()):
             results[step] = {name: value for name, value in manifest.metrics.items() if value is not None}
-            path = self.path / layout.evaluation_file(step)
+            path = _inside(self.path, layout.evaluation_file(step))
             if path.is_file():
                 try:
-                    results[step] |= flat_results(documents.read(path, Evaluation).tasks)
+                    found = documents.parse(_content(path), Evaluation, where=str(path))
+                    results[step] |= flat_results(found.tasks)
                 except SchemaError as error:
-                    raise DataError(str(error)) from None
+                    raise DataError(_at(path, str(error))) from None
+                if (found.run_id, found.step, found.manifest_sha256) != (self.manifest.id, step, digest):
+                    raise DataError(
+                        f"{path}: results of another checkpoint than the one at step {step}: evaluate that one again, "
+                        "or move the file away"
+                    )
         return results
 
     def provenance(self, step: int) -> dict[str, str]:
         """Run id and manifest digest."""
         _, digest, _ = self._checkpoint(step)
         return {"run_id": self.manifest.id, "manifest_sha256": digest}
+
+
+def _content(path: Path) -> bytes:
+    return read_small(path, documents.MAX_DOCUMENT)
+
+
+def _inside(root: Path, path: str) -> Path:
+    try:
+        return layout.inside(root, path)
+    except SchemaError as error:
+        raise DataError(str(error)) from None
+
+
+def _at(path: Path, message: str) -> str:
+    return message if message.startswith(str(path)) else f"{path}: {message}"
+
+
+def _is_place(entry: Path) -> bool:
+    return entry.is_dir() or entry.is_symlink()
 
 
 def _recognises(location: str) -> bool:

@@ -7,12 +7,12 @@ stores' business.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from pico_analyze.errors import DataError, StorageError
+from pico_analyze.errors import DataError
+from pico_analyze.stores.checked_file import CheckedFile, file_size, read_file_range
 from pico_schema import TensorHeaderError
 from pico_schema.tensor_header import MAX_HEADER, ReadRange, read_header
 
@@ -37,12 +37,17 @@ class TensorFile:
 
     @classmethod
     def open(cls, path: Path) -> TensorFile:
-        """A file on disk. It is opened for each read, so that no handle outlives it."""
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-        return cls(lambda offset, length: read_file_range(path, offset, length), size, where=str(path))
+        """A file on disk that this program itself has just written. It is opened for each read, so that no handle
+        outlives it."""
+        return cls(lambda offset, length: read_file_range(path, offset, length), file_size(path), where=str(path))
+
+    @classmethod
+    def checked(cls, file: CheckedFile) -> TensorFile:
+        """A file on disk of which no tensor is given out before all of it, header included, has the digest it must
+        have."""
+        opened = cls(file.peek, file_size(file.path), where=str(file.path))
+        opened._read = file.read
+        return opened
 
     def read(self, name: str) -> np.ndarray:
         """One tensor as float32, or float64 where it is stored so.
@@ -70,19 +75,3 @@ def widen(values: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "F16":
         return values.astype(np.float32)
     return values
-
-
-def read_file_range(path: Path, offset: int, length: int) -> bytearray:
-    """`length` bytes of a file from `offset`; fewer if the file ends before."""
-    try:
-        content = bytearray(length)
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset, os.SEEK_SET)
-            view, done = memoryview(content), 0
-            while done < length and (count := file.readinto(view[done:])):
-                done += count
-    except OSError as error:
-        raise StorageError(f"{path}: reading failed ({error.strerror}): check the disk") from None
-    if done < length:
-        raise DataError(f"{path}: it ends after {offset + done} bytes: the file is truncated")
-    return content

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pico_analyze.errors import DataError, StorageError
+from pico_analyze.errors import DataError
+from pico_analyze.stores.checked_file import read_small
 from pico_schema import Capture, CheckpointManifest, FileEntry, RunManifest, layout
 from pico_schema.digests import samples_sha256
 
@@ -124,16 +125,7 @@ def read_whole(path: Path) -> bytes:
         DataError: it is missing, or larger.
         StorageError: the disk refused.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-    except FileNotFoundError:
-        raise DataError(f"{path}: it is missing") from None
-    except OSError as error:
-        raise StorageError(f"{path}: reading failed ({error.strerror}): check the disk") from None
-    if len(content) > MAX_FILE:
-        raise DataError(f"{path}: it has more than the {MAX_FILE} bytes that make sense: refusing to read it")
-    return content
+    return read_small(path, MAX_FILE)
 
 
 def read_token_rows(content: bytes, *, where: str) -> TokenRows:
