@@ -96,7 +96,15 @@ def sealed_checkpoint(run_dir: Path, step: int | None) -> Path:
         raise CheckpointError(f"{run_dir}: the run has no complete checkpoint yet")
     if step is not None and step not in sealed:
         raise UsageError(f"{run_dir} has no checkpoint of step {step}: there are {', '.join(map(str, sealed))}")
-    return sealed[max(sealed) if step is None else step]
+    directory = sealed[max(sealed) if step is None else step]
+    _refuse_link(directory)
+    return directory
+
+
+def _refuse_link(directory: Path) -> None:
+    """A checkpoint lies in its run's own directory: a link may show another run's, or change behind its seal."""
+    if directory.is_symlink():
+        raise CheckpointError(f"{directory} is a symbolic link, not a checkpoint's own directory: refusing to use it")
 
 
 def newest_run() -> Path:
@@ -134,6 +142,8 @@ def _directory(name: str) -> Path | None:
 
 def _at(directory: Path, step: Step | None, text: str) -> tuple[Path, Step | None]:
     """A directory that was found: of a run, or of one of its checkpoints."""
+    if layout.parse_step_dir(directory.name) is not None:
+        _refuse_link(directory)
     place = directory.resolve()
     own = layout.parse_step_dir(place.name)
     run = place.parent.parent

@@ -161,7 +161,8 @@ def _forget_repeated(run_dir: Path) -> None:
     try:
         set_aside.forget_repeated(run_dir)
     except OSError as error:
-        warnings.warn(f"{set_aside.root(run_dir)}: cannot be tidied up ({error.strerror})", RuntimeWarning, stacklevel=2)
+        text = f"{set_aside.root(run_dir)}: cannot be tidied up ({error.strerror})"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def _write_evaluation(

@@ -72,7 +72,7 @@ def prune(run_dir: Path, policy: KeepPolicy, *, disk: Disk, protected: set[int])
     present = [
         (step, path / layout.TRAINING_STATE)
         for step, path in documents.checkpoint_dirs(run_dir)
-        if (path / layout.TRAINING_STATE).is_dir()
+        if (path / layout.TRAINING_STATE).is_dir() and not path.is_symlink()
     ]
     stays = kept(policy, (step for step, _ in present)) | protected
     removed = []

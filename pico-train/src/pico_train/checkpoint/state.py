@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from pico_schema import DataCursor, layout
+from pico_schema import DataCursor, TensorHeaderError, layout
+from pico_schema.tensor_header import read_file_header
 from pico_train.errors import CheckpointError
 
 STATE_VERSION = 1
@@ -193,12 +194,16 @@ def load_weights(model: nn.Module, directory: Path) -> None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     path = directory / layout.WEIGHTS
-    weights: dict[str, Any] = load_file(path)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name, tensor in weights.items():
-        if expected.get(name) != tuple(tensor.shape):
+    try:
+        stored = read_file_header(path).tensors
+    except (TensorHeaderError, OSError) as error:
+        raise CheckpointError(f"{path}: the weights cannot be read: {error}") from None
+    for name, entry in stored.items():
+        if expected.get(name) != entry.shape:
             have = expected.get(name, "no such tensor")
-            raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, this model has {have}")
+            raise CheckpointError(f"{path}: {name} has shape {entry.shape}, this model has {have}")
+    weights: dict[str, Any] = load_file(path)
     if is_sharded(model):
         set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
         return
@@ -241,14 +246,14 @@ def load_training_state(
             common = state
         if common.get("version") != STATE_VERSION:
             raise CheckpointError(f"{folder}: training state version {common.get('version')}, expected {STATE_VERSION}")
+        states = common.pop("rng")
+        if rank < len(states):
+            set_rng_state(states[rank])
+        else:
+            seed_rng(common["step"], rank)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{folder}: the training state does not fit this run: {reason}") from error
-    states = common.pop("rng")
-    if rank < len(states):
-        set_rng_state(states[rank])
-    else:
-        seed_rng(common["step"], rank)
     return dict(common)
 
 

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pico_schema import ModelSpec, layout
+from pico_schema import ModelSpec, TensorHeaderError, layout
+from pico_schema.tensor_header import read_file_header
 from pico_train.errors import CheckpointError
 from pico_train.model.decoder import INIT_STD
 
@@ -195,6 +196,7 @@ def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Te
             floating-point type.
     """
     try:
+        read_file_header(path)  # refuses what the library does not: tensors that overlap, or that are there twice
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             for name in [*shapes, *sorted(names - shapes.keys())]:
@@ -212,7 +214,7 @@ def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Te
             return {name: file.get_tensor(name) for name in shapes}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
+    except (SafetensorError, TensorHeaderError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
 
 
