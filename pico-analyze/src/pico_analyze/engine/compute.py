@@ -14,7 +14,7 @@ import numpy as np
 
 from pico_analyze.components.spec import COMPONENTS, Labelled
 from pico_analyze.engine.rows import RowMaker
-from pico_analyze.engine.tasks import Job, Side, Task, TensorKey, tensors_of
+from pico_analyze.engine.tasks import Job, Side, Task, TensorKey, tensors_of, tensors_of_side
 from pico_analyze.engine.work import Tally
 from pico_analyze.errors import SamplesError
 from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
@@ -148,7 +148,8 @@ def rows_of(
         PicoAnalyzeError: what reading, components and metrics raise.
     """
     jobs = [job for task in tasks for job in task.jobs]
-    space, maker = Workspace(stores, questions, jobs, memory, tally), RowMaker(stores, questions)
+    space = Workspace(stores, questions, jobs, memory, tally)
+    maker = RowMaker(stores, lambda question, side: tensors_of_side(side, questions[question]))
     position = 0
     for task in tasks:
         rows: list[Row] = []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pico_analyze.engine.tasks import tensors_of_side
 from pico_analyze.stores.base import NamesInputs
 from pico_analyze.table.columns import Row, as_json
 from pico_analyze.version import __version__
@@ -15,7 +14,7 @@ from pico_schema import __version__ as schema_version
 
 if TYPE_CHECKING:
     from pico_analyze.components.spec import Labelled
-    from pico_analyze.engine.tasks import Job, Side
+    from pico_analyze.engine.tasks import Job, Side, TensorKey
     from pico_analyze.metrics.spec import Result
     from pico_analyze.questions.question import Question, Use
     from pico_analyze.stores.base import Store
@@ -24,10 +23,15 @@ _OWN_COLUMNS = ("ci_low", "ci_high", "null_mean", "null_p")
 
 
 class RowMaker:
-    """Makes rows of values of some runs; what many rows share is written once."""
+    """Makes rows of values of some runs; what many rows share is written once.
 
-    def __init__(self, stores: Sequence[Store], questions: Sequence[Question]) -> None:
-        self._stores, self._questions = stores, questions
+    Args:
+        stores: The runs.
+        tensors: Every tensor that one side of a job of a question, by its number, is made of.
+    """
+
+    def __init__(self, stores: Sequence[Store], tensors: Callable[[int, Side], Sequence[TensorKey]]) -> None:
+        self._stores, self._tensors = stores, tensors
         self._infos = [{info.step: info for info in store.steps()} for store in stores]
         self._params: dict[tuple[int, Use, int | None], str] = {}
         self._provenances: dict[tuple[int, Side, Side | None], str] = {}
@@ -89,7 +93,7 @@ class RowMaker:
         store = self._stores[side.store]
         facts: dict[str, object] = {"kind": store.kind, **store.provenance(side.step)}
         inputs, unchecked = dict[str, str](), dict[str, dict[str, str]]()
-        for _, step, split, data, site in tensors_of_side(side, self._questions[question]):
+        for _, step, split, data, site in self._tensors(question, side):
             named = store.inputs(step, split, data, site) if isinstance(store, NamesInputs) else None
             if named is None:
                 return facts | {"unchecked": "this kind of run does not say what it reads"}
