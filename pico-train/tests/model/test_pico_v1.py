@@ -148,6 +148,17 @@ def test_an_import_is_a_run_that_verifies_and_loads(tmp_path):
     assert not (target / layout.TOKENIZER).exists()  # there was none
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_imported(tmp_path, value):
+    source = checkpoint(tmp_path / "step_20")
+    spoilt = tensors()
+    spoilt["pico_decoder.layers.1.swiglu.w_2.weight"][3, 3] = value
+    safetensors.torch.save_file(spoilt, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.mlp\.down_proj\.weight .* is not finite"):
+        import_checkpoint(source, tmp_path / "old")
+    assert not (tmp_path / "old").exists()
+
+
 def test_transformers_reads_an_import(tmp_path):
     from transformers import AutoModelForCausalLM
 

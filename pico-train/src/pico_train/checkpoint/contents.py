@@ -8,12 +8,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pico_schema import Capture
+from pico_train.checkpoint.finite import first_nonfinite
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,3 +106,14 @@ class CheckpointContents:
     """At most one per split."""
     batch: BatchContents | None = None
     """The batch that the next update consumes."""
+
+    @cached_property
+    def nonfinite(self) -> str | None:
+        """Name of the first of its tensors that holds a NaN or an infinity, or None. With one, it is not sealed.
+
+        A sharded training state is not looked into: each process does that before it hands over its shards.
+        """
+        parts: dict[str, Any] = {f"{item.capture.split} capture": item.tensors for item in self.captures}
+        if isinstance(self.training_state, Mapping):
+            parts["training state"] = self.training_state
+        return first_nonfinite(self.weights) or first_nonfinite(parts)

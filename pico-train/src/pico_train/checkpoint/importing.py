@@ -17,6 +17,7 @@ from pico_schema import DataCursor, DataFingerprint, ModelSpec, Producer, RunMan
 from pico_schema.files import replace_file
 from pico_schema.sites import WEIGHTED_KINDS, expand, llama_parameter
 from pico_train.checkpoint.contents import CheckpointContents
+from pico_train.checkpoint.finite import first_nonfinite
 from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.repair import check_new_or_begun
 from pico_train.checkpoint.writer import CheckpointWriter
@@ -40,10 +41,16 @@ def import_checkpoint(directory: Path, run_dir: Path, *, step: int | None = None
         The directory of the sealed checkpoint.
 
     Raises:
-        CheckpointError: not a Pico 1.0 checkpoint; or `run_dir` is a run of another model or holds the step already.
+        CheckpointError: not a Pico 1.0 checkpoint, or one with a NaN or an infinity in it; or `run_dir` is a run of
+            another model or holds the step already.
         StorageError: the run cannot be written.
     """
     spec, weights = import_pico_v1(directory)
+    if (name := first_nonfinite(weights)) is not None:
+        raise CheckpointError(
+            f"{directory / layout.WEIGHTS}: {name} (its name here) is not finite: such a checkpoint is not imported, "
+            "take an earlier one"
+        )
     if step is None:
         found = re.search(r"step[_-]([0-9]{1,8})$", directory.resolve().name)
         step = int(found[1]) if found else 0

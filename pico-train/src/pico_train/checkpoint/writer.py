@@ -27,7 +27,7 @@ from pico_train.checkpoint.retention import prune
 from pico_train.checkpoint.storage import BUFFER, Disk, HashedFile, replace_file, write_file
 from pico_train.checkpoint.tensorfile import safetensors_chunks
 from pico_train.config import KeepPolicy
-from pico_train.errors import StorageError
+from pico_train.errors import NonFiniteError, StorageError
 
 STATE_FILE = f"{layout.TRAINING_STATE}/state.ckpt"
 """The training state where it is one file; `fabric.load` reads it."""
@@ -83,6 +83,7 @@ class CheckpointWriter:
 
         Raises:
             StorageError: an earlier save failed.
+            NonFiniteError: what an earlier save was given holds a NaN or an infinity.
         """
         self.wait()
         if not self._primary and not callable(contents.training_state):
@@ -95,6 +96,7 @@ class CheckpointWriter:
 
         Raises:
             StorageError: a save failed. It is raised once.
+            NonFiniteError: what was to be saved holds a NaN or an infinity. It is raised once.
         """
         started = time.perf_counter()
         if self._thread is not None:
@@ -150,6 +152,10 @@ class CheckpointWriter:
             assert callable(contents.training_state)
             contents.training_state(None)
             return
+        if contents.nonfinite is not None:
+            if callable(contents.training_state):
+                contents.training_state(None)
+            raise NonFiniteError(f"{contents.nonfinite} is not finite at step {contents.step}: nothing was saved")
         target = root / layout.step_dir(contents.step)
         if self._is_sealed(target, contents):
             if callable(contents.training_state):
