@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,14 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def repository(hub: Hub) -> Callable[[], Repository]:
     return lambda: hub.repository("models", REPO)
+
+
+@pytest.fixture(autouse=True)
+def client() -> Iterator[None]:
+    """The Hub's client has the time limit of its process: a worker that ran in this one leaves none."""
+    yield
+    if "huggingface_hub" in sys.modules:
+        from huggingface_hub import set_client_factory
+        from huggingface_hub.utils._http import default_client_factory
+
+        set_client_factory(default_client_factory)

@@ -8,7 +8,8 @@ from support.publishing import REPO
 
 from pico_conformance.runs import write_run
 from pico_schema import RevisionIndex, layout, read_checkpoint, read_run
-from pico_train.publish.card import card, plot
+from pico_train.publish.card import Place, run_card
+from pico_train.publish.card_sections import plot
 
 
 class TestCard:
@@ -19,7 +20,8 @@ class TestCard:
         for entry in run.checkpoints:
             manifest = read_checkpoint(run_dir / layout.checkpoint_dir(entry.step))
             index = index.with_checkpoint(manifest, entry.manifest_sha256, results={"paloma.loss": 3.5 - entry.step})
-        return card(run.model_copy(update=changes), index, repo=REPO, license="mit")
+        place = Place("https://huggingface.co", REPO)
+        return run_card(run.model_copy(update=changes), index, place, license="mit")
 
     def test_its_front_matter_is_yaml_that_the_hub_accepts(self, tmp_path: Path) -> None:
         import yaml

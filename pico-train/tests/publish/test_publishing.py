@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.publishing import QUICK, REPO
+from support.publishing import QUICK, REPO, content, reseal
 
 from pico_conformance import Fault, Hub
 from pico_conformance.gitstore import Repository
@@ -29,16 +29,6 @@ def titles(repository: Repository, branch: str = "demo") -> list[str]:
     return [row["title"] for row in repository.log(repository.resolve(branch))][::-1][1:]
 
 
-def content(hub: Hub, repository: Repository, revision: str) -> dict[str, bytes]:
-    """Every file of a revision, as a reader gets it."""
-    found = {}
-    for row in repository.tree(repository.resolve(revision)):
-        if row["type"] == "file" and row["path"] != ".gitattributes":
-            raw = hub.objects.path("lfs", row["lfs"]["oid"]).read_bytes() if "lfs" in row else None
-            found[row["path"]] = raw if raw is not None else repository.blob(row["oid"])
-    return found
-
-
 def sealed_files(run: Path, step: int) -> dict[str, bytes]:
     root = run / layout.checkpoint_dir(step)
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -50,7 +40,7 @@ def test_each_step_is_one_commit_and_one_tag_with_the_sealed_bytes(hub: Hub, run
     assert titles(repository()) == ["demo step 0", "demo step 1", "demo step 2"]
     assert [tag["name"] for tag in repository().refs("refs/tags/")] == [f"demo-step-{n}" for n in (0, 1, 2)]
     for step in (0, 1, 2):
-        there = content(hub, repository(), f"demo-step-{step}")
+        there = content(hub, f"demo-step-{step}")
         local = sealed_files(run, step)
         assert {path: there[path] for path in local} == local
         of_run = {layout.RUN_MANIFEST, layout.RUN_CONFIG, layout.METRICS_LOG, layout.VALIDATION_ROWS}
@@ -60,21 +50,21 @@ def test_each_step_is_one_commit_and_one_tag_with_the_sealed_bytes(hub: Hub, run
 
 def test_main_moves_to_the_last_checkpoint_when_the_run_is_finished(hub: Hub, run: Path, repository: Repo) -> None:
     publish_run(run, QUICK, steps=[0, 1])
-    assert titles(repository(), "main") == []
+    assert titles(repository(), "main") == ["main: the card of all runs"]
     mark = hub.log.mark()
     publish_run(run, QUICK)
-    assert titles(repository(), "main") == ["main: demo step 2"]
-    main, last = content(hub, repository(), "main"), sealed_files(run, 2)
+    assert titles(repository(), "main")[1:] == ["main: demo step 2"]
+    main, last = content(hub, "main"), sealed_files(run, 2)
     assert {path: main[path] for path in last} == last
     sent = [request.received for request in hub.log.matching("PUT /_lfs/", since=mark)]
     assert sum(sent) < 2 * sum(len(raw) for raw in last.values()), "the move to main sends no large file again"
     publish_run(run, QUICK)
-    assert titles(repository(), "main") == ["main: demo step 2"], "once is enough"
+    assert titles(repository(), "main")[1:] == ["main: demo step 2"], "once is enough"
 
 
 def test_the_card_and_the_index_tell_what_is_there(hub: Hub, run: Path, repository: Repo) -> None:
     publish_run(run, QUICK)
-    there = content(hub, repository(), "demo")
+    there = content(hub, "demo")
     card = there[layout.CARD].decode()
     assert card.startswith("---\nlicense: apache-2.0\n")
     for words in ("Llama", "6,736", "## Load a step", 'revision="demo-step-2"', "pico-analyze compute cka hf://",
@@ -93,7 +83,7 @@ def test_only_what_changed_travels(hub: Hub, tmp_path: Path) -> None:
     publish_run(run, QUICK, steps=[0, 1])
     mark = hub.log.mark()
     publish_run(run, QUICK, steps=[2])
-    (commit,) = hub.log.matching("POST .*/commit/", since=mark)
+    (commit,) = hub.log.matching("POST .*/commit/demo", since=mark)
     assert commit.received < 30_000, "tokenizer and configuration stay where they are"
     changed = [
         path
@@ -104,30 +94,30 @@ def test_only_what_changed_travels(hub: Hub, tmp_path: Path) -> None:
     assert len(sent) == len(changed) == 5
 
 
-def test_files_of_the_step_before_do_not_stay(hub: Hub, tmp_path: Path, repository: Repo) -> None:
+def test_files_of_the_step_before_do_not_stay(hub: Hub, tmp_path: Path) -> None:
     run = write_run(tmp_path / "runs", steps=(0, 1))
-    directory = run / layout.checkpoint_dir(1)
-    _leave_out(directory, "captures/train.safetensors")
+    _leave_out(run, 1, "captures/train.safetensors")
     publish_run(run, QUICK)
-    assert "captures/train.safetensors" in content(hub, repository(), "demo-step-0")
-    assert "captures/train.safetensors" not in content(hub, repository(), "demo-step-1")
+    assert "captures/train.safetensors" in content(hub, "demo-step-0")
+    assert "captures/train.safetensors" not in content(hub, "demo-step-1")
 
 
-def _leave_out(directory: Path, path: str) -> None:
+def _leave_out(run: Path, step: int, path: str) -> None:
     """Make a checkpoint that never captured that split."""
+    directory = run / layout.checkpoint_dir(step)
     manifest = documents.read_checkpoint(directory)
     files = {name: entry for name, entry in manifest.files.items() if name != path}
     captures = tuple(capture for capture in manifest.captures if capture.file != path)
-    documents.write(directory / layout.MANIFEST, manifest.model_copy(update={"files": files, "captures": captures}))
+    reseal(run, step, manifest.model_copy(update={"files": files, "captures": captures}))
     (directory / path).unlink()
 
 
-def test_a_pruned_training_state_is_left_out(hub: Hub, run: Path, repository: Repo) -> None:
+def test_a_pruned_training_state_is_left_out(hub: Hub, run: Path) -> None:
     (run / layout.checkpoint_dir(1) / "training_state" / "state.pt").unlink()
     assert publish_run(run, QUICK).exit_code == 0
-    assert "training_state/state.pt" in content(hub, repository(), "demo-step-0")
-    assert "training_state/state.pt" not in content(hub, repository(), "demo-step-1")
-    assert "training_state/state.pt" in content(hub, repository(), "demo-step-2")
+    assert "training_state/state.pt" in content(hub, "demo-step-0")
+    assert "training_state/state.pt" not in content(hub, "demo-step-1")
+    assert "training_state/state.pt" in content(hub, "demo-step-2")
 
 
 @pytest.mark.usefixtures("hub")
@@ -142,7 +132,7 @@ def test_a_run_in_training_is_published_seal_by_seal(tmp_path: Path, repository:
     status = publisher.close(30)
     assert (status.published, status.pending, status.error) == (4, (), None)
     assert titles(repository()) == [f"demo step {step}" for step in (0, 1, 2, 4)]
-    assert titles(repository(), "main") == ["main: demo step 4"]
+    assert titles(repository(), "main")[-1] == "main: demo step 4"
 
 
 def test_training_goes_on_when_the_hub_is_gone(hub: Hub, run: Path) -> None:
@@ -175,7 +165,7 @@ def test_chosen_steps_first_and_the_others_later(hub: Hub, run: Path, repository
     assert titles(repository()) == ["demo step 2"]
     assert publish_run(run, QUICK).exit_code == 0
     assert titles(repository()) == ["demo step 2", "demo step 0", "demo step 1"]
-    index = json.loads(content(hub, repository(), "demo")[layout.REVISIONS])
+    index = json.loads(content(hub, "demo")[layout.REVISIONS])
     assert [row["step"] for row in index["revisions"]] == [0, 1, 2]
 
 
@@ -221,7 +211,7 @@ class TestRefusals:
         manifest = documents.read_checkpoint(directory)
         entry = manifest.files[layout.WEIGHTS].model_copy(update={"sha256": hashlib.sha256(raw).hexdigest()})
         files = {**manifest.files, layout.WEIGHTS: entry}
-        documents.write(directory / layout.MANIFEST, manifest.model_copy(update={"files": files}))
+        reseal(run, 1, manifest.model_copy(update={"files": files}))
         report = publish_run(run, QUICK)
         assert report.exit_code == 3 and "NaN or infinity" in str(report.error)
         assert titles(repository()) == ["demo step 0"]
@@ -306,7 +296,7 @@ class TestAccess:
         assert publish_run(run, settings).exit_code == 0
         assert (hub.repository("models", REPO).path / "private").exists()
         assert [item["id"] for item in hub.collections["tester/pico-123"]["items"]] == [REPO]
-        assert b"license: mit" in content(hub, hub.repository("models", REPO), "main")[layout.CARD]
+        assert b"license: mit" in content(hub, "main")[layout.CARD]
 
 
 class TestOnePublisher:

@@ -1,217 +1,200 @@
-"""The model card of a repository: what the run is, how to load a step, how to analyze it, what was measured.
+"""The model card: of a run, on its branch; of all runs of a repository, on main.
 
-A pure function of the documents that are published with it. Text from documents is escaped: a card is no place for a
-run's name to become markup.
+Pure functions of the documents that are published: whoever writes a card writes the same one, so that of several
+publishers none undoes what another said.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pico_schema import RevisionIndex, RunManifest, layout
+from pico_train.publish.card_sections import Markup, details, number, plain, table
 
-PLOT_WIDTH, PLOT_HEIGHT = 64, 12
-MAX_ROWS = 40
-T = TypeVar("T")
+PUBLIC_HUB = "https://huggingface.co"
+"""Where the client looks unless it is told otherwise."""
+OURS = "<!-- pico-train keeps this card up to date; without this line it leaves the text alone -->"
+_SENTENCE = "trained with Pico to study how language models learn"
 
 
-def card(run: RunManifest, index: RevisionIndex, *, repo: str, license: str) -> str:
-    """The README of a revision.
+@dataclass(frozen=True)
+class Place:
+    """Where a repository is."""
+
+    endpoint: str
+    """Address of the Hub, such as https://huggingface.co."""
+    repo: str
+    """`org/name`."""
+
+    @property
+    def address(self) -> str:
+        """Address of the repository's page."""
+        return f"{self.endpoint}/{self.repo}"
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """One run of a repository, as far as it is published."""
+
+    run: RunManifest
+    index: RevisionIndex
+
+
+def run_card(run: RunManifest, index: RevisionIndex, place: Place, *, license: str) -> str:
+    """The README of a run's branch.
 
     Args:
         run: The run.
         index: The checkpoints published so far, this one included, with their results.
-        repo: `org/name`.
+        place: Where.
         license: The Hub's name of a licence.
     """
-    last = index.revisions[-1]
     parts = [
-        _front_matter(license),
-        f"# {_plain(repo)}: run `{run.name}`",
-        f"A Llama-style decoder of {run.model.n_params:,} parameters, trained with Pico to study how language models "
-        f"learn. Every checkpoint is a revision: {len(index.revisions)} so far, up to step {last.step:,} "
-        f"({last.tokens_seen:,} tokens). A revision holds the weights, the tokenizer, the optimizer's state, and "
-        "activations, gradients and the batch as they were at that step, as far as each was kept.",
-        _loading(run, repo, last.step),
-        _analyzing(run, repo),
-        _model(run),
-        _data(run),
-        _schedule(run),
-        _curve(index),
-        _evaluation(index),
-        _revisions(run, index),
-        _citation(run, repo),
+        *_beginning(f"{plain(place.repo)}: run `{run.name}`", license),
+        f"{_summary(run, index)} All runs of this repository: [{plain(place.repo)}]({place.address}).",
+        *_single(run, index, place),
     ]
+    return _joined(parts)
+
+
+def repository_card(
+    runs: Sequence[PublishedRun], place: Place, *, license: str, shown: str | None, unread: Sequence[str] = ()
+) -> str:
+    """The README of main: what all runs of a repository are.
+
+    Args:
+        runs: Those that have published something, each on its branch.
+        place: Where.
+        license: The Hub's name of a licence.
+        shown: Name of the run whose last checkpoint main holds; None where it holds none.
+        unread: Branches that hold no readable run, to be named.
+    """
+    runs = sorted(runs, key=lambda item: item.run.name)
+    name = plain(place.repo)
+    if len(runs) == 1 and not unread:
+        [only] = runs
+        title = f"{name}: run `{only.run.name}`"
+        parts = [*_beginning(title, license), _summary(only.run, only.index), *_single(only.run, only.index, place)]
+        return _joined(parts)
+    example = next((item for item in runs if item.run.name == shown), runs[0])
+    parts = [
+        *_beginning(f"{name}: {len(runs)} runs", license),
+        f"Llama-style decoders, {_SENTENCE}. Each run has a branch of its own, and every checkpoint is a revision.",
+        _overview(runs, place, shown, unread),
+        _loading(example.run, example.index, place),
+        _analyzing(" ".join(f"hf://{place.repo}@{item.run.name}" for item in runs), "the runs"),
+    ]
+    for item in runs:
+        parts += [f"## Run `{item.run.name}`", _summary(item.run, item.index), *details(item.run, item.index, level=3)]
+    return _joined([*parts, _citation(runs, place)])
+
+
+def is_ours(text: str) -> bool:
+    """Whether a card is one of this program, which may be written anew, rather than a person's own text."""
+    return OURS in text or (_SENTENCE in text and "- learning-dynamics" in text)  # 2.0.0 wrote no such line
+
+
+def _joined(parts: Sequence[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(license: str) -> str:
+def _beginning(title: str, license: str) -> list[str]:
     lines = ["license: " + license, "library_name: transformers", "pipeline_tag: text-generation"]
-    return "\n".join(["---", *lines, "tags:", "- pico", "- learning-dynamics", "- checkpoints", "---"])
+    front = "\n".join(["---", *lines, "tags:", "- pico", "- learning-dynamics", "- checkpoints", "---"])
+    return [front, OURS, f"# {title}"]
 
 
-def _loading(run: RunManifest, repo: str, step: int) -> str:
-    tag = layout.tag_name(run.name, step)
+def _summary(run: RunManifest, index: RevisionIndex) -> str:
+    last = index.revisions[-1]
+    return (
+        f"A Llama-style decoder of {run.model.n_params:,} parameters, {_SENTENCE}. "
+        f"Every checkpoint is a revision: {len(index.revisions)} so far, up to step {last.step:,} "
+        f"({last.tokens_seen:,} tokens). A revision holds the weights, the tokenizer, the optimizer's state, and "
+        "activations, gradients and the batch as they were at that step, as far as each was kept."
+    )
+
+
+def _single(run: RunManifest, index: RevisionIndex, place: Place) -> list[str]:
+    """The parts of a card that is about one run, after its summary."""
+    return [
+        _loading(run, index, place),
+        _analyzing(f"hf://{place.repo}@{run.name}", "the run"),
+        *details(run, index),
+        _citation([PublishedRun(run, index)], place),
+    ]
+
+
+def _overview(runs: Sequence[PublishedRun], place: Place, shown: str | None, unread: Sequence[str]) -> str:
+    rows = []
+    for item in runs:
+        last, name = item.index.revisions[-1], item.run.name
+        rows.append(
+            (
+                Markup(f"[`{name}`]({place.address}/tree/{layout.branch_name(name)})"),
+                f"{item.run.model.n_params:,}",
+                item.run.seed,
+                len(item.index.revisions),
+                f"{last.step:,}",
+                f"{last.tokens_seen:,}",
+                number(last.metrics.get("train_loss")),
+                number(last.metrics.get("val_loss")),
+            )
+        )
+    head = ("run", "parameters", "seed", "revisions", "last step", "tokens", "train loss", "validation loss")
+    notes = [
+        f"As of the last change of this branch; `{layout.REVISIONS}` of each run's branch lists what is there now."
+    ]
+    if shown is not None:
+        notes.append(f"`main` holds the last checkpoint of run `{shown}`.")
+    if unread:
+        notes.append(f"Not readable as runs: {', '.join(f'`{plain(branch)}`' for branch in unread)}.")
+    return "## Runs\n\n" + table(head, rows) + "\n\n" + " ".join(notes)
+
+
+def _loading(run: RunManifest, index: RevisionIndex, place: Place) -> str:
+    tag = layout.tag_name(run.name, index.revisions[-1].step)
+    elsewhere = ""
+    if place.endpoint != PUBLIC_HUB:
+        elsewhere = f"\n\nThis repository is on {place.endpoint}: set `HF_ENDPOINT={place.endpoint}` first."
     return f"""## Load a step
 
-Branch `{run.name}` is the run; tag `{run.name}-step-<N>` is the checkpoint after N updates.
+Branch `{run.name}` is the run; tag `{run.name}-step-<N>` is the checkpoint after N updates.{elsewhere}
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("{repo}", revision="{tag}")
-tokenizer = AutoTokenizer.from_pretrained("{repo}", revision="{tag}")
+model = AutoModelForCausalLM.from_pretrained("{place.repo}", revision="{tag}")
+tokenizer = AutoTokenizer.from_pretrained("{place.repo}", revision="{tag}")
 ```"""
 
 
-def _analyzing(run: RunManifest, repo: str) -> str:
-    return f"""## Analyze the run
+def _analyzing(runs: str, what: str) -> str:
+    return f"""## Analyze {what}
 
 Single tensors are read by range; nothing else is downloaded.
 
 ```sh
 pip install pico-analyze
-pico-analyze compute cka hf://{repo}@{run.name}
+pico-analyze compute cka {runs}
 ```"""
 
 
-def _model(run: RunManifest) -> str:
-    spec = run.model
-    rows = [
-        ("architecture", "Llama (RMSNorm, RoPE, grouped-query attention, SwiGLU, untied head)"),
-        ("parameters", f"{spec.n_params:,}"),
-        ("width", spec.d_model),
-        ("layers", spec.n_layers),
-        ("heads / key-value heads", f"{spec.n_heads} / {spec.n_kv_heads}"),
-        ("feed-forward width", spec.d_ff),
-        ("vocabulary", f"{spec.vocab_size:,}"),
-        ("sequence length", f"{spec.max_seq_len:,}"),
-    ]
-    return "## Model\n\n" + _table(("", ""), rows)
-
-
-def _data(run: RunManifest) -> str:
-    data = run.data
-    rows: list[tuple[object, object]] = [
-        ("source", data.source),
-        ("rows of one epoch", f"{data.n_rows:,}"),
-        ("tokens per row", f"{data.seq_len:,}"),
-        ("order", data.order),
-        ("fingerprint", f"`{data.sha256}`"),
-    ]
-    rows += [(name, value) for name, value in sorted(data.details.items()) if value is not None]
-    return "## Data\n\n" + _table(("", ""), rows)
-
-
-def _schedule(run: RunManifest) -> str:
-    training = run.config.get("training", {})
-    if not isinstance(training, Mapping):
-        return ""
-    rows: list[tuple[object, object]] = [
-        (name.replace("_", " "), training[name])
-        for name in ("max_steps", "batch_size", "precision", "grad_clip")
-        if name in training
-    ]
-    for section in ("optimizer", "schedule"):
-        settings = training.get(section, {})
-        if isinstance(settings, Mapping):
-            rows += [(f"{section}: {name.replace('_', ' ')}", value) for name, value in settings.items()]
-    rows += [("seed", run.seed), ("trained with", f"{run.producer.name} {run.producer.version}")]
-    return "## Training\n\n" + _table(("", ""), rows)
-
-
-def _curve(index: RevisionIndex) -> str:
-    """The loss against the step, drawn with characters: readable wherever the text is."""
-    name = "train_loss" if any("train_loss" in r.metrics for r in index.revisions) else "val_loss"
-    points = [(r.step, r.metrics.get(name)) for r in index.revisions]
-    drawn = [(step, value) for step, value in points if value is not None and math.isfinite(value)]
-    if len(drawn) < 2:
-        return ""
-    label = name.replace("_", " ")
-    return f"## Loss curve\n\n{label} (nats per token) against the step, log axis.\n\n```text\n{plot(drawn)}\n```"
-
-
-def plot(points: Sequence[tuple[int, float]], width: int = PLOT_WIDTH, height: int = PLOT_HEIGHT) -> str:
-    """Points as a grid of characters: x is log(1 + step), y is linear."""
-    across = [math.log1p(step) for step, _ in points]
-    values = [value for _, value in points]
-    left, right, low, high = min(across), max(across), min(values), max(values)
-    grid = [[" "] * width for _ in range(height)]
-    for x, value in zip(across, values, strict=True):
-        column = round((x - left) / ((right - left) or 1) * (width - 1))
-        row = round((high - value) / ((high - low) or 1) * (height - 1))
-        grid[row][column] = "●"
-    labels = [f"{high - (high - low) * row / (height - 1):8.3f}" for row in range(height)]
-    lines = [f"{label} ┤{''.join(cells).rstrip()}" for label, cells in zip(labels, grid, strict=True)]
-    first, last = str(points[0][0]), str(points[-1][0])
-    axis = " " * 9 + "└" + "─" * width
-    return "\n".join([*lines, axis, " " * 10 + first + " " * (width - len(first) - len(last)) + last])
-
-
-def _evaluation(index: RevisionIndex) -> str:
-    names = sorted({name for revision in index.revisions for name in revision.results})
-    if not names:
-        return ""
-    rows = [
-        (f"{revision.step:,}", *(_number(revision.results.get(name)) for name in names))
-        for revision in _spread([r for r in index.revisions if r.results])
-    ]
-    return "## Evaluation\n\n" + _table(("step", *names), rows)
-
-
-def _revisions(run: RunManifest, index: RevisionIndex) -> str:
-    rows = [
-        (
-            f"`{layout.tag_name(run.name, revision.step)}`",
-            f"{revision.tokens_seen:,}",
-            _number(revision.metrics.get("train_loss")),
-            _number(revision.metrics.get("val_loss")),
-            f"{revision.size / 1e6:,.1f} MB",
-        )
-        for revision in _spread(index.revisions)
-    ]
-    note = ""
-    if len(index.revisions) > len(rows):
-        note = f"\n\n{len(rows)} of {len(index.revisions)} revisions are shown; `{layout.REVISIONS}` lists all."
-    head = ("revision", "tokens", "train loss", "validation loss", "size")
-    return "## Revisions\n\n" + _table(head, rows) + note
-
-
-def _citation(run: RunManifest, repo: str) -> str:
-    key = re.sub(r"[^a-z0-9]+", "", repo.partition("/")[2].lower()) or "pico"
+def _citation(runs: Sequence[PublishedRun], place: Place) -> str:
+    key = re.sub(r"[^a-z0-9]+", "", place.repo.partition("/")[2].lower()) or "pico"
+    year = max(item.run.created.year for item in runs)
+    newest = max((item.run for item in runs), key=lambda run: (run.created, run.name))
+    trainer = plain(f"{newest.producer.name} {newest.producer.version}")
+    names, ids = ", ".join(item.run.name for item in runs), ", ".join(item.run.id for item in runs)
+    one = len(runs) == 1
     return f"""## Citation
 
 ```bibtex
-@misc{{{key}{run.created.year},
-  title = {{{repo}: checkpoints of the run {run.name}, with activations and gradients}},
-  year = {{{run.created.year}}},
-  url = {{https://huggingface.co/{repo}}},
-  note = {{Run {run.id}, trained with {run.producer.name} {run.producer.version}; cite the tag of the step you used}}
+@misc{{{key}{year},
+  title = {{{place.repo}: checkpoints of the {"run" if one else "runs"} {names}, with activations and gradients}},
+  year = {{{year}}},
+  url = {{{place.address}}},
+  note = {{{"Run" if one else "Runs"} {ids}, trained with {trainer}; cite the tag of the step you used}}
 }}
 ```"""
-
-
-def _spread(rows: Sequence[T]) -> list[T]:
-    """At most `MAX_ROWS` of them, first and last among them."""
-    if len(rows) <= MAX_ROWS:
-        return list(rows)
-    chosen = sorted({round(i * (len(rows) - 1) / (MAX_ROWS - 1)) for i in range(MAX_ROWS)})
-    return [rows[i] for i in chosen]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _plain(value: object) -> str:
-    """Text that cannot end a table's cell, begin markup, or hold a line break."""
-    text = re.sub(r"[\x00-\x1f\x7f]+", " ", str(value))[:300]
-    return re.sub(r"([\\|<>\[\]*])", r"\\\1", text)
-
-
-def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)

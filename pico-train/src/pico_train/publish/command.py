@@ -11,6 +11,7 @@ from pico_schema import layout, read_run
 from pico_train.config import PublishConfig
 from pico_train.errors import ConfigError, PublishError, UsageError
 from pico_train.publish.queue import PublishLock, Queue, halted, sealed
+from pico_train.publish.remote import endpoint
 from pico_train.publish.supervisor import Event, Supervisor
 
 
@@ -103,7 +104,7 @@ def publish_run(
     error = str(last["error"]) if last["event"] != "finished" else None
     if dry_run:
         total = sum(row["size"] for row in planned)
-        line = f"{len(planned)} commits to {settings.repo}, {total / 1e6:,.1f} MB in all; nothing was sent"
+        line = f"{len(planned)} commits to {endpoint()}/{settings.repo}, {total / 1e6:,.1f} MB in all; nothing was sent"
         return PublishReport(planned, line, error, int(last.get("exit_code", 4)) if error else 0)
     return _report(run_dir, settings, steps, error, int(last.get("exit_code", 4)))
 
@@ -138,7 +139,7 @@ def _report(
         error, code = first.error, 3
     if error is None and counts["pending"]:
         error, code = f"{counts['pending']} steps are still pending", PublishError.exit_code
-    line = f"{counts['done']} of {len(records)} checkpoints are on https://huggingface.co/{settings.repo}"
+    line = f"{counts['done']} of {len(records)} checkpoints are on {endpoint()}/{settings.repo}"
     return PublishReport(rows, line, error, code if error else 0)
 
 
@@ -152,8 +153,11 @@ def _describe(event: Event) -> str | None:
             return f"step {step}: commit {event['commit'][:12]}"
         case "main":
             return f"main: step {step}, commit {event['commit'][:12]}"
+        case "described":
+            return f"main: the card of all runs, commit {event['commit'][:12]}"
         case "retry":
-            return f"step {step}: {event['error']}; again in {event['wait']:.0f} s"
+            where = "the repository" if step is None else f"step {step}"
+            return f"{where}: {event['error']}; again in {event['wait']:.0f} s"
         case "refused" | "halted" | "waiting" | "hung" | "died":
             return str(event["error"])
     return None

@@ -1,6 +1,6 @@
-"""Publishing one checkpoint, and moving main: what is done, in which order, and what a half-done attempt looks like.
+"""Publishing one checkpoint: what is done, in which order, and what a half-done attempt looks like.
 
-Each function is one attempt. It begins by reading what the Hub holds, so it can follow any failure: if the branch
+`publish_step` is one attempt. It begins by reading what the Hub holds, so it can follow any failure: if the branch
 lists this checkpoint's manifest already, the commit is done and only tag and verification are left. A commit names its
 parent, so of two publishers one gets through and the other reads again.
 """
@@ -16,9 +16,15 @@ from pico_schema import CheckpointManifest, RevisionIndex, SchemaError, document
 from pico_train.config import PublishConfig
 from pico_train.errors import CheckpointError
 from pico_train.publish import revision
+from pico_train.publish.card import run_card
 from pico_train.publish.remote import DeniedError, MismatchError, Remote, RemoteFile, TransientError
 from pico_train.publish.revision import LocalFile, Package
 
+MAIN = "main"
+"""The branch that people see first; see `main_branch`."""
+NO_RUN_OF_THAT_NAME = (
+    "a run of the name 'main' cannot be published: that branch shows the whole repository; give the run another name"
+)
 VERIFY_ATTEMPTS = 3
 
 
@@ -51,6 +57,15 @@ class Change:
     def size(self) -> int:
         """Bytes of the files that travel (before the storage removes what it knows)."""
         return sum(file.size for file in self.add.values())
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint that is on the Hub."""
+
+    commit: str
+    manifest_sha256: str
+    """Digest of the manifest that was published: on disk there may be another by now."""
 
 
 def read_head(remote: Remote, commit: str, tags: Mapping[str, str] | None = None) -> Head:
@@ -107,7 +122,12 @@ def change(head: Head, files: Mapping[str, LocalFile]) -> Change:
     return Change(add, tuple(sorted(head.owned - set(files))))
 
 
-def _operations(remote: Remote, planned: Change) -> list[Any]:
+def operations_of(remote: Remote, planned: Change) -> list[Any]:
+    """A change as the client takes it.
+
+    Raises:
+        CheckpointError: a text that would travel holds the token.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     leaking = revision.holding_secret(planned.add, remote.token)
@@ -122,13 +142,21 @@ def _operations(remote: Remote, planned: Change) -> list[Any]:
 
 def branch_head(remote: Remote, run_name: str) -> tuple[str, Mapping[str, str]]:
     """Commit of the run's branch, which is created where missing, and all tags."""
-    branch, refs = layout.branch_name(run_name), remote.refs()
+    branch = layout.branch_name(run_name)
+    if branch == MAIN:
+        raise DeniedError(NO_RUN_OF_THAT_NAME)
+    refs = remote.refs()
     if branch not in refs.branches:
         remote.create_branch(branch, remote.first_commit())
         refs = remote.refs()
         if branch not in refs.branches:
             raise TransientError(f"branch {branch} of {remote.repo} is not there yet")
     return refs.branches[branch], refs.tags
+
+
+def another_checkpoint(remote: Remote, run_name: str, step: int, run_dir: Path) -> str:
+    """What to say where the branch lists another checkpoint of a step."""
+    return f"branch {run_name} of {remote.repo} holds another checkpoint of step {step} than {run_dir}"
 
 
 def check_owner(remote: Remote, head: Head, run_id: str, run_name: str) -> None:
@@ -142,8 +170,8 @@ def check_owner(remote: Remote, head: Head, run_id: str, run_name: str) -> None:
 
 def publish_step(
     remote: Remote, run_dir: Path, step: int, settings: PublishConfig, *, before_commit: Callable[[Change], None]
-) -> str:
-    """One attempt to publish one checkpoint; returns its commit.
+) -> Published:
+    """One attempt to publish one checkpoint.
 
     Args:
         remote: The repository.
@@ -151,6 +179,9 @@ def publish_step(
         step: A sealed checkpoint.
         settings: Licence and the like.
         before_commit: Told what will travel, just before it does; may wait.
+
+    Returns:
+        Its commit, once the Hub has confirmed the tag and every file.
 
     Raises:
         CheckpointError: the checkpoint on disk is not fit to be published.
@@ -166,17 +197,18 @@ def publish_step(
     check_owner(remote, head, bundle.run.id, name)
     if tag in tags:
         verify(remote, tags[tag], bundle)
-        return tags[tag]
+        return Published(tags[tag], bundle.manifest_sha256)
     known = head.index.find(step) if head.index else None
     if known is not None and known.manifest_sha256 != bundle.manifest_sha256:
-        raise MismatchError(f"branch {name} of {remote.repo} holds another checkpoint of step {step} than {run_dir}")
+        raise MismatchError(another_checkpoint(remote, name, step, run_dir))
     if known is not None:
         commit = known.commit or commit
     else:
         index = revision.index_with(head.index, bundle)
-        files = revision.revision_files(bundle, index, run_dir, repo=remote.repo, license=settings.license)
+        readme = run_card(bundle.run, index, remote.place, license=settings.license)
+        files = revision.revision_files(bundle, index, run_dir, readme=readme)
         planned = change(head, files)
-        operations = _operations(remote, planned)
+        operations = operations_of(remote, planned)
         before_commit(planned)
         title, text = f"{name} step {step}", f"{bundle.manifest.tokens_seen:,} tokens seen. Run {bundle.run.id}."
         commit = remote.commit(layout.branch_name(name), head.commit, operations, title, text)
@@ -184,7 +216,7 @@ def publish_step(
     if remote.refs().tags.get(tag) != commit:
         raise TransientError(f"tag {tag} of {remote.repo} does not name commit {commit[:12]} yet")
     verify(remote, commit, bundle)
-    return commit
+    return Published(commit, bundle.manifest_sha256)
 
 
 def verify(remote: Remote, commit: str, bundle: Package) -> None:
@@ -203,45 +235,3 @@ def verify(remote: Remote, commit: str, bundle: Package) -> None:
         f"{remote.repo}@{commit[:12]}: {wrong[0]} is not what was sealed at step {bundle.manifest.step}: delete this "
         "revision's tag and branch on the Hub and publish again"
     )
-
-
-def move_main(
-    remote: Remote, run_dir: Path, step: int, settings: PublishConfig, *, before_commit: Callable[[Change], None]
-) -> str:
-    """One attempt to make main hold the run's last checkpoint; large files are referred to, not sent.
-
-    Returns:
-        The commit of main that holds it.
-    """
-    bundle = revision.package(run_dir, step)
-    source, tags = branch_head(remote, bundle.run.name)
-    branch = read_head(remote, source, tags)
-    check_owner(remote, branch, bundle.run.id, bundle.run.name)
-    published = branch.index.find(step) if branch.index else None
-    if branch.index is None or published is None:
-        raise TransientError(f"step {step} of {bundle.run.name} is not on its branch yet")
-    head = read_head(remote, remote.refs().branches["main"])
-    index = revision.with_results(branch.index, bundle.evaluations)
-    files = revision.revision_files(bundle, index, run_dir, repo=remote.repo, license=settings.license, final=True)
-    planned, commit = change(head, files), head.commit
-    if planned.add or planned.delete:
-        referred = _references(remote, published.commit or source, planned.add)
-        sent = Change({path: f for path, f in planned.add.items() if path not in referred}, planned.delete)
-        operations = [*_operations(remote, sent), *referred.values()]
-        before_commit(sent)
-        title = f"main: {bundle.run.name} step {step}"
-        commit = remote.commit("main", head.commit, operations, title, f"Run {bundle.run.id}.")
-    verify(remote, commit, bundle)
-    return commit
-
-
-def _references(remote: Remote, commit: str, wanted: Mapping[str, LocalFile]) -> dict[str, Any]:
-    """Operations that refer to the large files of a commit, by path."""
-    from huggingface_hub import CommitOperationCopy
-
-    tree = remote.tree(commit)
-    return {
-        path: CommitOperationCopy(path, path, src_revision=commit)
-        for path, file in wanted.items()
-        if (row := tree.get(path)) is not None and row.sha256 is not None and file.same_as(row)
-    }

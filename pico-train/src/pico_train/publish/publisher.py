@@ -131,7 +131,7 @@ class BackgroundPublisher:
         kind = event["event"]
         if kind in ("attempt", "uploading"):
             self._active = event.get("step")
-        elif kind in ("done", "main", "idle"):
+        elif kind in ("done", "main", "described", "idle"):
             self._active = self._error = None
         elif kind in ("refused", "halted"):
             self._report(event["error"])

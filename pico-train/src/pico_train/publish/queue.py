@@ -6,6 +6,7 @@ is lost when a process dies between the seal and the queue. Records live in `pub
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pico_schema import documents, layout
 from pico_schema.digests import sha256_file
-from pico_schema.files import replace_file
 from pico_train.checkpoint.lock import RunLock
+from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import CheckpointError, PublishError
 
 FOLDER = "publish"
@@ -47,8 +48,10 @@ class Halt(BaseModel):
 class Queue:
     """The records of one run and one repository."""
 
-    def __init__(self, run_dir: Path, repo: str) -> None:
+    def __init__(self, run_dir: Path, repo: str, *, disk: Disk | None = None) -> None:
         self.run_dir = run_dir
+        self.disk = disk or Disk()
+        self._begun = False
         self.root = run_dir / FOLDER / repo.replace("/", "__")
 
     def _path(self, step: int) -> Path:
@@ -63,10 +66,15 @@ class Queue:
             return StepRecord(step=step, manifest_sha256=digest)
         return stored if stored.manifest_sha256 == digest else StepRecord(step=step, manifest_sha256=digest)
 
+    def _begin(self) -> None:
+        if not self._begun:
+            make_directories(self.run_dir, self.root, disk=self.disk)
+            self._begun = True
+
     def save(self, record: StepRecord) -> None:
         """Store a record, durably."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path(record.step), record.model_dump_json().encode() + b"\n")
+        self._begin()
+        replace_file(self.disk, self._path(record.step), record.model_dump_json().encode() + b"\n")
 
     def records(self, steps: Iterable[int] | None = None) -> list[StepRecord]:
         """Records of the sealed checkpoints (or of those of `steps` that are sealed), by ascending step."""
@@ -82,9 +90,9 @@ class Queue:
 
     def count_commit(self) -> None:
         """Note that a commit is about to be made."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self._begin()
         times = [*self._commit_times(), time.time()]
-        replace_file(self.root / "commits.json", json.dumps(times).encode())
+        replace_file(self.disk, self.root / "commits.json", json.dumps(times).encode())
 
     def _commit_times(self) -> list[float]:
         try:
@@ -99,11 +107,21 @@ def sealed(run_dir: Path) -> list[int]:
     return [step for step, path in documents.checkpoint_dirs(run_dir) if (path / layout.MANIFEST).is_file()]
 
 
-def halt(run_dir: Path, step: int, reason: str) -> None:
+def halt(run_dir: Path, step: int, reason: str, *, disk: Disk | None = None) -> None:
     """Publish nothing more of this run until it has sealed a checkpoint past `step`."""
-    folder = run_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / "halt.json", Halt(step=step, reason=reason).model_dump_json().encode())
+    disk, folder = disk or Disk(), run_dir / FOLDER
+    make_directories(run_dir, folder, disk=disk)
+    replace_file(disk, folder / "halt.json", Halt(step=step, reason=reason).model_dump_json().encode())
+
+
+def make_directories(run_dir: Path, folder: Path, *, disk: Disk | None = None) -> None:
+    """Create `folder` under the run where it is missing, and make each part of it durable in its parent."""
+    disk = disk or Disk()
+    for path in reversed([path for path in (folder, *folder.parents) if run_dir in path.parents]):
+        if not path.is_dir():
+            with contextlib.suppress(FileExistsError):  # trainer and worker may both begin
+                disk.make_directory(path)
+        disk.fsync_directory(path.parent)
 
 
 def halted(run_dir: Path) -> Halt | None:
@@ -124,7 +142,7 @@ class PublishLock(RunLock):
     """
 
     def __init__(self, run_dir: Path, *, patience: float = 3.0) -> None:
-        (run_dir / FOLDER).mkdir(parents=True, exist_ok=True)
+        make_directories(run_dir, run_dir / FOLDER)
         super().__init__(run_dir / FOLDER, patience=patience)
         self.run_dir = run_dir
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pico_schema.digests import git_blob_id
 from pico_schema.revisions import BranchesAndTags
 from pico_train.errors import PublishError
 from pico_train.publish import redact
+from pico_train.publish.card import Place
 
 MAX_DOCUMENT = 64 << 20
 MAX_WAIT = 24 * 3600.0
@@ -95,6 +97,14 @@ def _understand(error: Exception, what: str) -> PublishError:
     return TransientError(f"{what} failed: {text}", retry_after)
 
 
+def endpoint() -> str:
+    """Address of the Hub that the client talks to, for people: without a password that it may hold."""
+    from huggingface_hub import constants
+
+    address: str = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    return re.sub(r"(?<=://)[^/?#]*@", "", address).rstrip("/")
+
+
 class Remote:
     """The calls. One instance per process: it sets the client's time limit for the whole process.
 
@@ -105,6 +115,7 @@ class Remote:
 
     def __init__(self, repo: str, *, timeout: float) -> None:
         import huggingface_hub
+        from huggingface_hub import constants
         from huggingface_hub.utils import get_token
         from huggingface_hub.utils._http import default_client_factory
 
@@ -117,8 +128,13 @@ class Remote:
         self.repo = repo
         self.token = get_token()
         redact.remember(self.token)
-        self.endpoint = os.environ.get("HF_ENDPOINT", huggingface_hub.constants.ENDPOINT).rstrip("/")
+        self.endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
         self.api = huggingface_hub.HfApi(endpoint=self.endpoint, token=self.token or False, library_name="pico-train")
+
+    @property
+    def place(self) -> Place:
+        """Where it is, for cards."""
+        return Place(endpoint(), self.repo)
 
     # -- access
 

@@ -28,7 +28,6 @@ from pico_schema.digests import git_blob_id, sha256_file
 from pico_schema.results import flat_results
 from pico_train.checkpoint import validation_rows
 from pico_train.errors import CheckpointError
-from pico_train.publish.card import card
 from pico_train.publish.nonfinite import first_nonfinite
 from pico_train.publish.remote import RemoteFile
 
@@ -89,6 +88,12 @@ def package(run_dir: Path, step: int) -> Package:
     if manifest.run_id != run.id or manifest.step != step:
         raise CheckpointError(f"{directory}: its manifest belongs to step {manifest.step} of run {manifest.run_id}")
     files = {layout.MANIFEST: in_memory((directory / layout.MANIFEST).read_bytes())}
+    listed = {entry.step: entry.manifest_sha256 for entry in run.checkpoints}
+    if listed.get(step, files[layout.MANIFEST].sha256) != files[layout.MANIFEST].sha256:  # a new one is not listed yet
+        raise CheckpointError(
+            f"{directory / layout.MANIFEST} is not the one that {layout.RUN_MANIFEST} lists, so step {step} is not "
+            f"published: see `pico-train verify {run_dir}`"
+        )
     for path, entry in manifest.files.items():
         file = paths[path]
         if is_state(path) and not file.is_file():
@@ -152,7 +157,7 @@ def with_results(index: RevisionIndex, evaluations: Mapping[int, Evaluation]) ->
 
 
 def revision_files(
-    bundle: Package, index: RevisionIndex, run_dir: Path, *, repo: str, license: str, final: bool = False
+    bundle: Package, index: RevisionIndex, run_dir: Path, *, readme: str, final: bool = False
 ) -> dict[str, LocalFile]:
     """Every file of the revision to be made, by path.
 
@@ -160,8 +165,7 @@ def revision_files(
         bundle: The checkpoint.
         index: The branch's index, this checkpoint included.
         run_dir: The run.
-        repo: `org/name`, for the card.
-        license: The Hub's name of a licence, for the card.
+        readme: The card.
         final: Take all of metrics.jsonl. Otherwise the lines before this checkpoint, which were durable when it was
             sealed: what is published does not depend on how far training is by now.
     """
@@ -169,12 +173,11 @@ def revision_files(
     entries = tuple(entry for entry in bundle.run.checkpoints if entry.step in listed)
     run = bundle.run.model_copy(update={"checkpoints": entries})
     evaluations = {step: found for step, found in bundle.evaluations.items() if step in listed}
-    text = card(run, index, repo=repo, license=license)
     files = {
         **bundle.files,
         layout.RUN_MANIFEST: in_memory(documents.dump(run)),
         layout.REVISIONS: in_memory(documents.dump(index)),
-        layout.CARD: in_memory(text.encode()),
+        layout.CARD: in_memory(readme.encode()),
     }
     config, log = run_dir / layout.RUN_CONFIG, run_dir / layout.METRICS_LOG
     if config.is_file():

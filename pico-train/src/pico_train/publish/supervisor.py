@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pico_train.publish.queue import FOLDER
+from pico_train.publish.queue import FOLDER, make_directories
 
 Event = dict[str, Any]
 STARTING = 120.0
@@ -140,7 +140,7 @@ class Supervisor:
         if self.log_dir is None:
             return contextlib.nullcontext(subprocess.DEVNULL)
         folder = self.log_dir / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directories(self.log_dir, folder)
         path = folder / "worker.log"
         too_long = path.is_file() and path.stat().st_size > LOG_LIMIT
         return path.open("w" if too_long else "a")

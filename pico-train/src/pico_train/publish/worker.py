@@ -21,13 +21,16 @@ from typing import Any, NoReturn, TextIO
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_never
 
-from pico_schema import RevisionIndex, documents, layout, read_run
+from pico_schema import documents, layout, read_run
+from pico_train.checkpoint.storage import Disk
 from pico_train.config import PublishConfig
 from pico_train.errors import CheckpointError, PublishError
-from pico_train.publish import commits, queue, redact, revision
+from pico_train.publish import commits, main_branch, queue, redact
+from pico_train.publish.access import check_access
+from pico_train.publish.dry_run import plan
 from pico_train.publish.orders import Orders
 from pico_train.publish.queue import PublishLock, Queue, StepRecord, sealed
-from pico_train.publish.remote import DeniedError, MismatchError, Remote, RemoteFile, TransientError, backoff
+from pico_train.publish.remote import DeniedError, MismatchError, Remote, TransientError, backoff
 
 POLL = 5.0
 """Seconds between looks at the run when nobody calls."""
@@ -36,15 +39,20 @@ POLL = 5.0
 class Worker:
     """One run, one repository."""
 
-    def __init__(self, job: Mapping[str, Any], orders: Orders, events: TextIO) -> None:
+    def __init__(self, job: Mapping[str, Any], orders: Orders, events: TextIO, *, disk: Disk | None = None) -> None:
         self.run_dir = Path(job["run_dir"])
         self.settings = PublishConfig.model_validate(job["settings"])
         self.chosen: set[int] | None = set(job["steps"]) if job.get("steps") is not None else None
         self.max_attempts: int | None = job.get("max_attempts")
         self.orders, self._events = orders, events
-        self.queue = Queue(self.run_dir, str(self.settings.repo))
+        self.disk = disk or Disk()
+        self.queue = Queue(self.run_dir, str(self.settings.repo), disk=self.disk)
         self.remote = Remote(str(self.settings.repo), timeout=self.settings.timeout)
         self.unmoved = True
+        self.undescribed = True
+        """Whether main's card has not been looked at yet."""
+        self.changed = False
+        """Whether something was published since."""
 
     def say(self, event: str, **details: Any) -> None:
         """Report an event to the parent; `allowed` is how many seconds may pass until the next one."""
@@ -54,31 +62,40 @@ class Worker:
 
     def publish(self) -> None:
         """Publish what is pending, and what is sealed meanwhile, until told to finish."""
-        self._with_lock()
-        self._reconcile()
+        lock = self._locked()
+        try:
+            self._reconcile()
+            self._publish_all()
+        finally:
+            lock.release()
+
+    def _publish_all(self) -> None:
         while True:
             stopped = queue.halted(self.run_dir)
             pending = [] if stopped else self._pending()
             if pending:
                 self._attempt(pending[0].step)
                 continue
-            if self.orders.finish.is_set():
-                if not stopped and self.chosen is None and self.unmoved and self._finished():
-                    self._attempt_main()
-                    continue
+            finishing = self.orders.finish.is_set()
+            if finishing and not stopped and self.chosen is None and self.unmoved and self._finished():
+                self._attempt_main()
+                continue
+            if not stopped and (self.undescribed or (finishing and self.changed)) and self._any_done():
+                self._attempt_card()
+                continue
+            if finishing:
                 if stopped:
                     self.say("halted", error=stopped.reason)
                 return
             self.say("idle", allowed=None)
             self.orders.wait(POLL)
 
-    def _with_lock(self) -> None:
+    def _locked(self) -> PublishLock:
         """Take the run's publishing lock; while training goes on, wait for another publisher to end."""
         lock = PublishLock(self.run_dir)
         while True:
             try:
-                lock.acquire()
-                return
+                return lock.acquire()
             except PublishError as error:
                 if self.orders.finish.is_set():
                     raise DeniedError(str(error)) from None
@@ -86,11 +103,12 @@ class Worker:
                 self.orders.wait(POLL)
 
     def _reconcile(self) -> None:
-        """See to the repository; a step whose tag is gone from the Hub is pending again, whatever the record says."""
+        """See to the repository; a step whose tag is gone from the Hub, or names another commit than the one that was
+        confirmed, is pending again, whatever the record says."""
         tags = self._retrying(None)(self._prepared_tags)
         name = read_run(self.run_dir).name if (self.run_dir / layout.RUN_MANIFEST).is_file() else ""
         for record in self.queue.records():
-            if record.state == "done" and layout.tag_name(name, record.step) not in tags:
+            if record.state == "done" and tags.get(layout.tag_name(name, record.step)) != record.commit:
                 self.queue.save(StepRecord(step=record.step, manifest_sha256=record.manifest_sha256))
 
     def _prepared_tags(self) -> Mapping[str, str]:
@@ -116,21 +134,26 @@ class Worker:
     def _attempt(self, step: int) -> None:
         """Publish one step, trying until it is done or refused, or the run is halted."""
         try:
-            commit = self._retrying(step)(self._publish_once, step)
+            published = self._retrying(step)(self._publish_once, step)
         except (CheckpointError, MismatchError) as error:
             text = redact.clean(str(error))
             self._note(step, state="refused", error=text)
             self.say("refused", step=step, error=text)
             return
-        if commit is not None:
-            self._note(step, state="done", commit=commit, error=None)
-            self.say("done", step=step, commit=commit)
+        if published is not None:
+            known = self.queue.record(step).model_copy(update={"manifest_sha256": published.manifest_sha256})
+            self.queue.save(known.model_copy(update={"state": "done", "commit": published.commit, "error": None}))
+            self.changed = True
+            self.say("done", step=step, commit=published.commit)
 
-    def _publish_once(self, step: int) -> str | None:
-        """One attempt; the commit, or None if the run was halted meanwhile."""
+    def _publish_once(self, step: int) -> commits.Published | None:
+        """One attempt; what came of it, or None if the run was halted meanwhile."""
         if queue.halted(self.run_dir):
             return None
         self._respect_limit()
+        # A checkpoint is seen once it is renamed, and durable once that is synced: the Hub must not know one that a
+        # power cut takes away here, for the run would seal another of the same step.
+        self.disk.fsync_directory(self.run_dir / layout.CHECKPOINTS)
         attempts = self.queue.record(step).attempts + 1
         self._note(step, attempts=attempts)
         size = self._size_of(step)
@@ -163,13 +186,35 @@ class Worker:
             self.say("refused", step=last, branch="main", error=redact.clean(str(error)))
         else:
             self.say("main", step=last, commit=commit)
+            self.undescribed = self.changed = False
         self.unmoved = False
 
     def _move_main_once(self, last: int) -> str:
         self._respect_limit()
         self.say("attempt", step=last, branch="main", allowed=self._allowed(self._size_of(last)))
-        return commits.move_main(
+        return main_branch.move_main(
             self.remote, self.run_dir, last, self.settings, before_commit=lambda _: self.queue.count_commit()
+        )
+
+    def _any_done(self) -> bool:
+        return any(record.state == "done" for record in self.queue.records())
+
+    def _attempt_card(self) -> None:
+        """Bring main's card up to date, trying until that is done or refused."""
+        self.undescribed = self.changed = False
+        try:
+            commit = self._retrying(None)(self._describe_once)
+        except CheckpointError as error:
+            self.say("refused", step=None, branch="main", error=redact.clean(str(error)))
+        else:
+            if commit is not None:
+                self.say("described", commit=commit)
+
+    def _describe_once(self) -> str | None:
+        self._respect_limit()
+        self.say("attempt", step=None, branch="main", allowed=20 * self.settings.timeout)
+        return main_branch.describe_repository(
+            self.remote, self.settings, before_commit=lambda _: self.queue.count_commit()
         )
 
     def _retrying(self, step: int | None) -> Retrying:
@@ -198,54 +243,6 @@ class Worker:
             self.say("waiting", error=f"{self.settings.commits_per_hour} commits an hour are the limit", allowed=None)
             time.sleep(min(wait, 30.0))
 
-    # -- other jobs
-
-    def check(self, run_name: str, run_id: str | None) -> None:
-        """See to it that publishing will be possible."""
-        self.say("attempt", step=None, allowed=10 * self.settings.timeout)
-        self.remote.check_token()
-        self.remote.create_repository(private=self.settings.private, collection=self.settings.collection)
-        refs = self.remote.refs()
-        branch = layout.branch_name(run_name)
-        self.remote.probe_write(branch if branch in refs.branches else "main")
-        if branch in refs.branches:
-            head = commits.read_head(self.remote, refs.branches[branch])
-            commits.check_owner(self.remote, head, run_id or "", run_name)
-
-    def plan(self) -> None:
-        """Say what would be committed, without committing it."""
-        run = read_run(self.run_dir)
-        self.say("attempt", step=None, allowed=10 * self.settings.timeout)
-        head = commits.Head("", {}, None, None)
-        tags: Mapping[str, str] = {}
-        with contextlib.suppress(PublishError):
-            refs = self.remote.refs()
-            tags = refs.tags
-            if layout.branch_name(run.name) in refs.branches:
-                head = commits.read_head(self.remote, refs.branches[layout.branch_name(run.name)])
-        commits.check_owner(self.remote, head, run.id, run.name)
-        for record in self.queue.records(self.chosen):
-            if layout.tag_name(run.name, record.step) in tags:
-                continue
-            size = self._size_of(record.step)
-            self.say("attempt", step=record.step, allowed=self._allowed(size))
-            bundle = revision.package(self.run_dir, record.step)
-            index = revision.index_with(head.index, bundle)
-            files = revision.revision_files(
-                bundle, index, self.run_dir, repo=self.remote.repo, license=self.settings.license
-            )
-            planned = commits.change(head, files)
-            self.say(
-                "planned",
-                step=record.step,
-                branch=layout.branch_name(run.name),
-                tag=layout.tag_name(run.name, record.step),
-                files=len(planned.add),
-                deletes=len(planned.delete),
-                size=planned.size,
-            )
-            head = _as_if_committed(files, index, bundle)
-
 
 def _error(state: RetryCallState) -> TransientError:
     error = state.outcome.exception() if state.outcome is not None else None
@@ -255,13 +252,6 @@ def _error(state: RetryCallState) -> TransientError:
 
 def _give_up(state: RetryCallState) -> NoReturn:
     raise DeniedError(f"gave up after {state.attempt_number} attempts: {redact.clean(str(_error(state)))}")
-
-
-def _as_if_committed(
-    files: Mapping[str, revision.LocalFile], index: RevisionIndex, bundle: revision.Package
-) -> commits.Head:
-    tree = {path: RemoteFile(file.size, "", file.sha256) for path, file in files.items()}
-    return commits.Head("", tree, index, bundle.manifest)
 
 
 @contextlib.contextmanager
@@ -287,9 +277,9 @@ def main() -> int:
             if job["task"] == "publish":
                 worker.publish()
             elif job["task"] == "check":
-                worker.check(job["run_name"], job["run_id"])
+                check_access(worker.remote, worker.settings, job["run_name"], job["run_id"], worker.say)
             else:
-                worker.plan()
+                plan(worker.remote, worker.run_dir, worker.settings, worker.chosen, worker.say)
         except (PublishError, CheckpointError) as error:
             kind = "unreachable" if isinstance(error, TransientError) else "denied"
             worker.say(kind, error=redact.clean(str(error)), exit_code=error.exit_code)
