@@ -109,11 +109,8 @@ def _loop(
 
 
 def _validation(config: RunConfig, engine: Engine, corpus: Corpus) -> torch.Tensor:
-    """This process's share of the validation rows, on its device."""
-    rows = corpus.validation(config.data.val_rows)
-    share = len(rows) // engine.world_size
-    mine = rows[engine.rank * share : (engine.rank + 1) * share]
-    return torch.from_numpy(mine).long().to(engine.device)
+    """All validation rows, on this process's device: which of them it scores is decided where they are scored."""
+    return torch.from_numpy(corpus.validation(config.data.val_rows)).long().to(engine.device)
 
 
 def _introduce(reporter: Reporter, config: RunConfig, engine: Engine, corpus: Corpus, start: Start) -> None:

@@ -119,7 +119,8 @@ class ActivationTap:
             if engine.is_rank_zero and all_RPF is not None:
                 result[activation_tensor(site)] = to_host(all_RPF.flatten(0, 1), dtype)
         if self.per_row_loss:
-            all_B11 = _gather_rows(engine, torch.cat(self.row_losses)[:, None, None], 1)
+            mine_B11 = torch.cat(self.row_losses)[:, None, None] if self.row_losses else None
+            all_B11 = _gather_rows(engine, mine_B11, 1)
             if engine.is_rank_zero and all_B11 is not None:
                 result[ROW_LOSS] = to_host(all_B11.flatten(), torch.float32)
         return result

@@ -20,35 +20,75 @@ from pico_train.training.engine import Engine
 from pico_train.training.loss import next_token_loss
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of some rows one process takes: a stretch, in rank order. Shares differ by at most one row, and one may be
+    empty: where there are fewer rows than processes."""
+
+    first: int
+    """Number of its first row among all."""
+    n_rows: int
+    """Rows of this process."""
+    most: int
+    """Rows of the largest share: every process runs as many passes as that one takes, since a pass is a collective."""
+    n_all: int
+    """Rows of all processes."""
+
+    @classmethod
+    def of(cls, n_all: int, rank: int, world_size: int) -> Share:
+        """What process `rank` takes of `n_all` rows: each row is taken by exactly one process."""
+        least, extra = divmod(n_all, world_size)
+        return cls(rank * least + min(rank, extra), least + (rank < extra), least + (extra > 0), n_all)
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """This share of all rows (n_all, T + 1); where it is empty, the first row, for passes that count nothing."""
+        return rows[self.first : self.first + self.n_rows] if self.n_rows else rows[:1]
+
+
 def accumulate(
-    engine: Engine, rows: Tensor, *, micro_batch: int, chunk: int, tap: capture.ActivationTap | None = None
+    engine: Engine,
+    rows: Tensor,
+    *,
+    micro_batch: int,
+    chunk: int,
+    tap: capture.ActivationTap | None = None,
+    share: Share | None = None,
 ) -> Tensor:
     """Add the gradient of the mean token loss over the global batch to the gradients.
 
     Args:
         engine: Model and processes.
-        rows: (b, seq_len + 1) token ids on the device: this process's share, of equal size on every process.
+        rows: (b, seq_len + 1) token ids on the device: this process's share; at least one row, whatever the share.
         micro_batch: Rows per forward pass.
         chunk: Tokens whose logits are held at once.
         tap: Keeps activations on the way.
+        share: Which rows of the global batch they are; by default every process holds equally many.
 
     Returns:
         This process's *sum* of token losses (nats), a float32 scalar on the device.
     """
-    n_local = rows.shape[0]
-    n_tokens = n_local * (rows.shape[1] - 1)
-    first_row = engine.rank * n_local
+    world = engine.world_size
+    share = share or Share.of(rows.shape[0] * world, engine.rank, world)
+    n_tokens = share.n_all * (rows.shape[1] - 1) / world
     total = torch.zeros((), device=rows.device)
-    for start in range(0, n_local, micro_batch):
-        part = rows[start : start + micro_batch]
+    for start in range(0, share.most, micro_batch):
+        part = rows[start : min(start + micro_batch, share.n_rows)]
+        idle = not len(
+            part
+        )  # others have rows left: this process takes part in their pass with one that counts nothing
+        if idle:
+            part = rows[:1]
         if tap is not None:
-            tap.expect(first_row + start, part.shape[0], rows.device)
-        each_BT = torch.empty(part[:, 1:].shape, device=rows.device) if tap is not None and tap.per_row_loss else None
-        with engine.accumulating(more=start + micro_batch < n_local):
+            tap.expect(share.first + start, 0 if idle else len(part), rows.device)
+        each_BT = None
+        if tap is not None and tap.per_row_loss and not idle:
+            each_BT = torch.empty(part[:, 1:].shape, device=rows.device)
+        with engine.accumulating(more=start + micro_batch < share.most):
             loss = next_token_loss(engine.model, part, chunk=chunk, reduction="sum", each_BT=each_BT)
-            # Processes average their gradients, so dividing by this process's tokens makes the mean over all of them.
-            engine.fabric.backward(loss / n_tokens)
-        total += loss.detach()
+            # Processes average their gradients, so dividing by their mean number of tokens makes the mean over all.
+            engine.fabric.backward(loss * 0.0 if idle else loss / n_tokens)
+        if not idle:
+            total += loss.detach()
         if tap is not None and each_BT is not None:
             tap.note_losses(each_BT)
     return total
@@ -88,17 +128,19 @@ def validation_capture(
 
     Args:
         engine: Model and processes.
-        rows: (n, seq_len + 1) on the device: this process's share.
+        rows: (n, seq_len + 1) on the device: all of them, on every process; each scores its share.
         config: Sites, positions, number format.
         micro_batch: Rows per forward pass.
         chunk: Tokens whose logits are held at once.
     """
     sites = capture.captured_sites(config, engine.decoder.spec.n_layers)
-    n_rows, seq_len = rows.shape[0] * engine.world_size, rows.shape[1] - 1
+    n_rows, seq_len = rows.shape[0], rows.shape[1] - 1
     samples = capture.sample_index(config.val, n_rows, seq_len)
+    share = Share.of(n_rows, engine.rank, engine.world_size)
     engine.optimizer.zero_grad(set_to_none=True)
     with eagerly(engine.decoder), capture.ActivationTap(engine.decoder, sites, samples, config.per_row_loss) as tap:
-        total = accumulate(engine, rows, micro_batch=micro_batch, chunk=chunk, tap=tap)
+        mine = share.of_rows(rows)
+        total = accumulate(engine, mine, micro_batch=micro_batch, chunk=chunk, tap=tap, share=share)
     dtype = capture.storage_dtype(config)
     unscaled(engine)
     tensors = tap.gathered(engine, dtype) | capture.gradients(engine, sites, dtype)
@@ -118,9 +160,16 @@ def unscaled(engine: Engine) -> None:
 
 @torch.no_grad()
 def validation_loss(engine: Engine, rows: Tensor, *, batch_size: int, chunk: int) -> float:
-    """Mean token loss (nats) over the validation rows, this process holding its share `rows`. A collective."""
-    total = torch.zeros((), device=rows.device)
-    for start in range(0, rows.shape[0], batch_size):
-        total += next_token_loss(engine.model, rows[start : start + batch_size], chunk=chunk, reduction="sum")
-    n_tokens = rows.shape[0] * engine.world_size * (rows.shape[1] - 1)
+    """Mean token loss (nats) over the validation rows (n, seq_len + 1), which every process holds. A collective.
+
+    Each row is scored once, by one process, however many there are; at most `batch_size` rows at a time.
+    """
+    share = Share.of(rows.shape[0], engine.rank, engine.world_size)
+    mine, total = share.of_rows(rows), torch.zeros((), device=rows.device)
+    for start in range(0, share.most, batch_size):
+        part = mine[start : min(start + batch_size, share.n_rows)]
+        loss = next_token_loss(engine.model, part if len(part) else mine[:1], chunk=chunk, reduction="sum")
+        if len(part):
+            total += loss
+    n_tokens = rows.shape[0] * (rows.shape[1] - 1)
     return engine.sum_over_ranks(total).item() / n_tokens

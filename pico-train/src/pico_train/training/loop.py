@@ -116,7 +116,7 @@ def fit(
         engine: Model, optimizer, processes; at the state of the first batch's step.
         config: The run.
         batches: Batch N for N = start … max_steps, this process's rows.
-        validation: (n, seq_len + 1) this process's share of the validation rows, on the device.
+        validation: (n, seq_len + 1) all validation rows, on the device of every process.
         record: Called with each step's measurements.
         save: Called on every process where a checkpoint is due; may hold collectives.
         stop_signal: Returns the number of a signal received, 0 for none.
