@@ -37,11 +37,9 @@ def read_object(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-        if len(content) > limit:
+        if path.stat().st_size > limit:
             raise DataError(f"{path}: larger than {limit // 2**20} MiB: not a file of a tokenizer")
-        found = json.loads(content)
+        found = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:

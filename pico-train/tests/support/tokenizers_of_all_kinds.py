@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog. 1234567 of them, don't they?\n\nNext: def f(x):\n    return x + 1\n",
@@ -28,6 +28,8 @@ BYTES = pre_tokenizers.ByteLevel.alphabet()
 def _bpe(pre, normalizer=None, *, alphabet=BYTES, **model) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(**model))
     tokenizer.pre_tokenizer = pre
+    if alphabet is BYTES:
+        tokenizer.decoder = decoders.ByteLevel()
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     special = [name for name in (model.get("unk_token"), "<|endoftext|>") if name]

@@ -85,6 +85,7 @@ def prepare(
     from pico_train.data.prepare.pipeline import prepare as prepare_corpus
     from pico_train.data.prepare.recipe import Recipe
     from pico_train.data.prepare.records import TextLayout
+    from pico_train.data.shards.manifest import met_in_text
     from pico_train.errors import UsageError
 
     if not inputs and not val_input:
@@ -130,6 +131,8 @@ def prepare(
         )
     for reason, number in manifest.counts.items():
         typer.echo(f"left out: {number:,} document(s): {reason.replace('_', ' ')}")
+    for sentence in met_in_text(manifest):
+        typer.echo(sentence)
     typer.echo(f"saved {out} (sha256 {manifest.sha256[:16]}…)")
     if "train" in manifest.splits and manifest.splits["train"].n_rows:
         typer.echo(

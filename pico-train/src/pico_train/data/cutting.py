@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 PIECE = 2**14
 """Characters of a piece, about."""
-LARGEST = 2**22
-"""Characters that are encoded at once, at most."""
+LARGEST = 2**21
+"""Characters that are encoded at once, at most: they take up to 0.4 GB."""
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """The pattern inside the pre-tokenizer ByteLevel."""
 _AT_WHITE_SPACE = frozenset({"Whitespace", "WhitespaceSplit", "BertPreTokenizer"})

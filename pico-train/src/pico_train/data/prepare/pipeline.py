@@ -136,8 +136,6 @@ def _prepare(
     replace_file(out / KEY, journal.key.encode())
     manifests.write(out, manifest)
     shutil.rmtree(out / WORK, ignore_errors=True)
-    for sentence in manifests.met_in_text(manifest):
-        progress(sentence)
     return manifest
 
 

@@ -12,6 +12,7 @@ from pico_train.data.prepare.inputs import text_inputs
 from pico_train.data.prepare.pipeline import corpus_key, prepare
 from pico_train.data.prepare.recipe import Inputs, Recipe
 from pico_train.data.prepare.records import TextLayout
+from pico_train.data.shards.manifest import met_in_text
 from pico_train.data.shards.shard_corpus import ShardCorpus
 from pico_train.data.sources import stdlib
 from pico_train.data.sources.tokens import open_prepared
@@ -73,4 +74,6 @@ def _open(inputs: Inputs, recipe: Recipe, config: DataConfig, cache: Path, progr
     small = inputs.bytes is not None and inputs.bytes <= ONE_PROCESS
     workers = 1 if small else os.cpu_count()
     manifest = prepare(inputs, recipe, directory, workers=workers or 1, progress=progress)
+    for sentence in met_in_text(manifest):
+        progress(sentence)
     return open_prepared(directory, manifest, config, source=config.source)
