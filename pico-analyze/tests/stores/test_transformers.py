@@ -1,13 +1,15 @@
 """Models of other architectures, written by hand from known q, k and v: what is read must be those again."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from synthetic import draw
 
+import pico_analyze
 from pico_analyze.errors import DataError
 from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.transformers.architectures import sites_of
@@ -117,8 +119,6 @@ def test_weights_come_out_under_their_sites_as_out_by_in(tmp_path, make):
 
 def test_a_model_in_several_files_is_read_through_its_index(tmp_path):
     path, expected = llama(tmp_path / "model")
-    from safetensors.numpy import load_file
-
     tensors = load_file(path / "model.safetensors")
     (path / "model.safetensors").unlink()
     names = sorted(tensors)
@@ -152,6 +152,7 @@ def test_an_index_that_points_outside_is_refused(tmp_path):
     (tmp_path / "outside.safetensors").write_bytes((path / "model.safetensors").read_bytes())
     index = {"weight_map": {"model.layers.0.self_attn.v_proj.weight": "../outside.safetensors"}}
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (path / "model.safetensors").rename(path / "part.safetensors")
     with pytest.raises(DataError, match="refusing to use it"):
         open_store(path).read(0, None, "weights", "layers.0.attn.v")
 
@@ -225,3 +226,199 @@ def test_a_model_with_unknown_names_is_refused(tmp_path):
 )
 def test_names_map_to_sites_whatever_prefix_a_wrapper_gave_them(name, sites):
     assert [site for site, _ in sites_of(name)] == sites
+
+
+def own_heads(path: Path, kind: str, width: int, heads: int, kv_heads: int, head_dim: int, **more) -> tuple[Path, dict]:
+    """A Llama-like model whose heads are as wide as its configuration says, whatever d_model / n_heads is."""
+    tensors = {"model.embed_tokens.weight": draw((V, width), "embed"), "model.norm.weight": draw((width,), "norm")}
+    tensors["lm_head.weight"] = draw((V, width), "head")
+    shapes = {"q": (heads * head_dim, width), "k": (kv_heads * head_dim, width), "v": (kv_heads * head_dim, width)}
+    shapes |= {"o": (width, heads * head_dim)}
+    for layer in range(2):
+        for part, shape in shapes.items():
+            tensors[f"model.layers.{layer}.self_attn.{part}_proj.weight"] = draw(shape, layer, part)
+        for part, shape in {"gate": (FF, width), "up": (FF, width), "down": (width, FF)}.items():
+            tensors[f"model.layers.{layer}.mlp.{part}_proj.weight"] = draw(shape, layer, part)
+    config = {"model_type": kind, "hidden_size": width, "num_attention_heads": heads, "num_key_value_heads": kv_heads}
+    config |= {"num_hidden_layers": 2, "intermediate_size": FF, "vocab_size": V, "head_dim": head_dim} | more
+    return write(path, {key: value for key, value in config.items() if value is not None}, tensors), tensors
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "heads", "kv_heads", "head_dim"),
+    [
+        ("qwen3", 12, 4, 2, 6),
+        ("gemma", 12, 4, 1, 8),
+        ("llama", 12, 4, 4, 5),
+        ("qwen3", 13, 4, 2, 6),
+        ("llama", 12, 4, 2, 3),
+    ],
+)
+def test_circuits_of_heads_with_a_width_of_their_own_are_the_products_of_their_weights(
+    tmp_path, kind, width, heads, kv_heads, head_dim
+):
+    """As in Qwen3, Gemma and Mistral-Nemo. Each head's norm is computed here from the stored tensors by hand."""
+    path, tensors = own_heads(tmp_path / "model", kind, width, heads, kv_heads, head_dim, tie_word_embeddings=False)
+    expected = {}
+    for layer in range(2):
+        q, k, v, o = (tensors[f"model.layers.{layer}.self_attn.{part}_proj.weight"].astype(float) for part in "qkvo")
+        for head in range(heads):
+            mine = slice(head * head_dim, (head + 1) * head_dim)
+            group = head // (heads // kv_heads)
+            shared = slice(group * head_dim, (group + 1) * head_dim)
+            expected["attn.ov", layer, head] = np.linalg.norm(o[:, mine] @ v[shared])
+            expected["attn.qk", layer, head] = np.linalg.norm(q[mine].T @ k[shared])
+    frame = pico_analyze.compute("norm", str(path), component=["ov_circuit", "qk_circuit"], data="weights")
+    found = frame[frame["head"] >= 0].set_index(["site", "layer", "head"])["value"]
+    assert len(found) == len(expected) == 2 * 2 * heads
+    for place, norm in expected.items():
+        assert found[place] == pytest.approx(norm, rel=1e-6)  # float32 tensors, float64 products
+    simple = pico_analyze.compute("norm", str(path), data="weights").set_index(["site", "layer"])["value"]
+    stored = np.linalg.norm(tensors["model.layers.1.self_attn.o_proj.weight"].astype(float))
+    assert simple["attn.o", 1] == pytest.approx(stored, rel=1e-6)
+
+
+def test_an_odd_width_of_heads_is_no_fault_where_nothing_rotates(tmp_path):
+    tensors = {
+        f"h.0.attn.{part}.weight": draw(shape, part) for part, shape in {"c_attn": (12, 36), "c_proj": (12, 12)}.items()
+    }
+    config = {"model_type": "gpt2", "n_embd": 12, "n_head": 4, "n_layer": 1, "vocab_size": V, "n_positions": 64}
+    store = open_store(write(tmp_path / "model", config, tensors))
+    assert store.spec(0).head_dim == 3
+    np.testing.assert_array_equal(
+        store.read(0, None, "weights", "layers.0.attn.v"), tensors["h.0.attn.c_attn.weight"].T[24:]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"head_dim": 7},
+            r"weights of layers\.\d\.attn\.\w have the shape \(\d+, \d+\), by the model's description it is \(",
+        ),
+        ({"num_attention_heads": 2}, r"attn\.\w have the shape"),
+        ({"vocab_size": V + 1}, r"weights of embed have the shape \(30, 12\)"),
+        ({"intermediate_size": FF - 1}, r"mlp\.\w+ have the shape"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers or n_layer or n_layers: Input should be greater than 0"),
+        ({"head_dim": "wide"}, "head_dim: Input should be a valid integer"),
+        ({"head_dim": 0}, "head_dim: Input should be greater than 0"),
+        ({"hidden_size": 10**300}, "hidden_size or n_embd or d_model: Input should be less"),
+        ({"hidden_size": [12]}, "hidden_size or n_embd or d_model: Input should be a valid integer"),
+        ({"hidden_size": True}, "hidden_size or n_embd or d_model: Input should be a valid integer"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings: Input should be a valid boolean"),
+        ({"num_key_value_heads": 3}, "not divisible"),
+        ({"model_type": ["qwen3"], "head_dim": None}, "not divisible|have the shape"),
+    ],
+)
+def test_a_description_that_does_not_fit_the_tensors_is_refused(tmp_path, pico, changes, says):
+    path, _ = own_heads(tmp_path / "model", "qwen3", 12, 4, 2, 6)
+    config = json.loads((path / "config.json").read_text()) | changes
+    (path / "config.json").write_text(json.dumps(config))
+    answer = pico("compute", "norm", path, "--data", "weights", "--no-plot", "--out", tmp_path / "o")
+    assert answer.code == 3
+    assert re.search(says, answer.error)
+    assert "Traceback" not in answer.error and "PICO_DEBUG" not in answer.error
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "-1", '"big"', "1e999", "[]"])
+def test_what_weights_do_not_depend_on_may_be_anything(tmp_path, value):
+    path, expected = llama(tmp_path / "model")
+    config = (path / "config.json").read_text().rstrip("}") + f', "rope_theta": {value}}}'
+    (path / "config.json").write_text(config)
+    np.testing.assert_array_equal(open_store(path).read(0, None, "weights", "head"), expected["head"])
+
+
+def test_a_configuration_that_says_two_things_is_refused(tmp_path):
+    path, _ = llama(tmp_path / "model")
+    (path / "config.json").write_text((path / "config.json").read_text().rstrip("}") + ', "num_attention_heads": 6}')
+    with pytest.raises(DataError, match="key 'num_attention_heads' is there twice"):
+        open_store(path)
+
+
+@pytest.mark.parametrize("prefix", ["ema.", "teacher.model.", ""])
+def test_two_tensors_for_one_site_are_refused_and_both_named(tmp_path, prefix):
+    path, _ = llama(tmp_path / "model")
+    tensors = load_file(path / "model.safetensors")
+    copies = {
+        prefix + name.removeprefix("model."): np.full_like(array, 3)
+        for name, array in tensors.items()
+        if "layers" in name
+    }
+    save_file(tensors | copies, path / "model.safetensors")
+    with pytest.raises(DataError, match="two tensors are there for site") as caught:
+        open_store(path)
+    names = re.findall("'([^']*)'", str(caught.value))[1:]
+    assert len(set(names)) == 2 and len({name[name.index("layers") :] for name in names}) == 1
+    assert "keep one model a directory" in str(caught.value)
+
+
+def test_one_tensor_in_two_files_is_refused_unless_an_index_says_which(tmp_path):
+    path, _ = llama(tmp_path / "model")
+    tensors = load_file(path / "model.safetensors")
+    (path / "model.safetensors").unlink()
+    save_file(tensors, path / "a.safetensors")
+    save_file({"lm_head.weight": np.zeros_like(HEAD)}, path / "b.safetensors")
+    with pytest.raises(DataError, match=r"tensor 'lm_head\.weight' is in two files, a\.safetensors and b\.safetensors"):
+        open_store(path)
+    index = {"weight_map": dict.fromkeys(tensors, "a.safetensors")}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    np.testing.assert_array_equal(open_store(path).read(0, None, "weights", "head"), HEAD)
+
+
+def test_blocks_beyond_the_model_are_left_out_and_named(tmp_path, pico):
+    """As the predictor of further tokens that DeepSeek-V3 and GLM-4.5 have after their last block."""
+    path, _ = llama(tmp_path / "model")
+    tensors = load_file(path / "model.safetensors")
+    extra = {name.replace("layers.1", "layers.2"): array for name, array in tensors.items() if "layers.1" in name}
+    extra |= {"model.layers.2.embed_tokens.weight": EMBED + 1, "model.layers.2.shared_head.norm.weight": NORM + 1}
+    save_file(tensors | extra, path / "model.safetensors")
+    store = open_store(path)
+    assert "layers.2.attn.q" not in store.steps()[0].weights
+    np.testing.assert_array_equal(store.read(0, None, "weights", "embed"), EMBED)
+    answer = pico("compute", "norm", path, "--data", "weights", "--no-plot", "--out", tmp_path / "o")
+    assert answer.code == 0 and "block 2 is left out: config.json counts 2 blocks" in answer.err
+
+
+@pytest.mark.parametrize(("make", "kind"), [(gpt2, "gpt2"), (llama, "gemma")])
+def test_a_head_that_is_the_embedding_by_the_familys_default_is_there(tmp_path, pico, make, kind):
+    path, _ = make(tmp_path / "model")
+    tensors = load_file(path / "model.safetensors")
+    tensors.pop("lm_head.weight", None)
+    save_file(tensors, path / "model.safetensors")
+    config = json.loads((path / "config.json").read_text()) | {
+        "model_type": kind,
+        "head_dim": C if kind == "gemma" else None,
+    }
+    config.pop("tie_word_embeddings", None)
+    (path / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    answer = pico(
+        "compute",
+        "norm",
+        path,
+        "-c",
+        "unembedding",
+        "--data",
+        "weights",
+        "--format",
+        "json",
+        "--no-plot",
+        "--out",
+        tmp_path / "o",
+    )
+    (row,) = json.loads(answer.out)
+    assert row["value"] == pytest.approx(np.linalg.norm(EMBED.astype(float)), rel=1e-6)
+    (path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False, "head_dim": C}))
+    assert "head" not in open_store(path).steps()[0].weights  # what the configuration says counts before
+
+
+def test_a_head_of_its_own_beside_a_tie_is_refused_unless_it_is_the_embedding(tmp_path):
+    path, expected = llama(tmp_path / "model")
+    config = json.loads((path / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"the head is the embedding .* lm_head\.weight holds other numbers"):
+        open_store(path).read(0, None, "weights", "head")
+    np.testing.assert_array_equal(open_store(path).read(0, None, "weights", "embed"), expected["embed"])
+    tensors = load_file(path / "model.safetensors")
+    save_file(tensors | {"lm_head.weight": EMBED}, path / "model.safetensors")
+    np.testing.assert_array_equal(open_store(path).read(0, None, "weights", "head"), EMBED)

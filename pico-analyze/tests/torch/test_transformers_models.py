@@ -1,11 +1,15 @@
 """Weights as the store reads them, against what the model itself computes from them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import transformers
 
+import pico_analyze
 from pico_analyze.stores.opening import open_store
+from pico_analyze.stores.transformers.geometry import FAMILIES, model_spec
 
 SMALL = {"vocab_size": 60}
 
@@ -74,3 +78,50 @@ def test_values_and_their_projection_are_the_models_own(tmp_path, name, config):
     with torch.no_grad():
         expected = module(x)[0].numpy() - (module.bias.numpy() if getattr(module, "bias", None) is not None else 0)
     np.testing.assert_allclose(x[0].numpy() @ store.read(0, None, "weights", "layers.1.attn.o").T, expected, atol=1e-5)
+
+
+WIDE = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4, **SMALL}
+OWN_HEADS = {
+    "qwen3": transformers.Qwen3Config(**WIDE, num_key_value_heads=2, head_dim=16),
+    "gemma": transformers.GemmaConfig(**WIDE, num_key_value_heads=1, head_dim=8),
+    "llama": transformers.LlamaConfig(**WIDE, num_key_value_heads=2, head_dim=10),
+    "indivisible": transformers.Qwen3Config(**(WIDE | {"hidden_size": 26}), num_key_value_heads=2, head_dim=8),
+}
+
+
+@pytest.mark.parametrize("name", OWN_HEADS)
+def test_circuits_of_heads_with_a_width_of_their_own_are_the_models(tmp_path, name):
+    """What a head moves from one position to another is W_O·W_V of it: put through the model's own modules, a value at
+    a time, and summed over what no other head touches."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(OWN_HEADS[name]).eval()
+    model.save_pretrained(tmp_path / name)
+    frame = pico_analyze.compute("norm", str(tmp_path / name), component="ov_circuit", data="weights")
+    found = frame[frame["head"] >= 0].set_index(["layer", "head"])["value"]
+    for layer in range(2):
+        attention = model.model.layers[layer].self_attn
+        width, head_dim = model.config.hidden_size, attention.head_dim
+        with torch.no_grad():
+            values = attention.v_proj(torch.eye(width)).view(width, -1, head_dim)
+            values = values.repeat_interleave(attention.num_key_value_groups, dim=1)
+            for head in range(4):
+                alone = torch.zeros_like(values)
+                alone[:, head] = values[:, head]
+                moved = attention.o_proj(alone.reshape(width, -1)).double().numpy()
+                assert found[layer, head] == pytest.approx(np.linalg.norm(moved), rel=1e-5)  # float32 products
+
+
+@pytest.mark.parametrize(
+    "kind", sorted({*FAMILIES, "llama", "mistral", "qwen2", "gpt_neox", "phi3", "olmo2", "mixtral"})
+)
+def test_what_a_configuration_leaves_unsaid_is_what_transformers_takes(kind):
+    """The defaults of each family's own configuration class are the oracle."""
+    usual = transformers.CONFIG_MAPPING[kind]()
+    default = transformers.CONFIG_MAPPING[kind](hidden_size=2 * usual.hidden_size)  # what follows from the width moves
+    stored = json.loads(default.to_json_string(use_diff=False))
+    stored.pop("tie_word_embeddings"), stored.pop("head_dim", None)
+    heads = {"num_key_value_heads": getattr(default, "num_key_value_heads", None)}
+    spec = model_spec(stored | heads, where=kind)
+    assert spec.tie_embeddings == default.tie_word_embeddings
+    own = getattr(default, "head_dim", None)
+    assert spec.head_dim == (own or default.hidden_size // default.num_attention_heads)

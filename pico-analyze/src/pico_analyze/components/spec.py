@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from pico_analyze.errors import PluginError, UsageError
+from pico_analyze.errors import DataError, PluginError, UsageError
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
 from pico_analyze.stores.base import ALL_DATA, DATA, Data
 from pico_schema import ModelSpec
+from pico_schema.sites import Site
 
 Read = Callable[[Data, str], np.ndarray]
 """`read(data, site)`: activations (n_samples, n_features), weights and gradients (out, in); any float dtype."""
@@ -110,13 +111,34 @@ class ComponentSpec:
             PluginError: `build` gave no matrix, or two for one place.
         """
         asked = {"heads": heads} if self.has_heads else {}
-        built = list(self.build(read, model, data, unit, **asked, **params))
+        built = list(self.build(_fitting(read, model), model, data, unit, **asked, **params))
         places = {(one.layer, one.site, one.head) for one in built}
         if not built or len(places) < len(built):
             fault = "two matrices for one head" if built else "no matrix" if heads else "no whole (see has_whole)"
             place = unit.site if unit.layer is None else f"{unit.site} of layer {unit.layer}"
             raise PluginError(f"component {self.name!r} gives {fault} for {data} at {place}: update the plug-in")
         return built
+
+
+def _fitting(read: Read, model: ModelSpec) -> Read:
+    """The same, with every tensor checked against the model's description before it becomes part of a matrix."""
+
+    def checked(data: Data, site: str) -> np.ndarray:
+        array, kind = read(data, site), Site.parse(site).kind
+        if data == "activations":
+            fits = array.ndim == 2 and array.shape[1] == model.activation_width(kind)
+            expected = f"(samples, {model.activation_width(kind)})"
+        else:
+            fits = array.shape == model.weight_shape(kind)
+            expected = str(model.weight_shape(kind))
+        if not fits:
+            raise DataError(
+                f"{data} of {site} have the shape {array.shape}, by the model's description it is {expected}: tensor and "
+                "description are not of one model"
+            )
+        return array
+
+    return checked
 
 
 COMPONENTS = Registry("pico_analyze.components", ComponentSpec)

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
-from pico_analyze.stores.json_file import read_json
+from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.checked_file import CheckedFile
+from pico_analyze.stores.json_file import checked_json, read_json
 from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, STEP
 from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
-from pico_analyze.stores.transformers.architectures import Source, model_spec, sites_of, sources
+from pico_analyze.stores.transformers.architectures import Source, sites_of, sources
+from pico_analyze.stores.transformers.geometry import model_spec
 from pico_schema import ModelSpec, SchemaError, layout
 from pico_schema.results import flat_results
 
@@ -49,7 +51,7 @@ class PicoV1Store:
         name = _get(self._config, "checkpointing", "run_name")
         usable = isinstance(name, str) and layout.RUN_NAME.fullmatch(name) and ".." not in name
         self.run: str = name if usable else path.resolve().name
-        self._pickles = Pickles()
+        self._pickles, self._checked = Pickles(), dict[Path, CheckedFile]()
 
     @cached_property
     def _directories(self) -> dict[int, Path]:
@@ -100,6 +102,7 @@ class PicoV1Store:
             size=sum(stat.st_size for _, stat in stats),
             weights=tuple(self._weights(step)),
             splits=splits,
+            sealed=False,
         )
 
     def _captured(self, n_layers: int) -> tuple[str, ...]:
@@ -129,12 +132,16 @@ class PicoV1Store:
     def spec(self, step: int) -> ModelSpec:
         """The geometry that the step's `config.json` describes."""
         path = self._directories[step] / layout.MODEL_CONFIG
-        return model_spec(read_json(path), where=str(path))
+        return model_spec(checked_json(self._content(path)), where=str(path))
 
     @lru_cache(maxsize=64)  # noqa: B019 - headers only
     def _weights_file(self, step: int) -> TensorFile | None:
         path = self._directories[step] / layout.WEIGHTS
-        return TensorFile.open(path) if path.is_file() else None
+        return TensorFile.checked(self._content(path)) if path.is_file() else None
+
+    def _content(self, path: Path) -> CheckedFile:
+        """A file of the run. Nothing says which digest it has: the one found first stays for the analysis."""
+        return self._checked.setdefault(path, CheckedFile(path))
 
     @lru_cache(maxsize=64)  # noqa: B019 - names only
     def _weights(self, step: int) -> Mapping[str, Source | None]:
@@ -142,7 +149,7 @@ class PicoV1Store:
         file = self._weights_file(step)
         if file is None:
             return dict.fromkeys(self._captured(self.spec(step).n_layers))
-        return sources(file.tensors)
+        return sources(file.tensors, where=file.where)
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor: weights from safetensors, captures from a pickle, opened elsewhere."""
@@ -152,17 +159,29 @@ class PicoV1Store:
             file, source = self._weights_file(step), self._weights(step).get(site)
             if file is not None and source is not None:
                 return source.cut(file.read(source.tensor), self.spec(step))
-            choices = [split] if split else ["val", "train"]
-        else:
-            choices = [split or ""]
-        folder = self._directories[step] / DYNAMICS
-        paths = [folder / f"{choice}_{data}.pt" for choice in choices]
-        path = next((candidate for candidate in paths if candidate.is_file()), paths[0])
+        path = self._pickle(step, split, data)
+        content = self._content(path)
+        content.read(0, 0)  # compared with what it was
         file = self._pickles.open(path)
-        found = sources(file.tensors).get(site)
+        content.read(0, 0)
+        found = sources(file.tensors, where=str(path)).get(site)
         if found is None:
             raise DataError(f"{path}: it holds nothing at site {site!r}")
         return found.cut(file.read(found.tensor), self.spec(step))
+
+    def _pickle(self, step: int, split: str | None, data: Data) -> Path:
+        """The pickle of a kind of data; of weights, that of any split."""
+        choices = ([split] if split else ["val", "train"]) if data == "weights" else [split or ""]
+        paths = [self._directories[step] / DYNAMICS / f"{choice}_{data}.pt" for choice in choices]
+        return next((candidate for candidate in paths if candidate.is_file()), paths[0])
+
+    def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
+        """The file or pickle that holds the tensor, and the step's configuration."""
+        directory = self._directories[step]
+        in_file = data == "weights" and self._weights(step).get(site) is not None
+        path = directory / layout.WEIGHTS if in_file else self._pickle(step, split, data)
+        files = (directory / layout.MODEL_CONFIG, path)
+        return tuple(Input(file.relative_to(directory).as_posix(), self._content(file).sha256) for file in files)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a step's own batch, at the one position that Pico 1.0 captured; it kept no validation rows."""
@@ -203,9 +222,8 @@ class PicoV1Store:
         return results
 
     def provenance(self, step: int) -> dict[str, str]:
-        """Where it lies and what stands for its content."""
-        info = next(info for info in self.steps() if info.step == step)
-        return {"path": str(self.path.resolve()), "files_digest": info.digest}
+        """The checkpoint's directory."""
+        return {"path": str(self._directories[step].resolve())}
 
 
 def _input_ids(shards: Sequence[Path]) -> pyarrow.ChunkedArray:

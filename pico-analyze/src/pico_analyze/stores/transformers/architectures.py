@@ -2,15 +2,15 @@
 
 An adapter is a list of rules from a tensor's name to the sites that it holds. Weights come out as (out, in): GPT-2's
 Conv1D stores the transpose, and fused projections are cut into q, k and v (GPT-NeoX: head by head; GPT-2: in thirds;
-Phi-3: q, then k and v, which may be narrower). A model that no rule matches has no known sites.
+Phi-3: q, then k and v, which may be narrower). A model that no rule matches has no known sites. What a model has once
+(its embedding, its head) is not that of a part inside a block, such as the predictor of further tokens of DeepSeek.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -79,37 +79,40 @@ def _divisible(array: np.ndarray, parts: int, axis: int) -> np.ndarray:
 
 _RULES: tuple[tuple[str, tuple[tuple[str, Cut], ...]], ...] = (
     # Llama and its kin: Mistral, Qwen, OLMo, Gemma, SmolLM, Pico
-    (r"layers\.(\d+)\.self_attn\.([qkvo])_proj\.weight", (("attn.{2}", _whole),)),
-    (r"layers\.(\d+)\.mlp\.(gate|up|down)_proj\.weight", (("mlp.{2}", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.self_attn\.([qkvo])_proj\.weight", (("attn.{2}", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.(gate|up|down)_proj\.weight", (("mlp.{2}", _whole),)),
     (r"embed_tokens\.weight", (("embed", _whole),)),
     (r"^(?:(?:.*\.)?model\.)?norm\.weight", (("norm.final", _whole),)),
     (r"lm_head\.weight", (("head", _whole),)),
     # Phi-3
-    (r"layers\.(\d+)\.self_attn\.qkv_proj\.weight", tuple((f"attn.{k}", _stacked(i)) for i, k in enumerate("qkv"))),
-    (r"layers\.(\d+)\.mlp\.gate_up_proj\.weight", (("mlp.gate", _half(0)), ("mlp.up", _half(1)))),
+    (
+        r"layers\.(0|[1-9][0-9]{0,3})\.self_attn\.qkv_proj\.weight",
+        tuple((f"attn.{k}", _stacked(i)) for i, k in enumerate("qkv")),
+    ),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.gate_up_proj\.weight", (("mlp.gate", _half(0)), ("mlp.up", _half(1)))),
     # GPT-NeoX, Pythia
     (
-        r"layers\.(\d+)\.attention\.query_key_value\.weight",
+        r"layers\.(0|[1-9][0-9]{0,3})\.attention\.query_key_value\.weight",
         tuple((f"attn.{k}", _per_head(i)) for i, k in enumerate("qkv")),
     ),
-    (r"layers\.(\d+)\.attention\.dense\.weight", (("attn.o", _whole),)),
-    (r"layers\.(\d+)\.mlp\.dense_h_to_4h\.weight", (("mlp.up", _whole),)),
-    (r"layers\.(\d+)\.mlp\.dense_4h_to_h\.weight", (("mlp.down", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.attention\.dense\.weight", (("attn.o", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.dense_h_to_4h\.weight", (("mlp.up", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.dense_4h_to_h\.weight", (("mlp.down", _whole),)),
     (r"embed_in\.weight", (("embed", _whole),)),
     (r"embed_out\.weight", (("head", _whole),)),
     (r"final_layer_norm\.weight", (("norm.final", _whole),)),
     # GPT-2
-    (r"h\.(\d+)\.attn\.c_attn\.weight", tuple((f"attn.{k}", _third(i)) for i, k in enumerate("qkv"))),
-    (r"h\.(\d+)\.attn\.c_proj\.weight", (("attn.o", _transposed),)),
-    (r"h\.(\d+)\.mlp\.c_fc\.weight", (("mlp.up", _transposed),)),
-    (r"h\.(\d+)\.mlp\.c_proj\.weight", (("mlp.down", _transposed),)),
+    (r"h\.(0|[1-9][0-9]{0,3})\.attn\.c_attn\.weight", tuple((f"attn.{k}", _third(i)) for i, k in enumerate("qkv"))),
+    (r"h\.(0|[1-9][0-9]{0,3})\.attn\.c_proj\.weight", (("attn.o", _transposed),)),
+    (r"h\.(0|[1-9][0-9]{0,3})\.mlp\.c_fc\.weight", (("mlp.up", _transposed),)),
+    (r"h\.(0|[1-9][0-9]{0,3})\.mlp\.c_proj\.weight", (("mlp.down", _transposed),)),
     (r"wte\.weight", (("embed", _whole),)),
     (r"ln_f\.weight", (("norm.final", _whole),)),
     # Pico 1.0, with or without a wrapper's prefix; captures have no `.weight`
-    (r"layers\.(\d+)\.attention\.([qkvo])_proj(?:\.weight)?", (("attn.{2}", _whole),)),
-    (r"layers\.(\d+)\.swiglu\.w_0(?:\.weight)?", (("mlp.gate", _whole),)),
-    (r"layers\.(\d+)\.swiglu\.w_1(?:\.weight)?", (("mlp.up", _whole),)),
-    (r"layers\.(\d+)\.swiglu\.w_2(?:\.weight)?", (("mlp.down", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.attention\.([qkvo])_proj(?:\.weight)?", (("attn.{2}", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.swiglu\.w_0(?:\.weight)?", (("mlp.gate", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.swiglu\.w_1(?:\.weight)?", (("mlp.up", _whole),)),
+    (r"layers\.(0|[1-9][0-9]{0,3})\.swiglu\.w_2(?:\.weight)?", (("mlp.down", _whole),)),
     (r"embedding_proj(?:\.weight)?", (("embed", _whole),)),
     (r"de_embedding_proj(?:\.weight)?", (("head", _whole),)),
     (r"output_norm(?:\.weight)?", (("norm.final", _whole),)),
@@ -119,23 +122,43 @@ _COMPILED = tuple(
 )
 
 
+_IN_BLOCK = re.compile(r"(?:.*\.)?(?:layers|h)\.[0-9]+\..*")
+
+
 def sites_of(tensor: str) -> list[tuple[str, Cut]]:
     """The sites that a tensor of this name holds, each with how it is taken out; empty for unknown names."""
     for pattern, sites in _COMPILED:
         if match := pattern.fullmatch(tensor):
             groups = match.groups()
             layer = int(groups[0]) if groups else None
+            if layer is None and _IN_BLOCK.fullmatch(tensor):
+                return []
             kinds = [(kind.replace("{2}", groups[1] if len(groups) > 1 else ""), cut) for kind, cut in sites]
             return [(str(Site(layer, kind)), cut) for kind, cut in kinds]
     return []
 
 
-def sources(tensors: Iterable[str]) -> dict[str, Source]:
-    """Site → where its weight is, in the order of computation. Two tensors for one site: the first one stays."""
+def sources(tensors: Iterable[str], *, where: str) -> dict[str, Source]:
+    """Site → where its weight is, in the order of computation.
+
+    Args:
+        tensors: Names of the tensors of a model.
+        where: The model's path, for messages.
+
+    Raises:
+        DataError: two tensors are there for one site, as where an averaged copy lies beside a model: their names do
+            not tell which one is meant.
+    """
     found: dict[str, Source] = {}
     for name in tensors:
         for site, cut in sites_of(name):
-            found.setdefault(site, Source(name, cut))
+            if site in found:
+                first = found[site].tensor
+                raise DataError(
+                    f"{where}: two tensors are there for site {site!r}, {first[:200]!r} and {name[:200]!r}: keep one "
+                    "model a directory (an average of its weights, such as ema, is another one)"
+                )
+            found[site] = Source(name, cut)
 
     def place(site: str) -> tuple[int, int]:
         parsed = Site.parse(site)
@@ -143,39 +166,3 @@ def sources(tensors: Iterable[str]) -> dict[str, Source]:
         return (edge.get(parsed.kind, parsed.layer or 0), KINDS.index(parsed.kind))
 
     return {site: found[site] for site in sorted(found, key=place)}
-
-
-_KEYS: dict[str, tuple[str, ...]] = {
-    "vocab_size": ("vocab_size",),
-    "d_model": ("hidden_size", "n_embd", "d_model"),
-    "n_layers": ("num_hidden_layers", "n_layer", "n_layers"),
-    "n_heads": ("num_attention_heads", "n_head", "attention_n_heads"),
-    "n_kv_heads": ("num_key_value_heads", "attention_n_kv_heads"),
-    "d_ff": ("intermediate_size", "n_inner", "activation_hidden_dim"),
-    "max_seq_len": ("max_position_embeddings", "n_positions", "max_seq_len"),
-}
-"""What other configurations call a ModelSpec's fields."""
-
-
-def model_spec(config: Mapping[str, Any], *, where: str) -> ModelSpec:
-    """The geometry that a foreign `config.json` describes.
-
-    Raises:
-        DataError: a number is missing, or the geometry cannot exist.
-    """
-    values: dict[str, Any] = {}
-    for field, names in _KEYS.items():
-        value = next((config[name] for name in names if config.get(name) is not None), None)
-        if value is not None:
-            values[field] = value
-    values.setdefault("n_kv_heads", values.get("n_heads"))
-    if "d_ff" not in values and isinstance(values.get("d_model"), int):
-        values["d_ff"] = 4 * values["d_model"]
-    values["tie_embeddings"] = bool(config.get("tie_word_embeddings", False))
-    try:
-        return ModelSpec(**values)
-    except ValueError as error:
-        details: list[dict[str, Any]] = getattr(error, "errors", list)()
-        first = details[0] if details else {"loc": (), "msg": str(error)}
-        field = ".".join(map(str, first["loc"])) or "geometry"
-        raise DataError(f"{where}: not the description of a decoder ({field}: {first['msg']})") from None

@@ -10,15 +10,19 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, StepInfo, Unusable
-from pico_analyze.stores.json_file import read_json
+from pico_analyze.stores.base import Data, Input, StepInfo, Unusable
+from pico_analyze.stores.checked_file import CheckedFile
+from pico_analyze.stores.json_file import checked_json
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.transformers.architectures import Source, model_spec, sources
+from pico_analyze.stores.transformers.architectures import Source, sources
+from pico_analyze.stores.transformers.geometry import model_spec
 from pico_schema import ModelSpec, SchemaError, layout
+from pico_schema.sites import Site
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas
 
 INDEX = "model.safetensors.index.json"
@@ -41,7 +45,8 @@ class TransformersStore:
         self.path = path
         self.location = str(path)
         self.run = model_name(path.absolute())
-        self._config = read_json(path / layout.MODEL_CONFIG)
+        self._checked: dict[str, CheckedFile] = {}
+        self._config = checked_json(self._content(layout.MODEL_CONFIG))
         self._spec = model_spec(self._config, where=str(path / layout.MODEL_CONFIG))
         if not self._sources:
             kind = self._config.get("model_type", "unknown")
@@ -53,29 +58,46 @@ class TransformersStore:
     @cached_property
     def _files(self) -> dict[str, str]:
         """Tensor → file."""
-        if (self.path / INDEX).is_file():
-            weight_map = read_json(self.path / INDEX).get("weight_map")
+        single = self.path / layout.WEIGHTS
+        if (self.path / INDEX).is_file() and not single.is_file():  # in this order transformers looks for them
+            weight_map = checked_json(self._content(INDEX)).get("weight_map")
             if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
                 raise DataError(f"{self.path / INDEX}: it has no map from tensors to files: the index is damaged")
             return weight_map
-        single = self.path / layout.WEIGHTS
-        chosen = [single] if single.is_file() else sorted(self.path.glob("*.safetensors"))
-        return {name: file.name for file in chosen for name in self._file(file.name).tensors}
+        found: dict[str, str] = {}
+        for file in [single] if single.is_file() else sorted(self.path.glob("*.safetensors")):
+            for name in self._file(file.name).tensors:
+                if found.setdefault(name, file.name) != file.name:
+                    raise DataError(
+                        f"{self.path}: tensor {name[:200]!r} is in two files, {found[name]} and {file.name}, and no "
+                        f"{INDEX} says which one is meant: keep one of them"
+                    )
+        return found
+
+    def _content(self, name: str) -> CheckedFile:
+        """A file of the model. Nothing says which digest it has: the one found first stays for the analysis."""
+        if name not in self._checked:
+            try:
+                # Links are followed: huggingface_hub's cache is made of them. Names may not lead out by themselves.
+                file = CheckedFile(self.path.joinpath(*layout.safe_relative_path(name).parts))
+            except SchemaError as error:
+                raise DataError(str(error)) from None
+            self._checked.setdefault(name, file)
+        return self._checked[name]
 
     @lru_cache(maxsize=256)  # noqa: B019 - headers only
     def _file(self, name: str) -> TensorFile:
-        try:
-            # Links are followed: the cache of huggingface_hub is made of them. Names may not lead out by themselves.
-            return TensorFile.open(self.path.joinpath(*layout.safe_relative_path(name).parts))
-        except SchemaError as error:
-            raise DataError(str(error)) from None
+        return TensorFile.checked(self._content(name))
 
     @cached_property
     def _sources(self) -> dict[str, Source]:
-        found = sources(self._files)
-        if "head" not in found and "embed" in found and self._spec.tie_embeddings:
-            found["head"] = found["embed"]
-        return found
+        """Site → where its weight is. The head of a model that has none of its own is the embedding, where the
+        configuration or its family says so."""
+        found = sources(self._files, where=str(self.path))
+        known = {site: source for site, source in found.items() if (Site.parse(site).layer or 0) < self._spec.n_layers}
+        if "head" not in known and "embed" in known and self._spec.tie_embeddings:
+            known["head"] = known["embed"]
+        return known
 
     @lru_cache(maxsize=1)  # noqa: B019 - one entry per store
     def steps(self) -> tuple[StepInfo, ...]:
@@ -85,11 +107,14 @@ class TransformersStore:
         facts = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
         digest = hashlib.sha256(repr((str(self.path.resolve()), facts)).encode()).hexdigest()
         size = sum(stat.st_size for _, stat in stats)
-        return (StepInfo(step=0, digest=digest, size=size, weights=tuple(self._sources)),)
+        return (StepInfo(step=0, digest=digest, size=size, weights=tuple(self._sources), sealed=False),)
 
     def unusable(self) -> tuple[Unusable, ...]:
-        """Nothing: a model is there or not."""
-        return ()
+        """Blocks beyond those that `config.json` counts, such as a predictor of further tokens: not of this model."""
+        found = (Site.parse(site).layer for site in sources(self._files, where=str(self.path)))
+        beyond = sorted({layer for layer in found if layer is not None and layer >= self._spec.n_layers})
+        reason = f"{layout.MODEL_CONFIG} counts {self._spec.n_layers} blocks"
+        return tuple(Unusable(f"block {layer}", None, reason) for layer in beyond)
 
     def spec(self, step: int) -> ModelSpec:
         """The geometry that `config.json` describes."""
@@ -102,12 +127,44 @@ class TransformersStore:
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One weight, (out, in)."""
+        source = self._source(step, split, data, site)
+        weight = self._weight(source)
+        if site == "head" and self._spec.tie_embeddings and source != self._sources.get("embed"):
+            self._check_tied(source, weight)
+        return weight
+
+    def _weight(self, source: Source) -> np.ndarray:
+        file = self._file(self._files[source.tensor])
+        try:
+            return source.cut(file.read(source.tensor), self._spec)
+        except DataError as error:
+            at = f"{file.where}: tensor {source.tensor[:200]!r}"
+            raise error if str(error).startswith(file.where) else DataError(f"{at}: {error}") from None
+
+    def _check_tied(self, source: Source, head: np.ndarray) -> None:
+        """Refuse a head of its own where the configuration says that the head is the embedding, unless it is that."""
+        embed = self._sources.get("embed")
+        if embed is not None and not np.array_equal(head, self._weight(embed), equal_nan=True):
+            raise DataError(
+                f"{self.path}: {layout.MODEL_CONFIG} says that the head is the embedding ({embed.tensor}), and "
+                f"{source.tensor} holds other numbers: set tie_word_embeddings to what the model does"
+            )
+
+    def _source(self, step: int, split: str | None, data: Data, site: str) -> Source:
         self._check(step)
         source = self._sources.get(site) if data == "weights" else None
         if source is None:
             of = data if split is None else f"{split} {data}"
             raise DataError(f"model {self.run!r} holds no {of} at site {site!r}: of a model there are weights only")
-        return source.cut(self._file(self._files[source.tensor]).read(source.tensor), self._spec)
+        return source
+
+    def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
+        """The file that holds the weight, the configuration, and the index of files if there is one."""
+        source = self._source(step, split, data, site)
+        used = [source, self._sources["embed"]] if site == "head" and "embed" in self._sources else [source]
+        names = [*(self._files[one.tensor] for one in used), layout.MODEL_CONFIG]
+        names += [INDEX] if INDEX in self._checked else []
+        return tuple(Input(name, self._content(name).sha256) for name in dict.fromkeys(names))
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """None: a model captures nothing.
@@ -124,7 +181,7 @@ class TransformersStore:
         return {}
 
     def provenance(self, step: int) -> dict[str, str]:
-        """Where it lies, its type, and what stands for its content."""
+        """Where it lies, and its type."""
         self._check(step)
         kind = str(self._config.get("model_type", "unknown"))
-        return {"path": str(self.path.resolve()), "model_type": kind, "files_digest": self.steps()[0].digest}
+        return {"path": str(self.path.resolve()), "model_type": kind}
