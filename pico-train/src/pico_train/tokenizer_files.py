@@ -71,6 +71,33 @@ def read_definition(directory: Path) -> dict[str, Any]:
     return definition
 
 
+def without_call_settings(path: Path) -> bytes:
+    """The content of a `tokenizer.json`, without truncation, padding and tokens put around a text.
+
+    Byte for byte what it was where it has none of them.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    definition = read_object(path, MAX_BYTES)
+    processor = _putting_nothing_around(definition.get("post_processor"))
+    unset = not definition.get("truncation") and not definition.get("padding")
+    if unset and processor == definition.get("post_processor"):
+        return path.read_bytes()
+    definition.update(truncation=None, padding=None, post_processor=processor)
+    return json.dumps(definition, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _putting_nothing_around(processor: Any) -> Any:
+    """A post-processor without the steps that add tokens: of ByteLevel what it says of offsets stays."""
+    if not isinstance(processor, dict) or processor.get("type") == "ByteLevel":
+        return processor
+    if processor.get("type") == "Sequence":
+        steps = [_putting_nothing_around(step) for step in processor.get("processors") or []]
+        return processor | {"processors": [step for step in steps if step is not None]}
+    return None
+
+
 def _is_added_token(token: object) -> bool:
     return (
         isinstance(token, dict)

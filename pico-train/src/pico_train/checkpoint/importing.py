@@ -6,7 +6,6 @@ What such a checkpoint cannot know (the data it was trained on, the seed) is sai
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import uuid
 from datetime import UTC, datetime
@@ -22,11 +21,9 @@ from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.repair import check_new_or_begun
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import CheckpointError, StorageError, UsageError
-from pico_train.model.huggingface import config_json, generation_config_json, stored_dtype
+from pico_train.model.huggingface import checkpoint_files, stored_dtype
 from pico_train.model.pico_v1 import import_pico_v1
 from pico_train.version import __version__
-
-TOKENIZER_FILES = (layout.TOKENIZER, layout.TOKENIZER_CONFIG, "special_tokens_map.json")
 
 
 def import_checkpoint(directory: Path, run_dir: Path, *, step: int | None = None) -> Path:
@@ -102,12 +99,7 @@ def _contents(
     run: RunManifest, spec: ModelSpec, weights: dict[str, Any], directory: Path, step: int
 ) -> CheckpointContents:
     dtype = stored_dtype(weights)
-    parts = {
-        layout.MODEL_CONFIG: config_json(spec, dtype=dtype),
-        layout.GENERATION_CONFIG: generation_config_json(),
-    }
-    files = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in parts.items()}
-    files |= {name: (directory / name).read_bytes() for name in TOKENIZER_FILES if (directory / name).is_file()}
+    files = checkpoint_files(spec, dtype, directory if (directory / layout.TOKENIZER).is_file() else None)
     manifest = {
         "run_id": run.id,
         "run_name": run.name,

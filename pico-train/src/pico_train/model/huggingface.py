@@ -19,20 +19,54 @@ from pico_schema import ModelSpec, TensorHeaderError, layout
 from pico_schema.tensor_header import read_file_header
 from pico_train.errors import CheckpointError
 from pico_train.model.decoder import INIT_STD
+from pico_train.model.tokenizer_export import ExportedTokenizer, export_tokenizer
 
 MAX_CONFIG_BYTES = 2**20
 """A config.json is a few hundred bytes; one beyond this is not read."""
 
 
+def checkpoint_files(
+    spec: ModelSpec, dtype: str, tokenizer_dir: Path | None, *, eos_id: int | None = None
+) -> dict[str, bytes]:
+    """Return name → content of everything that transformers needs beside the weights.
+
+    Args:
+        spec: the model's geometry.
+        dtype: type of the stored weights, as torch names it.
+        tokenizer_dir: the tokenizer; None where there is none.
+        eos_id: id of the token that ends a text, where no tokenizer says it.
+
+    Raises:
+        DataError: the tokenizer is damaged.
+    """
+    exported = ExportedTokenizer({})
+    if tokenizer_dir is not None:
+        exported = export_tokenizer(tokenizer_dir, max_seq_len=spec.max_seq_len)
+    end, pad = (eos_id, eos_id) if exported.eos_id is None else (exported.eos_id, exported.pad_id)
+    ids = {"bos_id": end, "eos_id": end, "pad_id": pad}
+    documents = {
+        layout.MODEL_CONFIG: config_json(spec, **ids, dtype=dtype),
+        layout.GENERATION_CONFIG: generation_config_json(**ids),
+    }
+    files = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in documents.items()}
+    return files | exported.files
+
+
 def config_json(
-    spec: ModelSpec, *, bos_id: int | None = None, eos_id: int | None = None, dtype: str = "float32"
+    spec: ModelSpec,
+    *,
+    bos_id: int | None = None,
+    eos_id: int | None = None,
+    pad_id: int | None = None,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Return the content of `config.json`: the geometry, as `transformers.LlamaConfig` names it.
 
     Args:
         spec: the model's geometry.
-        bos_id: id of the token that begins a text, where the tokenizer has one.
+        bos_id: id of the token that stands before a text, where the tokenizer has one.
         eos_id: id of the token that ends a text, where the tokenizer has one.
+        pad_id: id of the token that fills up a batch, where the tokenizer has one.
         dtype: type of the stored weights, as torch names it.
     """
     return {
@@ -58,16 +92,20 @@ def config_json(
         "tie_word_embeddings": spec.tie_embeddings,
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
-        "pad_token_id": None,
+        # transformers gives the embedding of this token no gradient. Where end of text fills up batches, as most models
+        # have it, that would keep fine-tuning from learning when to stop: then generation_config.json alone says it.
+        "pad_token_id": None if pad_id == eos_id else pad_id,
         "dtype": dtype,
         "torch_dtype": dtype,
         "use_cache": True,
     }
 
 
-def generation_config_json(*, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
-    """Return the content of `generation_config.json`: where a text begins and ends."""
-    return {"_from_model_config": True, "bos_token_id": bos_id, "eos_token_id": eos_id}
+def generation_config_json(
+    *, bos_id: int | None = None, eos_id: int | None = None, pad_id: int | None = None
+) -> dict[str, Any]:
+    """Return the content of `generation_config.json`: where a text begins and ends, and what fills up a batch."""
+    return {"_from_model_config": True, "bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": pad_id}
 
 
 def load_spec(directory: Path) -> ModelSpec:
