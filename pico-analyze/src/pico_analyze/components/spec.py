@@ -133,8 +133,8 @@ def _fitting(read: Read, model: ModelSpec) -> Read:
             expected = str(model.weight_shape(kind))
         if not fits:
             raise DataError(
-                f"{data} of {site} have the shape {array.shape}, by the model's description it is {expected}: tensor and "
-                "description are not of one model"
+                f"{data} of {site} have the shape {array.shape}, by the model's description it is {expected}: tensor "
+                "and description are not of one model"
             )
         return array
 
