@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pico_schema import ModelSpec, SiteError, sites
 
 
-def spec(**changes: int) -> ModelSpec:
+def spec(**changes: object) -> ModelSpec:
     fields = {"vocab_size": 64, "d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 32}
     return ModelSpec.model_validate(fields | changes)
 
@@ -44,6 +44,21 @@ def test_flops_are_six_per_matrix_parameter_plus_causal_attention() -> None:
 def test_an_impossible_geometry_names_the_numbers_and_a_way_out(changes: dict[str, int], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         spec(**changes)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 0.0, -1.0, -0.0, 5e-324, 1e-31, 1.7e308, "", None])
+@pytest.mark.parametrize("field", ["rope_theta", "norm_eps"])
+def test_a_number_that_no_model_can_be_computed_with_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        spec(**{field: value})
+    assert [error["loc"] for error in refused.value.errors()] == [(field,)]
+
+
+def test_bases_and_epsilons_of_published_models_are_taken() -> None:
+    for theta in (1e4, 1e5, 5e5, 1e6, 5e6, 1e7, 1e8):
+        assert spec(rope_theta=theta).rope_theta == theta
+    for eps in (1e-12, 1e-8, 1e-6, 1e-5, 1e-3):
+        assert spec(norm_eps=eps).norm_eps == eps
 
 
 @given(heads=st.integers(1, 8), pairs=st.integers(1, 8), layers=st.integers(1, 5), kv=st.integers(1, 8))

@@ -41,10 +41,10 @@ class ModelSpec(BaseModel):
     """Width inside the SwiGLU feed-forward."""
     max_seq_len: Dimension = 2048
     """Longest sequence the model is trained on, in tokens."""
-    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
-    """Base of the rotary position embedding's wavelengths."""
-    norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    """Epsilon inside the square root of RMSNorm."""
+    rope_theta: Annotated[float, Field(ge=1, le=1e12)] = 10_000.0
+    """Base of the rotary position embedding's wavelengths, which grow with it: 1 to 10^12."""
+    norm_eps: Annotated[float, Field(ge=1e-30, lt=1)] = 1e-6
+    """Epsilon inside the square root of RMSNorm: at least 1e-30, so that float32 holds it, and below 1."""
     tie_embeddings: bool = False
     """Whether the head shares the embedding's matrix."""
 
