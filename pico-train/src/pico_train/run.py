@@ -120,5 +120,6 @@ def _introduce(reporter: Reporter, config: RunConfig, engine: Engine, corpus: Co
         f"run {config.name}: {spec.n_params / 1e6:.1f} M parameters, {steps} steps of {config.tokens_per_step:,} "
         f"tokens from {corpus.fingerprint.source} ({corpus.n_rows:,} rows), {where}, {config.training.precision}"
     )
+    reporter.say(corpus.describe_held_out(config.data.val_rows))
     if start.checkpoint is not None:
         reporter.say(f"resuming from step {start.step}")

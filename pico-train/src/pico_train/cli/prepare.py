@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pico_train.cli.console import As, Format, progress_line
+
+if TYPE_CHECKING:
+    from pico_train.data.prepare.inputs import TextInputs
+    from pico_train.data.shards.manifest import CorpusManifest
 
 
 class Errors(StrEnum):
@@ -85,7 +89,6 @@ def prepare(
     from pico_train.data.prepare.pipeline import prepare as prepare_corpus
     from pico_train.data.prepare.recipe import Recipe
     from pico_train.data.prepare.records import TextLayout
-    from pico_train.data.shards.manifest import met_in_text
     from pico_train.errors import UsageError
 
     if not inputs and not val_input:
@@ -108,8 +111,7 @@ def prepare(
         license=license,
     )
     found = text_inputs(inputs or [], val_input or [], layout)
-    for sentence in found.warnings():
-        typer.echo(f"warning: {sentence}", err=True)
+    _announce(found)
     manifest = prepare_corpus(
         found,
         recipe,
@@ -123,11 +125,32 @@ def prepare(
         typer.echo(f"passed over {place}: {problem}", err=True)
     if output is Format.json:
         typer.echo(json.dumps({"directory": str(out), **manifest.model_dump(mode="json")}, indent=1))
-        return
+    else:
+        _print_corpus(manifest, out)
+
+
+def _announce(found: TextInputs) -> None:
+    """Say on stderr what is read, what is held out by name, and what lies there and is not read."""
+    from pico_train.data.prepare.inputs import names_of
+
+    if found.found.items:
+        typer.echo(f"reading {names_of(found.found)}", err=True)
+    if found.found_val.items:
+        typer.echo(f"holding out {names_of(found.found_val)}", err=True)
+    for sentence in found.warnings():
+        typer.echo(f"warning: {sentence}", err=True)
+
+
+def _print_corpus(manifest: CorpusManifest, out: Path) -> None:
+    """What was made, for people."""
+    from pico_train.data.shards.manifest import met_in_text
+
+    seq_len = manifest.seq_len
     for name, split in manifest.splits.items():
+        how = f": {manifest.settings['held_out']}" if name == "val" and "held_out" in manifest.settings else ""
         typer.echo(
             f"{name:<6}{split.n_rows:,} rows of {seq_len} + 1 tokens in {len(split.shards)} shard(s), from "
-            f"{split.n_documents:,} documents ({split.dropped_tokens:,} tokens not in a row)"
+            f"{split.n_documents:,} documents ({split.dropped_tokens:,} tokens not in a row){how}"
         )
     for reason, number in manifest.counts.items():
         typer.echo(f"left out: {number:,} document(s): {reason.replace('_', ' ')}")

@@ -65,6 +65,9 @@ class Corpus(Protocol):
     def validation_sources(self, n_rows: int) -> list[str]:
         """Where these rows are from."""
 
+    def describe_held_out(self, n_scored: int) -> str:
+        """What is held out and what of it is scored, in one sentence."""
+
 
 def open_corpus(
     config: DataConfig,

@@ -126,3 +126,16 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"closed: cannot be read \(Permission denied\): see to its permissions"):
         find([str(tmp_path)])
+
+
+def test_a_prepared_corpus_in_a_folder_is_no_text(tmp_path: Path) -> None:
+    """As `prepare .` leaves it, whose default --out is in the same folder; unfinished ones, too."""
+    (tmp_path / "a.txt").write_text("x")
+    for folder, name in (("corpus", "pico-data.json"), ("begun", ".prepare/journal.json")):
+        (tmp_path / folder / name).parent.mkdir(parents=True)
+        (tmp_path / folder / name).write_text("{}")
+        (tmp_path / folder / "train.parquet").write_text("x")
+    found = find([str(tmp_path)])
+    assert [item.label for item in found.items] == ["a.txt"]  # type: ignore[union-attr]
+    expected = f"left aside 2 folders of token rows ({tmp_path}/begun/, {tmp_path}/corpus/)"
+    assert found.left_aside.sentences() == [expected]

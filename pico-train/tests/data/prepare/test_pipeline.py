@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from pico_train.data import tokenizer
 from pico_train.data.corpus import open_corpus
 from pico_train.data.inspect.verify import verify
-from pico_train.data.prepare import encode, tokenize
+from pico_train.data.prepare import encode, opening, plain_text, tokenize
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.manifest import CorpusManifest
 from pico_train.errors import DataError
@@ -71,10 +71,8 @@ def test_pieces_of_a_large_document_make_no_difference(
     tmp_path: Path, prepare_text: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document of many pieces, batches and commits, streamed because it is larger than may be read at once."""
-    from pico_train.data.prepare import reading
-
-    monkeypatch.setattr(reading, "IN_MEMORY", 1000)
-    monkeypatch.setattr(reading, "PART", 777)
+    monkeypatch.setattr(plain_text, "IN_MEMORY", 1000)
+    monkeypatch.setattr(opening, "BLOCK", 777)
     monkeypatch.setattr(encode, "BATCH_CHARS", 5000)
     monkeypatch.setattr(tokenize, "COMMIT_EVERY", 10_000)
     (tmp_path / "big.txt").write_text(

@@ -15,8 +15,12 @@ from pathlib import Path
 from pico_train.data.prepare.hub_text import HUB, HubText
 from pico_train.data.prepare.reading import readable, taken_from_folder
 from pico_train.data.prepare.tables import is_saved_dataset
+from pico_train.data.shards.manifest import FILE as CORPUS_MANIFEST
+from pico_train.data.shards.shard_corpus import named
 from pico_train.errors import ConfigError, DataError
 
+UNFINISHED = ".prepare"
+"""Folder in which a preparation that is not finished keeps what it has."""
 MOST_NAMES = 10
 """Files that a sentence names, of however many."""
 
@@ -39,6 +43,8 @@ class LeftAside:
     """Files whose ending says nothing of text."""
     no_files: list[str] = field(default_factory=list)
     """Links that lead nowhere, pipes, sockets."""
+    corpora: list[str] = field(default_factory=list)
+    """Folders that hold prepared corpora, or unfinished ones: token rows, not text."""
     hidden: int = 0
     """Files and folders whose names begin with a dot."""
     twice: list[str] = field(default_factory=list)
@@ -52,28 +58,31 @@ class LeftAside:
         if self.other:
             said.append(
                 f"left aside {_counted(len(self.other), 'file')} whose ending is not that of text "
-                f"({named(self.other)}): name them one by one, or with a glob, to have them read"
+                f"({_names(self.other)}): name them one by one, or with a glob, to have them read"
             )
         if self.no_files:
             said.append(
-                f"left aside {_counted(len(self.no_files), 'link')} or pipe(s) that are no files ({named(self.no_files)})"
+                f"left aside {_counted(len(self.no_files), 'link')} or pipe(s) that are no files "
+                f"({_names(self.no_files)})"
             )
+        if self.corpora:
+            said.append(f"left aside {_counted(len(self.corpora), 'folder')} of token rows ({_names(self.corpora)})")
         if self.folders:
             said.append(
-                f"left aside {_counted(len(self.folders), 'folder')} that a glob matched ({named(self.folders)}): "
+                f"left aside {_counted(len(self.folders), 'folder')} that a glob matched ({_names(self.folders)}): "
                 "name the folder, or write ** for all folders"
             )
         if self.twice:
-            said.append(f"left aside {_counted(len(self.twice), 'path')} to what is read already ({named(self.twice)})")
+            said.append(
+                f"left aside {_counted(len(self.twice), 'path')} to what is read already ({_names(self.twice)})"
+            )
         if self.hidden:
             said.append(f"left aside {_counted(self.hidden, 'hidden file')} or folder(s)")
         return said
 
 
-def named(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+def _names(names: Sequence[str]) -> str:
+    return named(names, MOST_NAMES)
 
 
 def _counted(n: int, what: str) -> str:
@@ -123,7 +132,7 @@ class _Search:
 
     def _instead(self) -> str:
         there = self.left_aside.other
-        return f", but {_counted(len(there), 'other file')} ({named(there)})" if there else ""
+        return f", but {_counted(len(there), 'other file')} ({_names(there)})" if there else ""
 
     def _take(self, file: TextFile) -> None:
         place = os.path.realpath(file.path)
@@ -160,6 +169,8 @@ class _Search:
             place = os.path.realpath(directory)
             if place in self.folders:
                 self.left_aside.twice.append(f"{directory}/")
+            elif (directory / CORPUS_MANIFEST).is_file() or (directory / UNFINISHED).is_dir():
+                self.left_aside.corpora.append(f"{directory}/")
             elif is_saved_dataset(directory):
                 yield TextFile(directory, directory.name if directory == root else _label(directory, root))
             else:

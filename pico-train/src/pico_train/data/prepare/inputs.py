@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
 from pico_train.data.prepare.documents import Document
-from pico_train.data.prepare.files import Found, TextFile, find, named
+from pico_train.data.prepare.files import MOST_NAMES, Found, TextFile, find
 from pico_train.data.prepare.hub_text import HubText
 from pico_train.data.prepare.opening import compression, reading
 from pico_train.data.prepare.reading import read_file, read_hub
 from pico_train.data.prepare.recipe import Inputs
 from pico_train.data.prepare.records import BadRecords, TextLayout
+from pico_train.data.shards.shard_corpus import named
 
 _UNSTATED = {"on_bad_record": "refuse"}
 """Fields of a layout that the first release did not have, and the values with which it does what that did."""
@@ -80,7 +81,7 @@ def text_inputs(
 def names_of(found: Found) -> str:
     """The files that were found, counted and named: "40 files (a.txt, b.txt and 38 more)"."""
     labels = [item.address if isinstance(item, HubText) else item.label for item in found.items]
-    return f"{len(labels):,} file{'' if len(labels) == 1 else 's'} ({named(labels)})"
+    return f"{len(labels):,} file{'' if len(labels) == 1 else 's'} ({named(labels, MOST_NAMES)})"
 
 
 def _stated(layout: TextLayout | None) -> str:

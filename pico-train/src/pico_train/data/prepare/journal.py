@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pico_schema.files import replace_file
+from pico_train.data.prepare.holding_out import HoldingOut, Rule
 from pico_train.data.prepare.recipe import DocumentSplits
 from pico_train.data.shards.manifest import TOKENIZER_DIR, ShardEntry
 from pico_train.errors import DataError
@@ -88,6 +89,16 @@ class Journal:
     def documents_sha256(self) -> str:
         """Digest over all documents taken, once they are tokenized."""
         return str(self._state["documents_sha256"])
+
+    @property
+    def holding_out(self) -> HoldingOut | None:
+        """What is held out, once it is decided."""
+        raw = self._state.get("holding_out")
+        return HoldingOut(Rule(raw[0]), raw[1]) if raw is not None else None
+
+    def decided(self, holding_out: HoldingOut) -> None:
+        """Note what is held out; it becomes durable with what comes next."""
+        self._state["holding_out"] = [holding_out.rule.value, holding_out.characters]
 
     def shards(self, split: str) -> list[ShardEntry]:
         """The shards of a split that are finished and still there."""

@@ -12,18 +12,21 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pico_schema.files import replace_file
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.cache import locked
-from pico_train.data.prepare.documents import fraction
+from pico_train.data.prepare.files import UNFINISHED
+from pico_train.data.prepare.holding_out import Rule, choose
 from pico_train.data.prepare.journal import Journal
 from pico_train.data.prepare.recipe import DocumentSplits, Inputs, Recipe
 from pico_train.data.prepare.shuffle import count_sources, write_shards
+from pico_train.data.prepare.splitting import SplitRows, split_rows
 from pico_train.data.prepare.tokenize import SpooledRows, tokenize
+from pico_train.data.prepare.training_text import TrainingText
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.manifest import CorpusManifest, ShardEntry, Split, TokenizerEntry
 from pico_train.errors import DataError, StorageError
@@ -31,7 +34,7 @@ from pico_train.version import __version__
 
 Progress = Callable[[str], None]
 
-WORK = ".prepare"
+WORK = UNFINISHED
 KEY = ".key"
 """File that says which inputs, on this machine, and which recipe a finished corpus was made from."""
 FORMAT = 2
@@ -97,16 +100,22 @@ class Resources:
 def _prepare(
     inputs: Inputs, recipe: Recipe, out: Path, journal: Journal, resources: Resources, progress: Progress
 ) -> CorpusManifest:
-    info = _tokenizer(inputs, recipe, out / manifests.TOKENIZER_DIR, resources.training_bytes, progress)
-    chosen = DocumentSplits(inputs, recipe)
+    holding_out = journal.holding_out or choose(inputs, recipe)
+    journal.decided(holding_out)
+    if holding_out.rule is not Rule.NOTHING:
+        progress(f"held out: {holding_out.describe(recipe)}")
+    training = TrainingText(inputs, recipe, holding_out, resources.training_bytes)
+    info = _tokenizer(training, out / manifests.TOKENIZER_DIR, progress)
+    chosen = DocumentSplits(inputs, recipe, end_held_out=holding_out.rule is Rule.END)
     rows = SpooledRows(out / WORK, recipe, info.vocab_size, journal)
     try:
         if journal.stage == "tokenize":
             tokenize(rows, chosen, info, journal, workers=resources.workers, progress=progress)
-        splits = {}
-        for split in ("train", "val"):
-            if rows.spools[split].n_rows or split == "train":
-                splits[split] = _split(rows, recipe, out, journal, split, resources.block_bytes, progress)
+        parts = split_rows(rows.spools, journal, holding_out, recipe, eos_id=info.eos_id)
+        splits = {
+            split: _write_split(part, recipe, out, journal, split, resources.block_bytes, progress)
+            for split, part in parts.items()
+        }
     finally:
         rows.close()
     manifest = CorpusManifest(
@@ -125,6 +134,7 @@ def _prepare(
         ),
         settings={
             "documents_sha256": journal.documents_sha256,
+            "held_out": holding_out.describe(recipe),
             **{name: value for name, value in asdict(recipe).items() if name not in ("source", "license", "tokenizer")},
         },
         counts=journal.left_out,
@@ -156,53 +166,29 @@ def corpus_key(inputs: Inputs, recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _tokenizer(
-    inputs: Inputs, recipe: Recipe, directory: Path, training_bytes: int, progress: Progress
-) -> tokenizers.TokenizerInfo:
+def _tokenizer(training: TrainingText, directory: Path, progress: Progress) -> tokenizers.TokenizerInfo:
     """The corpus's tokenizer, made or fetched if it is not there yet."""
     if (directory / "tokenizer.json").is_file():
         return tokenizers.describe(directory)
     staging = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
+    recipe = training.recipe
     size = tokenizers.parse_training(recipe.tokenizer)
     if size is None:
         tokenizers.obtain(recipe.tokenizer, staging)
     else:
         progress(f"training a tokenizer of {size} tokens")
-        texts = _training_text(inputs, recipe, training_bytes)
-        tokenizers.save_trained(tokenizers.train(texts, size), staging, max_length=recipe.seq_len)
+        tokenizers.save_trained(tokenizers.train(training, size), staging, max_length=recipe.seq_len)
     tokenizers.describe(staging)
     staging.rename(directory)
     return tokenizers.describe(directory)
 
 
-def _training_text(inputs: Inputs, recipe: Recipe, limit: int) -> Iterator[str]:
-    """Text of documents to train on, at most `limit` characters: of a larger corpus, documents chosen by hash."""
-    share = 1.0 if inputs.bytes is None else min(1.0, limit / max(1, inputs.bytes))
-    left = limit
-    any_text = False
-    for document in inputs.train():
-        if (
-            not recipe.val_fraction <= fraction(document.digest)
-            or fraction(document.digest[8:]) >= recipe.sample * share
-        ):
-            continue
-        for part in document.parts():
-            any_text = True
-            yield part[:left]
-            left -= len(part)
-            if left <= 0:
-                return
-    if not any_text:
-        raise DataError("the corpus is empty: no document of it holds text to train a tokenizer on")
-
-
-def _split(
-    rows: SpooledRows, recipe: Recipe, out: Path, journal: Journal, split: str, block_bytes: int, progress: Progress
+def _write_split(
+    part: SplitRows, recipe: Recipe, out: Path, journal: Journal, split: str, block_bytes: int, progress: Progress
 ) -> Split:
     """The shards of one split, and what its manifest says."""
-    spool = rows.spools[split]
-    n_rows = spool.n_rows if split == "val" or recipe.max_rows is None else min(recipe.max_rows, spool.n_rows)
+    rows, n_rows = part.rows, part.n_rows
     seed = recipe.shuffle_seed if split == "train" else recipe.shuffle_seed or 0
 
     def on_shard(entry: ShardEntry) -> None:
@@ -210,7 +196,7 @@ def _split(
         progress(f"wrote {entry.file}: {entry.n_rows} rows")
 
     shards = write_shards(
-        spool,
+        rows,
         out,
         split,
         n_rows=n_rows,
@@ -223,9 +209,9 @@ def _split(
     )
     return Split(
         n_rows=n_rows,
-        n_documents=journal.documents.get(split, 0),
-        n_tokens=journal.tokens.get(split, 0),
-        dropped_tokens=journal.tokens.get(split, 0) - n_rows * (recipe.seq_len + 1),
-        sources=count_sources(spool, n_rows, split=split, seed=seed),
+        n_documents=part.n_documents,
+        n_tokens=part.n_tokens,
+        dropped_tokens=part.n_tokens - n_rows * (recipe.seq_len + 1),
+        sources=count_sources(rows, n_rows, split=split, seed=seed),
         shards=shards,
     )

@@ -59,11 +59,13 @@ class DocumentSplits:
     """Which documents go to which split.
 
     A held-out document is chosen by the hash of its text, so all its copies are held out with it; a training document
-    that is also among the held-out inputs is left out.
+    that is also among the held-out inputs is left out. Where the end of the corpus is held out, all documents count as
+    training ones here, each text once.
     """
 
     inputs: Inputs
     recipe: Recipe
+    end_held_out: bool = False
 
     def __post_init__(self) -> None:
         self.documents: Counter[str] = Counter()
@@ -71,6 +73,7 @@ class DocumentSplits:
         self.left_out: Counter[str] = Counter()
         """Documents not taken, by reason."""
         self._state = hashlib.sha256()
+        self._taken_once: set[bytes] = set()
 
     @property
     def sha256(self) -> str:
@@ -82,6 +85,7 @@ class DocumentSplits:
         self.documents.clear()
         self.left_out.clear()
         self._state = hashlib.sha256()
+        self._taken_once.clear()
         held_out: list[bytes] = []
         for document in self.inputs.val() if self.inputs.val else ():
             if document.digest == EMPTY:
@@ -111,7 +115,12 @@ class DocumentSplits:
             if place < len(known) and known[place] == here:
                 self.left_out["also_held_out"] += 1
                 return None
-        if fraction(document.digest) < self.recipe.val_fraction:
+        if self.end_held_out:
+            if document.digest in self._taken_once:
+                self.left_out["repeated"] += 1
+                return None
+            self._taken_once.add(document.digest)
+        elif fraction(document.digest) < self.recipe.val_fraction:
             return "val"
         if fraction(document.digest[8:]) >= self.recipe.sample:
             self.left_out["not_sampled"] += 1

@@ -12,7 +12,7 @@ import numpy as np
 from pico_schema.digests import sha256_file
 from pico_schema.files import replacement
 from pico_train.data.permutation import permute
-from pico_train.data.prepare.spool import Spool
+from pico_train.data.prepare.spool import Stretch
 from pico_train.data.shards.manifest import ShardEntry
 from pico_train.data.shards.parquet import rows_per_group, write_shard
 
@@ -25,7 +25,7 @@ def shard_name(split: str, index: int, n_shards: int) -> str:
 
 
 def write_shards(
-    spool: Spool,
+    spool: Stretch,
     directory: Path,
     split: str,
     *,
@@ -71,7 +71,7 @@ def write_shards(
 
 
 def _write(
-    spool: Spool,
+    spool: Stretch,
     directory: Path,
     name: str,
     rows: range,
@@ -102,7 +102,7 @@ def _write(
     return ShardEntry(file=name, n_rows=len(rows), size=size, sha256=digest, rows_sha256=content.hexdigest())
 
 
-def count_sources(spool: Spool, n_rows: int, *, split: str, seed: int | None) -> dict[str, int] | None:
+def count_sources(spool: Stretch, n_rows: int, *, split: str, seed: int | None) -> dict[str, int] | None:
     """Rows by source among the first `n_rows` of the shuffled order, or None if more than 10,000 sources differ."""
     counts: Counter[str] = Counter()
     for first in range(0, n_rows, 2**16):

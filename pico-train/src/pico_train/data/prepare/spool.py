@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,31 @@ class Spool:
         begin = int.from_bytes(_read(self._ends, 8, 8 * number - 8), "little") if number else 0
         end = int.from_bytes(_read(self._ends, 8, 8 * number), "little")
         return _read(self._names, end - begin, begin).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows that follow each other in a spool, numbered from 0: one split of the corpus."""
+
+    spool: Spool
+    """Where they are."""
+    first: int
+    """Number of the first one there."""
+    n_rows: int
+    """How many there are."""
+
+    @property
+    def row_len(self) -> int:
+        """Ids of a row."""
+        return self.spool.row_len
+
+    def read(self, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Rows by number, in any order: (k, row_len) int32 and their k sources."""
+        return self.spool.read(ids + self.first)
+
+    def read_sources(self, ids: np.ndarray) -> list[str]:
+        """Sources of rows by number, in any order."""
+        return self.spool.read_sources(ids + self.first)
 
 
 def _open(path: Path) -> int:

@@ -135,7 +135,7 @@ def _check(rows: SpooledRows, chosen: DocumentSplits) -> None:
                 f"the {split} split holds {rows.tokens[split]} tokens, fewer than one row of {row_len}: "
                 "give more text, or a smaller --seq-len (data.seq_len)"
             )
-    if rows.recipe.val_fraction and not chosen.documents["val"]:
+    if rows.recipe.val_fraction and not chosen.documents["val"] and not chosen.end_held_out:
         raise DataError(
             f"no document fell into the held-out fraction {rows.recipe.val_fraction} of "
             f"{chosen.documents['train']} documents: raise it, or name held-out files"

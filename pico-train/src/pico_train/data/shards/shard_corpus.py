@@ -36,6 +36,8 @@ class ShardCorpus:
     """Shards of the held-out rows."""
     held_out_from: int = 0
     """First held-out row in `held_out`."""
+    held_out_are: str = "the rows that lie with the corpus as its held-out split"
+    """What was held out, in words."""
     where: str = "the corpus"
     """The corpus's name in errors."""
     directory: Path | None = None
@@ -75,6 +77,20 @@ class ShardCorpus:
     def validation_sources(self, n_rows: int) -> list[str]:
         """Where these rows are from."""
         return self._held_out(n_rows).sources(self.held_out_from + np.arange(n_rows))
+
+    def describe_held_out(self, n_scored: int) -> str:
+        """What is held out and what of it is scored, in one sentence.
+
+        Args:
+            n_scored: Rows of the validation set: the first of those held out.
+
+        Raises:
+            DataError: fewer are held out.
+        """
+        sources = list(dict.fromkeys(source for source in self.validation_sources(n_scored) if source))
+        of = f" (of {named(sources, 3)})" if sources else ""
+        there = self.n_validation_rows
+        return f"held out: {there:,} rows, {self.held_out_are}; scored: the first {n_scored:,} of them{of}"
 
     def _held_out(self, n_rows: int) -> ShardedRows:
         there = self.n_validation_rows
@@ -146,9 +162,22 @@ def prepared_corpus(
         manifest.tokenizer.eos_id,
         train=ShardedRows([shard.n_rows for shard in train.shards], path_of["train"], **shape),
         held_out=ShardedRows([shard.n_rows for shard in val.shards], path_of["val"], **shape) if val else None,
+        held_out_are=_held_out_in_words(manifest),
         where=where,
         directory=directory,
     )
+
+
+def _held_out_in_words(manifest: CorpusManifest) -> str:
+    val, rule = manifest.splits.get("val"), manifest.settings.get("held_out")
+    documents = f"of {val.n_documents:,} document{'' if val.n_documents == 1 else 's'}" if val else "of no document"
+    return f"{documents}: {rule}" if isinstance(rule, str) else documents
+
+
+def named(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def in_directory(directory: Path, names: Sequence[str]) -> Callable[[int], Path]:

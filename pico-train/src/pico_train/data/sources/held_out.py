@@ -30,7 +30,8 @@ def with_held_out(corpus: ShardCorpus, config: DataConfig, cache: Path, progress
         DataError: nothing would be left to train on.
     """
     if config.val_paths:
-        return replace(corpus, held_out=_named(corpus, config, cache, progress), held_out_from=0)
+        named = _named(corpus, config, cache, progress)
+        return replace(corpus, held_out=named, held_out_from=0, held_out_are=f"those in {config.val_paths[0]}")
     if corpus.held_out is not None:
         return corpus
     left = corpus.n_rows - config.val_rows
@@ -41,7 +42,8 @@ def with_held_out(corpus: ShardCorpus, config: DataConfig, cache: Path, progress
         )
     details = {**corpus.fingerprint.details, "held_out": f"the last {config.val_rows} rows"}
     fingerprint = corpus.fingerprint.model_copy(update={"n_rows": left, "details": details})
-    return replace(corpus, fingerprint=fingerprint, held_out=corpus.train, held_out_from=left)
+    are = f"the last of its {corpus.n_rows:,} rows, which has no held-out split"
+    return replace(corpus, fingerprint=fingerprint, held_out=corpus.train, held_out_from=left, held_out_are=are)
 
 
 def _named(corpus: ShardCorpus, config: DataConfig, cache: Path, progress: Progress) -> ShardedRows:
