@@ -11,12 +11,13 @@ from pathlib import Path
 import pyarrow
 import pytest
 import yaml
-from pyarrow.parquet import read_table, write_table
+from pyarrow.parquet import read_table
 from synthetic import SPEC, STEPS, make_run
 
 import pico_analyze
 from pico_analyze.errors import DataError, UsageError
 from pico_analyze.questions.study import parse
+from pico_analyze.table.rows_file import content_of
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -91,7 +92,8 @@ def test_without_out_nothing_is_written_and_nothing_computed_before_is_used(runs
     table = Path("analysis/demo/rows.parquet")
     rows = read_table(table)
     values = pyarrow.array([0.5] * len(rows))
-    write_table(rows.set_column(rows.schema.get_field_index("value"), "value", values), table)
+    changed = rows.set_column(rows.schema.get_field_index("value"), "value", values)
+    table.write_bytes(content_of(changed, compression="none"))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))

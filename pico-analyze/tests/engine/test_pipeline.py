@@ -396,7 +396,7 @@ def test_an_output_directory_that_cannot_be_made_is_a_storage_error(run_dir, tmp
 def test_a_damaged_table_is_named(run_dir, settings):
     directory = next(iter(analyze([(run_dir, CKA)], settings).directories.values()))
     (directory / "rows.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(DataError, match=r"rows\.parquet: not a table of rows"):
+    with pytest.raises(DataError, match=r"rows\.parquet: it is not as it was written"):
         analyze([(run_dir, CKA)], settings)
 
 

@@ -23,7 +23,8 @@ from pico_analyze.engine.work import Done, Opening, Tally, Work
 from pico_analyze.engine.worker import carry_out, check, for_threads
 from pico_analyze.errors import UsageError
 from pico_analyze.questions.question import Question
-from pico_analyze.table.store import RowStore, directory_for, frame_of, part_rows, write_part
+from pico_analyze.table.rows_file import rows_of
+from pico_analyze.table.store import RowStore, directory_for, frame_of, write_part
 
 if TYPE_CHECKING:
     import pandas
@@ -56,9 +57,7 @@ def analyze(
     for task in tasks:
         wanted.setdefault(task.store, set()).update(digest for job in task.jobs for digest in job.digests)
     tables = _tables(plan, settings, wanted, started, tally)
-    known: set[str] = set()
-    if not settings.fresh:
-        known = set().union(*(table.known(wanted[index]) for index, table in tables.items()))
+    known = _known(tables, wanted, settings, tally)
     left = without(tasks, known)
     n_wanted, n_left = _values(tasks), _values(left)
     listener.planned(len(left))
@@ -122,6 +121,18 @@ def _tables(plan: Plan, settings: Settings, wanted: Iterable[int], started: int,
             ] += 1
         tables[index] = RowStore(directory, started, merge=settings.shard is None)
     return tables
+
+
+def _known(
+    tables: Mapping[int, RowStore], wanted: Mapping[int, set[str]], settings: Settings, tally: Tally
+) -> set[str]:
+    """Digests of rows that need not be computed again. Tables are looked at even if all of it is to be computed: what
+    is wrong with one is told before, not after."""
+    known = set().union(*(table.known(wanted[index]) for index, table in tables.items()))
+    for table in tables.values():
+        for part in table.put_aside:
+            tally.warnings[f"{part}: this part of the table was damaged; what it held is computed again"] += 1
+    return set() if settings.fresh else known
 
 
 def _carry_out(
@@ -191,5 +202,5 @@ def _checkpoints(plan: Plan, index: int) -> dict[int, str]:
 def _in_memory(parts: Sequence[bytes]) -> pandas.DataFrame:
     import pyarrow as pa
 
-    tables = [part_rows(content) for content in parts]
+    tables = [rows_of(content, where="what a worker sent") for content in parts]
     return frame_of(pa.concat_tables(tables) if tables else None)

@@ -22,6 +22,7 @@ from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.spec import STORES
 from pico_analyze.table import store as tables
 from pico_analyze.table.columns import Row
+from pico_analyze.table.rows_file import part_content
 
 
 def may_be_shared(store: Store) -> bool:
@@ -121,7 +122,7 @@ def _keep(work: Work, task: Task, rows: list[Row], done: Done) -> None:
     """Leave the rows where they belong, or send them back."""
     if not rows:
         return
-    content, name = tables.part_content(rows), work.part(task)
+    content, name = part_content(rows), work.part(task)
     if work.tables is not None and tables.is_current(work.tables[task.store], work.started):
         try:
             tables.write_part(work.tables[task.store], name, content)

@@ -38,7 +38,8 @@ COLUMNS: dict[str, str] = {
     "null_mean": "Mean of the values by chance.",
     "null_p": "Probability of a value as extreme by chance, at least 1 / (draws + 1).",
     "extra": "Further numbers that belong to the value, as JSON.",
-    "provenance": "Where the numbers come from: run id, manifest digests, pinned commits, versions, as JSON.",
+    "provenance": "Where the numbers come from, as JSON: run id, manifest digests, pinned commits, versions; `inputs`: "
+    "the sha256 of each file that was read; `unchecked`: what could not be compared with its digest yet.",
     "digest": "Digest of the question and of its inputs; equal means the row need not be computed again.",
 }
 """Columns in their order, and what they mean."""
@@ -54,6 +55,8 @@ KEY: tuple[str, ...] = (
 
 _INTEGERS = {"step", "tokens_seen", "layer", "head", "target_step", "n_samples", "target_layer", "n_features"}
 _FLOATS = {"value", "ci_low", "ci_high", "null_mean", "null_p"}
+VERSION = "pico_analyze.columns"
+"""Metadata of a table's file: "2" since every such file has a checksum, "1" before."""
 ORDER: tuple[str, ...] = (
     *("component", "data", "split", "metric", "target_run"),
     *("site", "layer", "head", "step", "target_step", "target_layer", "params"),
@@ -68,7 +71,7 @@ def schema() -> pyarrow.Schema:
     kinds = {
         name: pa.int64() if name in _INTEGERS else pa.float64() if name in _FLOATS else pa.string() for name in COLUMNS
     }
-    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()], metadata={"pico_analyze.columns": "1"})
+    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()], metadata={VERSION: "2"})
 
 
 def as_json(values: Mapping[str, object]) -> str:

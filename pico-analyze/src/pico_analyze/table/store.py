@@ -17,38 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError, StorageError
-from pico_analyze.table.columns import CORE, KEY, ORDER, Row, as_json, digest, schema
-from pico_schema.files import replace_file, replacement
+from pico_analyze.table.columns import KEY, ORDER, as_json, digest, schema
+from pico_analyze.table.rows_file import content_of, read_rows_file
+from pico_schema.files import open_replacement, replace_file
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
 ROWS, CSV, PARTS, SOURCE = "rows.parquet", "rows.csv", ".parts", "source.json"
-_FORMER_NAMES = {"unit": "digest"}
-"""Columns of tables that earlier versions wrote."""
+_DAMAGED = ".damaged"
+"""What is added to the name of a part that is not as it was written."""
 _FORGOTTEN_SECONDS = 7 * 86_400
 """Age at which the mark of a command that never ended is taken away."""
-
-
-def part_content(rows: Sequence[Row]) -> bytes:
-    """Rows as a Parquet file, in memory."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(list(rows), schema=schema())
-    pq.write_table(table, sink, compression="none", write_statistics=False)  # a third of the time, as small
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def part_rows(content: bytes) -> pyarrow.Table:
-    """The rows of a part, as it was sent."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    return pq.read_table(pa.BufferReader(content))
 
 
 def part_path(directory: Path, name: str) -> Path:
@@ -63,10 +44,8 @@ def write_part(directory: Path, name: str, content: bytes) -> None:
         StorageError: the disk refused.
     """
     path = part_path(directory, name)
-    try:
+    with _written(path):
         replace_file(path, content, durable=False)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error}): check the disk") from None
 
 
 def _mark(directory: Path, started: int) -> Path:
@@ -91,16 +70,17 @@ class RowStore:
 
     def __init__(self, directory: Path, started: int = 0, *, merge: bool = True) -> None:
         self.directory, self._started, self._merges = directory, started, merge
+        self.put_aside: list[Path] = []
+        """Parts that were found damaged, where they lie now."""
+        self._lacks_checksum = False
         try:
             (directory / PARTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{directory}: cannot be made ({error.strerror}): choose another --out") from None
 
     def __enter__(self) -> RowStore:
-        try:
+        with _written(self.directory):
             _mark(self.directory, self._started).touch()
-        except OSError as error:
-            raise StorageError(f"{self.directory}: cannot be written ({error.strerror}): check the disk") from None
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -110,11 +90,18 @@ class RowStore:
             self.merge()
 
     def known(self, digests: Iterable[str]) -> set[str]:
-        """Those of `digests` whose rows are there."""
+        """Those of `digests` whose rows are there.
+
+        Parts that are not as they were written are put aside: what they held is computed again.
+
+        Raises:
+            DataError: the table itself is not as it was written.
+            StorageError: the disk refused.
+        """
         import pyarrow.compute as pc
 
         with _locked(self.directory):
-            table = self._load()
+            table = self._load(put_aside=True)
         if table is None:
             return set()
         return set(pc.unique(table["digest"]).to_pylist()) & set(digests)
@@ -122,13 +109,23 @@ class RowStore:
     def _parts(self) -> list[Path]:
         return sorted((self.directory / PARTS).glob("*.parquet"))
 
-    def _load(self, parts: Sequence[Path] | None = None) -> pyarrow.Table | None:
-        """Everything there is, older rows first, or None."""
+    def _load(self, parts: Sequence[Path] | None = None, *, put_aside: bool = False) -> pyarrow.Table | None:
+        """Everything there is, older rows first, or None; with `put_aside`, without parts that are damaged."""
         import pyarrow as pa
 
-        files = [self.directory / ROWS, *(self._parts() if parts is None else parts)]
-        tables = [_read(path) for path in files if path.is_file()]
-        return pa.concat_tables(tables) if tables else None
+        found = [read_rows_file(self.directory / ROWS)] if (self.directory / ROWS).is_file() else []
+        for part in self._parts() if parts is None else parts:
+            try:
+                found.append(read_rows_file(part))
+            except DataError:
+                if not put_aside:
+                    raise
+                aside = part.with_name(part.name + _DAMAGED)
+                with _written(aside):
+                    part.replace(aside)
+                self.put_aside.append(aside)
+        self._lacks_checksum |= not all(has_checksum for _, has_checksum in found)
+        return pa.concat_tables([table for table, _ in found]) if found else None
 
     def merge(self) -> None:
         """Bring table and CSV up to date; of two rows with the same key the newer one stays."""
@@ -137,21 +134,20 @@ class RowStore:
         with _locked(self.directory):
             self._take_away_forgotten_marks()
             parts = self._parts()
-            if not parts and (self.directory / CSV).is_file():
+            if not parts and (self.directory / CSV).is_file() and not self._lacks_checksum:
                 return
             table = self._load(parts)
             if table is None:
                 return
             table = _newest(table)
-            _write(table, self.directory / ROWS)
-            try:
-                with replacement(self.directory / CSV, durable=False) as path:
-                    pyarrow.csv.write_csv(table, path)
-            except OSError as error:
-                why = error.strerror or error
-                raise StorageError(f"{self.directory / CSV}: cannot be written ({why}): check the disk") from None
+            with _written(self.directory / ROWS):
+                replace_file(self.directory / ROWS, content_of(table, compression="zstd"), durable=False)
+            with _written(self.directory / CSV), open_replacement(self.directory / CSV, durable=False) as file:
+                pyarrow.csv.write_csv(table, file)
             for part in parts:
-                part.unlink(missing_ok=True)
+                with _written(part):
+                    part.unlink(missing_ok=True)
+            self._lacks_checksum = False
 
     def _take_away_forgotten_marks(self) -> None:
         for mark in (self.directory / PARTS).glob(".command-*"):
@@ -181,7 +177,7 @@ def frame_of(table: pyarrow.Table | None, digests: Iterable[str] | None = None) 
 
 def read_frame(directory: Path) -> pandas.DataFrame:
     """All rows of a table on disk."""
-    return to_pandas(_read(directory / ROWS))
+    return to_pandas(read_rows_file(directory / ROWS)[0])
 
 
 def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
@@ -201,32 +197,11 @@ def _newest(table: pyarrow.Table) -> pyarrow.Table:
     return table.take(pa.array(keys.sort_values(list(ORDER), na_position="first", kind="stable").index))
 
 
-def _read(path: Path) -> pyarrow.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Say which file it is that the disk refused in this block."""
     try:
-        table = pq.ParquetFile(path).read(use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0][:120]
-        raise DataError(f"{path}: not a table of rows ({first}): move it away and compute again") from None
-    table = table.rename_columns([_FORMER_NAMES.get(name, name) for name in table.column_names])
-    missing = [name for name in CORE if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path}: not a table of rows (no column {missing[0]!r}): move it away and compute again")
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in schema()
-    ]
-    return pa.table(columns, schema=schema())
-
-
-def _write(table: pyarrow.Table, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    try:
-        with replacement(path, durable=False) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        yield
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error}): check the disk") from None
 
