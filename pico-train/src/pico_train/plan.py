@@ -18,6 +18,7 @@ from pico_schema import ModelSpec, sites
 from pico_train.checkpoint.cadence import checkpoint_steps, is_due, steps_due
 from pico_train.checkpoint.retention import kept
 from pico_train.config import CaptureSplit, RunConfig
+from pico_train.config.base import divisors
 from pico_train.errors import ConfigError
 
 HUB_COMMITS_PER_HOUR = 128
@@ -175,8 +176,7 @@ def _micro_batches(config: RunConfig, devices: int) -> tuple[int, int]:
     """Rows of one forward pass, and passes of one update, on each device."""
     batch = config.training.batch_size
     if batch % devices:
-        fits = [n for n in range(1, batch + 1) if batch % n == 0]
-        near = min(fits, key=lambda n: abs(n - devices))
+        near = min(divisors(batch), key=lambda n: abs(n - devices))
         raise ConfigError(f"training.batch_size={batch} rows do not divide over {devices} devices: {near} would do")
     share = batch // devices
     micro = min(config.training.micro_batch_size or share, share)

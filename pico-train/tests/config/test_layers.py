@@ -111,7 +111,7 @@ def test_an_unknown_preset_suggests_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("a: [1", "not valid YAML at line"), ("- 1\n", "expected sections"), ("nonsense: 1\n", "unknown setting")],
+    [("a: [1", "line 1: not valid YAML"), ("- 1\n", "expected sections"), ("nonsense: 1\n", "unknown setting")],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, says: str) -> None:
     file = tmp_path / "run.yaml"

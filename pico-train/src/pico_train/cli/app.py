@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -38,6 +39,8 @@ app.command()(checkpoint.repair)
 app.command()(publish)
 
 
+_MOST = 2**31 - 1
+"""Largest count that the libraries below can hold."""
 File = Annotated[Path | None, typer.Argument(help="YAML over the preset; its key `preset` may name one.")]
 Preset = Annotated[str | None, typer.Option(help="Layer below everything; see `pico-train presets`. [default: demo]")]
 Set = Annotated[
@@ -45,6 +48,13 @@ Set = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the run: its directory, and its branch on the Hub.")]
 Out = Annotated[str | None, typer.Option(help="Directory in which the run's directory is made. [default: runs]")]
+
+
+def _finite(value: float | None) -> float | None:
+    """Bounds alone let "nan" through: it is neither below nor above them."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def _version(wanted: bool) -> None:
@@ -128,13 +138,16 @@ def _sample(summary: Summary) -> tuple[str, str]:
 def generate(
     place: Place,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens to add.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest tokens.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=_MOST, help="Most tokens to add.")] = 64,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, callback=_finite, help="0 takes the likeliest token each time.")
+    ] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Sample among the k likeliest tokens.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Sample among tokens up to this probability.")
+        float | None,
+        typer.Option(min=0.0, max=1.0, callback=_finite, help="Sample among tokens up to this probability."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws.")] = 0,
     output: As = Format.table,
 ) -> None:
     """Sample from a checkpoint."""
@@ -162,11 +175,15 @@ def plan(
     file: File = None,
     preset: Preset = None,
     assignments: Set = None,
-    devices: Annotated[int | None, typer.Option(min=1, help="Devices in all. [default: as configured, or 1]")] = None,
-    peak_tflops: Annotated[
-        float | None, typer.Option(min=0.001, help="Dense peak of one device at the run's precision.")
+    devices: Annotated[
+        int | None, typer.Option(min=1, max=_MOST, help="Devices in all. [default: as configured, or 1]")
     ] = None,
-    mfu: Annotated[float, typer.Option(min=0.001, max=1.0, help="Part of the peak that is reached.")] = 0.4,
+    peak_tflops: Annotated[
+        float | None, typer.Option(min=0.001, callback=_finite, help="Dense peak of one device at the run's precision.")
+    ] = None,
+    mfu: Annotated[
+        float, typer.Option(min=0.001, max=1.0, callback=_finite, help="Part of the peak that is reached.")
+    ] = 0.4,
     output: As = Format.table,
 ) -> None:
     """What a run will take: parameters, FLOPs, memory, time, disk, commits. Nothing is allocated."""

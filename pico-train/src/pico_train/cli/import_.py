@@ -23,7 +23,8 @@ def pico_v1(
     directory: Annotated[Path, typer.Argument(help="Holds model.safetensors and config.json of Pico 1.0.")],
     out: Annotated[Path, typer.Option(help="The run to make, or to add this step to.")],
     step: Annotated[
-        int | None, typer.Option(min=0, help="Updates done. [default: from the name, as in step_20]")
+        int | None,
+        typer.Option(min=0, max=10**8 - 1, help="Updates done. [default: from the name, as in step_20]"),
     ] = None,
     output: As = Format.table,
 ) -> None:

@@ -4,8 +4,8 @@ A module here decides what a valid value is and how layers of values combine; no
 that are layers, and nothing is trained or written. Every other room may import this one.
 
 `schema` (the whole tree) with its sections `data`, `training`, `checkpoints` · `base` (what every section is made of) ·
-`layers` (a preset, over it a file, over that ``--set``) · `describe` (every setting with its help) · `presets/` (one
-YAML file each).
+`layers` (a preset, over it a file, over that ``--set``) · `mistakes` (how one is told) · `recorded` (what a begun run
+fixes) · `describe` (every setting with its help) · `presets/` (one YAML file each).
 """
 
 from pico_train.config.checkpoints import (

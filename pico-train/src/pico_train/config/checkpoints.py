@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from pico_schema.sites import check_kind
-from pico_train.config.base import NonNegativeInt, PositiveInt, Section
+from pico_train.config.base import Listed, NonNegativeInt, PositiveInt, Section
 
 
 class Cadence(Section):
@@ -17,7 +17,7 @@ class Cadence(Section):
     """Steps 0, 1, 2, 4 … up to this one; null for none."""
     every: PositiveInt | None = 1000
     """Then every this many steps; null for none."""
-    at: tuple[NonNegativeInt, ...] = ()
+    at: Listed[NonNegativeInt] = ()
     """And at these steps."""
     last: bool = True
     """And at the last step."""
@@ -45,7 +45,7 @@ class CheckpointConfig(Section):
     """Which training states stay."""
 
 
-Positions = Literal["last", "all"] | Annotated[int, Field(gt=0)]
+Positions = Literal["last", "all"] | PositiveInt
 
 
 class CaptureSplit(Section):
@@ -62,7 +62,7 @@ class CaptureSplit(Section):
 class CapturesConfig(Section):
     """Activations and gradients kept with a checkpoint."""
 
-    sites: tuple[str, ...] = ("attn.v", "attn.o", "mlp.down")
+    sites: Listed[str] = ("attn.v", "attn.o", "mlp.down")
     """Site kinds: attn.q|k|v|o, mlp.gate|up|down, resid, embed, norm.final, head."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of stored activations and gradients."""

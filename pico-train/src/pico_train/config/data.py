@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pico_train.config.base import PositiveInt, Section, Seed
+from pico_train.config.base import Listed, PositiveInt, Section, Seed, Whole
 
 
 class DataConfig(Section):
@@ -14,9 +14,10 @@ class DataConfig(Section):
 
     source: Literal["stdlib", "text", "tokens", "hub"] = "stdlib"
     """stdlib: the text of this Python's standard library. text: files, folders or globs. tokens: a directory of Parquet
-    shards with a column input_ids. hub: such shards in a dataset repository."""
-    paths: tuple[str, ...] = ()
-    """Files, folders or globs, for source text; the directory, for source tokens."""
+    shards with a column input_ids. hub: such shards in a dataset repository. Where it is not set, paths make it text
+    and repo makes it hub."""
+    paths: Listed[str] = ()
+    """Files, folders or globs, for source text; the directory, for source tokens. One stands for a list of one."""
     repo: str | None = None
     """Dataset repository, org/name, for source hub."""
     revision: str | None = None
@@ -28,7 +29,7 @@ class DataConfig(Section):
     tokenizer: str | None = None
     """train:N (a byte-level BPE of N tokens trained on the corpus), a directory, or a name on the Hub. Default:
     train:4096 for text; for tokens, the one that lies with the shards."""
-    seq_len: Annotated[int, Field(gt=1, le=2**20)] = 256
+    seq_len: Annotated[int, Field(gt=1, le=2**20), Whole] = 256
     """Tokens per row that are predicted; rows hold one more."""
     order: Literal["shuffled", "sequential"] = "shuffled"
     """shuffled: a keyed permutation, re-keyed each epoch. sequential: as stored (for corpora shuffled beforehand).
@@ -39,16 +40,16 @@ class DataConfig(Section):
     """What to do with a text file that is not UTF-8."""
     val_rows: PositiveInt = 64
     """Rows of the fixed validation set."""
-    val_paths: tuple[str, ...] = ()
+    val_paths: Listed[str] = ()
     """Held-out text files, or a directory of held-out shards. Default: the split that lies with the shards, else a part
     of the corpus: val_fraction of the documents of a text, the last val_rows rows of other shards."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Part of a text's documents that is held out, chosen by hash, where val_paths names none."""
-    prefetch: Annotated[int, Field(ge=0, le=1024)] = 4
+    prefetch: Annotated[int, Field(ge=0, le=1024), Whole] = 4
     """Batches read ahead of the training step."""
-    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    cache_gb: Annotated[float, Field(gt=0, le=1e6)] = 20.0
     """Bound of the local cache of a hub source, in GiB; at least two shards are kept whatever it says."""
-    shards_ahead: Annotated[int, Field(ge=0, le=64)] = 2
+    shards_ahead: Annotated[int, Field(ge=0, le=64), Whole] = 2
     """Shards of a hub source that are fetched ahead of the one being read."""
     log_digests: bool = False
     """Write the sha256 of every batch to metrics.jsonl."""
@@ -59,8 +60,10 @@ class DataConfig(Section):
         """Fill in what depends on the source, so that the resolved configuration says it."""
         if not isinstance(values, dict):
             return values
-        tokens = values.get("source", "stdlib") in ("tokens", "hub")
         filled = dict(values)
+        if filled.get("source") is None:
+            filled["source"] = "text" if filled.get("paths") else "hub" if filled.get("repo") else "stdlib"
+        tokens = filled["source"] in ("tokens", "hub")
         if filled.get("order") is None:
             filled["order"] = "sequential" if tokens else "shuffled"
         if filled.get("tokenizer") is None and not tokens:
@@ -71,6 +74,11 @@ class DataConfig(Section):
     def _possible_source(self) -> Self:
         if self.source in ("text", "tokens") and not self.paths:
             raise ValueError(f"data.source={self.source} needs data.paths, such as --set data.paths=[my/corpus]")
+        if self.source in ("stdlib", "hub") and self.paths:
+            raise ValueError(
+                f"data.paths={list(self.paths)} is not read by data.source={self.source}: leave data.source out for "
+                "text, or set it to tokens for a directory of shards"
+            )
         if self.source == "tokens" and len(self.paths) > 1:
             raise ValueError(f"data.source=tokens reads one directory, {len(self.paths)} are in data.paths")
         if self.source == "hub" and not self.repo:

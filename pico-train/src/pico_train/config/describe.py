@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pico_train.config.base import MAX_COUNT
 from pico_train.config.schema import RunConfig
 
 
@@ -45,7 +46,9 @@ def _accepted(schema: Mapping[str, Any]) -> str:
         "exclusiveMaximum": "less than",
         "maximum": "at most",
     }
-    said = [f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema and schema[key] < 2**40]
+    # What any count is bounded by says nothing about a setting.
+    told = [(word, schema[key]) for key, word in bounds.items() if key in schema and schema[key] < MAX_COUNT]
+    said = [f"{word} {bound if isinstance(bound, int) else format(bound, 'g')}" for word, bound in told]
     return ", ".join([words.get(schema.get("type", ""), "a mapping"), *said])
 
 

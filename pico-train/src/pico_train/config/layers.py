@@ -1,26 +1,28 @@
 """Where a configuration comes from: a preset, over it a YAML file, over that ``--set a.b=c``.
 
-Decides how the layers combine and how a mistake in them is reported. What a valid configuration is, `schema` says.
+Decides how the layers combine. What a text means, `pico_schema.yaml_text` says; what a valid configuration is,
+`schema`; how a mistake is told, `mistakes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from pico_train.config.describe import fields, is_section
+from pico_schema import YamlError, yaml_text
+from pico_train.config import mistakes
 from pico_train.config.schema import RunConfig
 from pico_train.errors import ConfigError, UsageError
 
 DEFAULT_PRESET = "demo"
 _SHARED = {"family"}
+_ALTERNATIVES = (("training", "schedule", "warmup"), ("training", "schedule", "warmup_steps"))
+"""Two settings that say the same thing in two ways: the one in a higher layer takes the place of the other below it."""
 
 
 def presets() -> list[str]:
@@ -40,8 +42,8 @@ def presets() -> list[str]:
 
 @cache
 def _resolve_preset(name: str) -> dict[str, Any]:
-    text = (files("pico_train.config.presets") / f"{name}.yaml").read_text(encoding="utf-8")
-    layer: dict[str, Any] = yaml.safe_load(text)
+    content = (files("pico_train.config.presets") / f"{name}.yaml").read_bytes()
+    layer: dict[str, Any] = yaml_text.parse(content, where=f"preset {name}").value
     parent = layer.pop("extends", None)
     return merge(_resolve_preset(parent), layer) if parent else layer
 
@@ -54,7 +56,9 @@ def preset_values(name: str) -> dict[str, Any]:
     """
     names = presets()
     if name not in names:
-        raise UsageError(f"no preset is called {name!r}{_did_you_mean(name, names)}: presets are {', '.join(names)}")
+        raise UsageError(
+            f"no preset is called {name!r}{mistakes.did_you_mean(name, names)}: presets are {', '.join(names)}"
+        )
     return _resolve_preset(name)
 
 
@@ -68,6 +72,29 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One layer over another: as `merge`, and what says the same thing as a setting above is gone."""
+    for one, other in (_ALTERNATIVES, _ALTERNATIVES[::-1]):
+        if _at(above, one) is not None and other[-1] not in (_at(above, other[:-1]) or {}):
+            below = _without(below, other)
+    return merge(below, above)
+
+
+def _at(values: Mapping[str, Any], path: Iterable[str]) -> Any:
+    found: Any = values
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _without(values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    key, *rest = path
+    if not rest:
+        return {name: value for name, value in values.items() if name != key}
+    inner = values.get(key)
+    return {**values, key: _without(inner, tuple(rest))} if isinstance(inner, Mapping) else dict(values)
+
+
 def parse_set(assignment: str) -> dict[str, Any]:
     """``a.b=c`` → ``{"a": {"b": c}}``, the value read as YAML.
 
@@ -75,53 +102,38 @@ def parse_set(assignment: str) -> dict[str, Any]:
         UsageError: no ``=``, an empty key, or a value that is not YAML.
     """
     path, equals, text = assignment.partition("=")
-    keys = path.strip().split(".")
+    keys = _keys(assignment)
     if not equals or not all(keys):
         raise UsageError(f"--set {assignment!r}: write it as section.field=value, such as training.max_steps=100")
+    shown = repr(assignment) if len(assignment) < 100 else repr(path + "=…")
     try:
-        value = yaml.safe_load(text) if text.strip() else None
-    except yaml.YAMLError:
-        raise UsageError(f"--set {assignment!r}: the value is not valid YAML; quote it if it is text") from None
-    value = _number(value)
+        value = yaml_text.parse_value(text, where=f"--set {shown}")
+    except YamlError as error:
+        raise UsageError(str(error)) from None
     for key in reversed(keys):
         value = {key: value}
-    return value
+    return dict(value)
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 3e-4 as text; people mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value) if value.lower().strip("+-")[:1].isdigit() and "e" in value.lower() else value
-        except ValueError:
-            return value
-    if isinstance(value, list):
-        return [_number(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _number(item) for key, item in value.items()}
-    return value
+def _keys(assignment: str) -> tuple[str, ...]:
+    return tuple(assignment.partition("=")[0].strip().split("."))
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The raw values of a YAML file.
+def read_file(path: Path) -> yaml_text.Document:
+    """The raw values of a YAML file, and their lines.
 
     Raises:
         UsageError: not there, not readable, not YAML, or not a mapping.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}: not valid YAML{where}") from None
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path}: expected sections such as `training:`, found a {type(raw).__name__}")
-    values: dict[str, Any] = _number(raw)
-    return values
+        document = yaml_text.read(path)
+    except YamlError as error:
+        raise UsageError(str(error)) from None
+    if document.value is None:
+        return yaml_text.Document({})
+    if not isinstance(document.value, dict):
+        raise UsageError(f"{path}: expected sections such as `training:`, found a {type(document.value).__name__}")
+    return document
 
 
 def load_config(
@@ -152,17 +164,33 @@ def load_config(
         >>> config.model.d_model
         96
     """
-    layer = read_file(Path(file)) if file is not None else {}
-    chosen = preset or layer.pop("preset", None) or DEFAULT_PRESET
-    layer.pop("preset", None)
-    raw = merge(preset_values(str(chosen)), layer)
-    for assignment in set:
-        raw = merge(raw, parse_set(assignment))
-    return validate(merge(raw, {key: str(value) for key, value in (("name", name), ("out", out)) if value is not None}))
+    document = read_file(Path(file)) if file is not None else yaml_text.Document({})
+    written = dict(document.value)
+    chosen = preset or written.get("preset") or DEFAULT_PRESET
+    written.pop("preset", None)
+    assignments = list(set)
+    for assignment in assignments:
+        written = _over(written, parse_set(assignment))
+    words = {key: str(value) for key, value in (("name", name), ("out", out)) if value is not None}
+    below = preset_values(str(chosen))
+    if _at(written, ("data", "source")) is None and (_at(written, ("data", "paths")) or _at(written, ("data", "repo"))):
+        below = _without(below, ("data", "source"))  # what is to be read says what kind of source it is
+    assigned = [_keys(assignment) for assignment in assignments]
+
+    def place(path: mistakes.Path) -> str:
+        by_word = any(path[: len(keys)] == keys[: len(path)] for keys in assigned) or path[:1] in [(w,) for w in words]
+        line = None if by_word or not path or path not in document.lines else document.line(path)
+        return f"{file}, line {line}: " if line is not None else ""
+
+    return validate(_over(_over(below, written), words), place)
 
 
-def validate(raw: Mapping[str, Any]) -> RunConfig:
+def validate(raw: Mapping[str, Any], place: Callable[[mistakes.Path], str] = lambda _: "") -> RunConfig:
     """The configuration of raw values.
+
+    Args:
+        raw: as JSON or YAML has them.
+        place: where a setting was written, for messages.
 
     Raises:
         ConfigError: as `load_config`.
@@ -170,51 +198,9 @@ def validate(raw: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        sentences = list(dict.fromkeys(_sentence(item) for item in error.errors(include_url=False)))
-        raise ConfigError("; ".join(sentences)) from None
-
-
-def _sentence(item: Any) -> str:
-    path = [str(part) for part in item["loc"]]
-    known = _fields_at(path[:-1])
-    while path and known is None:  # a member of a union adds its own name to the location
-        path.pop()
-        known = _fields_at(path[:-1])
-    key = ".".join(path)
-    if item["type"] == "extra_forbidden":
-        names = list(known or ())
-        near = _did_you_mean(path[-1], names)
-        if not near:
-            near = _elsewhere(path[-1])
-        inside = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
-        return f"unknown setting {key!r}{near}: known{inside} are {', '.join(names)}"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:] if message[:5] == "Input" else message
-    if not key:
-        return message
-    return f"{key}: {message}, but it is {item['input']!r}" if item["type"] != "value_error" else f"{key}: {message}"
-
-
-def _fields_at(path: Iterable[str]) -> list[str] | None:
-    model: Any = RunConfig
-    for part in path:
-        field = model.model_fields.get(part) if is_section(model) else None
-        model = field.annotation if field else None
-    return list(model.model_fields) if is_section(model) else None
-
-
-def _elsewhere(name: str) -> str:
-    """A hint for a field that exists, in another section."""
-    paths = [path for path in fields() if path.rpartition(".")[2] == name]
-    return f"; did you mean {paths[0]!r}" if paths else ""
-
-
-def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}" if near else ""
+        raise ConfigError(mistakes.sentences(error, place)) from None
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The resolved configuration as YAML, for people and for ``pico-train run FILE``."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-    return text
+    """The resolved configuration as YAML, for people and for ``pico-train run FILE``, which reads the very same one."""
+    return yaml_text.dump(config.model_dump(mode="json"))

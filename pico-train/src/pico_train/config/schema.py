@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pico_schema import ModelSpec
 from pico_schema.layout import check_run_name
-from pico_train.config.base import PositiveInt, Section, Seed
+from pico_train.config.base import PositiveInt, Section, Seed, divisors
 from pico_train.config.checkpoints import CapturesConfig, CheckpointConfig, EvaluationConfig
 from pico_train.config.data import DataConfig
 from pico_train.config.training import DistributedConfig, ModelConfig, TrainingConfig
@@ -33,13 +33,13 @@ class PublishConfig(Section):
     """Slug of a collection to add the repository to."""
     commits_per_hour: PositiveInt = 120
     """Stay under this many commits per hour (the Hub's limit is about 128)."""
-    timeout: Annotated[float, Field(gt=0)] = 60.0
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Seconds to wait for an answer of the Hub."""
-    slowest_upload: Annotated[float, Field(gt=0)] = 0.1
+    slowest_upload: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.1
     """MB/s below which an upload is taken for hung and begun again."""
-    retry_wait: Annotated[float, Field(gt=0)] = 2.0
+    retry_wait: Annotated[float, Field(gt=0, le=86_400)] = 2.0
     """Seconds before the first retry; doubled each time, with jitter."""
-    retry_wait_max: Annotated[float, Field(gt=0)] = 300.0
+    retry_wait_max: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """Longest wait between retries, in seconds."""
 
     @field_validator("repo")
@@ -121,16 +121,16 @@ class RunConfig(Section):
         training, schedule = self.training, self.training.schedule
         micro = training.micro_batch_size
         if micro is not None and training.batch_size % micro:
-            fits = [m for m in range(1, training.batch_size + 1) if training.batch_size % m == 0]
-            near = max((m for m in fits if m <= micro), default=1)
+            near = max(m for m in divisors(training.batch_size) if m <= micro)
             raise ValueError(
                 f"training.micro_batch_size={micro} does not divide training.batch_size={training.batch_size}: "
                 f"{near} would"
             )
-        if schedule.name != "constant" and schedule.warmup_steps >= training.max_steps > 1:
+        warmup = schedule.warmup_steps
+        if schedule.name != "constant" and warmup is not None and warmup >= training.max_steps > 1:
             raise ValueError(
-                f"training.schedule.warmup_steps={schedule.warmup_steps} leaves nothing of "
-                f"training.max_steps={training.max_steps}: set fewer warm-up steps"
+                f"training.schedule.warmup_steps={warmup} leaves nothing of training.max_steps={training.max_steps}: "
+                "set fewer, or training.schedule.warmup, a part of the run"
             )
         return self
 

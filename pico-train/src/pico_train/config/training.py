@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticKnownError
 
-from pico_train.config.base import NonNegativeInt, PositiveInt, Section, Seed
-from pico_train.schedules import SCHEDULES
+from pico_train.config.base import NonNegativeInt, PositiveInt, Section, Seed, Whole
+from pico_train.schedules import SCHEDULES, derived_warmup
 from pico_train.schedules.base import Anneal
+
+DEFAULT_WARMUP = 0.1
+"""Part of the run that is warm-up, where nothing says another."""
 
 
 class ModelConfig(Section):
@@ -17,7 +20,7 @@ class ModelConfig(Section):
 
     d_model: PositiveInt = 128
     """Width of the residual stream; divisible by n_heads."""
-    n_layers: Annotated[int, Field(gt=0, le=4096)] = 4
+    n_layers: Annotated[int, Field(gt=0, le=4096), Whole] = 4
     """Number of decoder blocks."""
     n_heads: PositiveInt = 4
     """Number of query heads."""
@@ -27,24 +30,24 @@ class ModelConfig(Section):
     """Width inside the SwiGLU feed-forward."""
     vocab_size: PositiveInt = 4096
     """Rows of embedding and head; at least the tokenizer's vocabulary."""
-    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    rope_theta: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
     """Base of the rotary embedding's wavelengths."""
-    norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    norm_eps: Annotated[float, Field(ge=1e-30, lt=1)] = 1e-6
     """Epsilon of RMSNorm."""
 
 
 class OptimizerConfig(Section):
     """AdamW (Loshchilov & Hutter 2019)."""
 
-    lr: Annotated[float, Field(gt=0)] = 3e-4
+    lr: Annotated[float, Field(gt=0, le=1e3)] = 3e-4
     """Peak learning rate."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of the first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Decay of the second moment."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: Annotated[float, Field(ge=1e-30, le=1)] = 1e-8
     """Added to the root of the second moment."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.1
     """Decoupled weight decay."""
     decay: Literal["matrices", "all", "none"] = "matrices"
     """Which parameters decay: matrices (all but the norms' scales), all, or none."""
@@ -65,8 +68,11 @@ class ScheduleConfig(Section):
 
     name: ScheduleName = "one_cycle"
     """one_cycle (Smith & Topin 2018), linear or cosine after a warm-up, warm-up-stable-decay, or constant."""
-    warmup_steps: NonNegativeInt = 20
-    """Updates until the peak."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Part of the run that is warm-up. Default: 0.1, unless warmup_steps is set. It is turned into whole steps when the
+    run begins, and stays so when the run is made longer."""
+    warmup_steps: NonNegativeInt | None = None
+    """Updates until the peak, in place of warmup."""
     anneal: Anneal = "cos"
     """Shape of one_cycle's two phases and of wsd's decay."""
     start_factor: Annotated[float, Field(gt=0, le=1)] = 0.04
@@ -76,11 +82,34 @@ class ScheduleConfig(Section):
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
     """wsd: part of the run over which the rate decays."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_warmup(cls, values: Any) -> Any:
+        """Fill in the part of the run, so that the resolved configuration says it."""
+        if isinstance(values, dict) and values.get("warmup") is None and values.get("warmup_steps") is None:
+            return values | {"warmup": DEFAULT_WARMUP}
+        return values
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Self:
+        if self.warmup is not None and self.warmup_steps is not None:
+            raise ValueError(
+                f"training.schedule.warmup={self.warmup:g} and training.schedule.warmup_steps={self.warmup_steps} both "
+                "say how long the warm-up is: set one of them"
+            )
+        return self
+
+    def warmup_of(self, max_steps: int) -> int:
+        """Steps of warm-up in a run of `max_steps` updates."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return derived_warmup(self.name, self.warmup or 0.0, max_steps)
+
 
 class TrainingConfig(Section):
     """The loop."""
 
-    max_steps: Annotated[int, Field(gt=0, le=10**8 - 1)] = 200
+    max_steps: Annotated[int, Field(gt=0, le=10**8 - 1), Whole] = 200
     """Updates in all."""
     batch_size: PositiveInt = 16
     """Rows of the global batch: the same for every number of devices."""
@@ -88,7 +117,7 @@ class TrainingConfig(Section):
     """Rows per forward pass and device; divides batch_size / devices. Default: the whole share of the device."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     """Number format: weights-compute."""
-    grad_clip: Annotated[float, Field(ge=0)] = 1.0
+    grad_clip: Annotated[float, Field(ge=0, le=1e30)] = 1.0
     """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: auto is on for CUDA."""
@@ -115,7 +144,7 @@ class DistributedConfig(Section):
     """Kind of device."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """auto: ddp on several devices. fsdp: fully sharded (FSDP2)."""
-    devices: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    devices: Annotated[int, Field(gt=0, le=2**16), Whole] | Literal["auto"] = "auto"
     """Devices per node."""
-    num_nodes: PositiveInt = 1
+    num_nodes: Annotated[int, Field(gt=0, le=2**16), Whole] = 1
     """Nodes."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pico_train.schedules.base import Course, interpolate
 
+LEAST_WARMUP = 1
+"""The peak is at the last step of the warm-up: without one, the first step would be on the way down already."""
+
 
 def one_cycle(step: int, course: Course) -> float:
     """Equals `torch.optim.lr_scheduler.OneCycleLR` with `pct_start = warmup_steps / max_steps`.
