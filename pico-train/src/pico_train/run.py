@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Loader
 from pico_train.reporter import Reporter
 from pico_train.run_hooks import RunHooks, open_hooks
-from pico_train.run_start import Start, begin, claim, on_rank_zero, open_run_data
+from pico_train.run_start import Start, begin, claim, on_rank_zero, open_run_data, with_whole_warmup
 from pico_train.run_summary import Summary, summarize
 from pico_train.training.engine import Engine, build_fabric, set_up
 from pico_train.training.loop import Outcome, fit
@@ -59,6 +60,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         # From here on a signal means: finish the step, save, stop.
         stop = stack.enter_context(signals.StopRequest())
         on_rank_zero(fabric, lambda: claim(config, run_dir, reporter, stack))
+        config = on_rank_zero(fabric, partial(with_whole_warmup, config, run_dir))
         corpus = open_run_data(config, run_dir)
         start = on_rank_zero(fabric, lambda: begin(config, run_dir, corpus, override=override))
         if start.finished:
@@ -71,6 +73,8 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
             state.load_training_state(start.checkpoint, engine.decoder, engine.optimizer, rank=engine.rank)
         _introduce(reporter, config, engine, corpus, start)
         with open_hooks(config, start.run, run_dir, engine=engine, corpus=corpus, reporter=reporter) as hooks:
+            if start.bend is not None:
+                hooks.notes[start.step] = start.bend
             outcome = _loop(config, engine, corpus, start, stop, hooks)
         if outcome.stopped_by:
             requeued = rank_zero and signals.requeue(outcome.stopped_by)

@@ -78,6 +78,8 @@ class RunHooks:
     meter: Meter
     batch_digests: dict[int, str] = field(default_factory=dict)
     """Digests of batches whose step is not done yet."""
+    notes: dict[int, str] = field(default_factory=dict)
+    """What the log says beside the numbers of a step."""
 
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches as they come."""
@@ -92,12 +94,19 @@ class RunHooks:
         every, last = self.config.monitoring.log_every, self.config.training.max_steps
         shown = measured.step % every == 0 or measured.step == last
         row: dict[str, Any] = {"step": measured.step, "loss": measured.loss}
-        if shown or measured.val_loss is not None or measured.skipped or self.config.data.log_digests:
+        if (
+            shown
+            or measured.val_loss is not None
+            or measured.skipped
+            or self.config.data.log_digests
+            or measured.step in self.notes
+        ):
             row = self.meter.row(measured)
             if self.config.data.log_digests:
                 row["batch_sha256"] = self.batch_digests.pop(measured.step)
             if self.log is not None:
-                self.log.append(row)
+                note = self.notes.pop(measured.step, None)
+                self.log.append(row if note is None else row | {"note": note})
             self.tracker.log(measured.step, row)
         self.reporter.step(row, shown=shown)
 

@@ -26,7 +26,7 @@ from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.repair import check_new_or_begun
 from pico_train.checkpoint.set_aside import PublishedStep
 from pico_train.checkpoint.storage import cannot_be_written
-from pico_train.config import DataConfig, RunConfig, layers
+from pico_train.config import DataConfig, RunConfig, layers, recorded
 from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.errors import CheckpointError, ConfigError, DataError, PicoTrainError, StorageError
@@ -49,6 +49,8 @@ class Start:
     """The checkpoint to go on from; None for a new run."""
     finished: bool
     """Whether there is nothing left to do."""
+    bend: str | None = None
+    """What is to be said of the learning rate, if it is not the one that the run was to have at this step."""
 
     @property
     def step(self) -> int:
@@ -116,6 +118,16 @@ def begin(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -
         raise StorageError(cannot_be_written(run_dir, error)) from None
 
 
+def with_whole_warmup(config: RunConfig, run_dir: Path) -> RunConfig:
+    """The configuration with its warm-up in steps, which are those of the run if it is begun already. Rank 0 only.
+
+    Raises:
+        ConfigError: the run's warm-up leaves nothing of a shorter run.
+    """
+    begun = documents.read_run(run_dir) if (run_dir / layout.RUN_MANIFEST).is_file() else None
+    return recorded.with_whole_warmup(config, begun)
+
+
 def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus) -> Start:
     run = RunManifest(
         id=uuid.uuid4().hex,
@@ -161,7 +173,10 @@ def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) 
         found = found.model_copy(update=update)
     if found != run:
         _write_run(run_dir, found, config)
-    return Start(found, consumed, newest.directory if newest else None, finished)
+    bend = None if finished else recorded.bend(before, config, consumed.step)
+    if bend is not None:
+        warnings.warn(bend, RuntimeWarning, stacklevel=2)
+    return Start(found, consumed, newest.directory if newest else None, finished, bend)
 
 
 def _warn_of_losses(run_dir: Path, run: RunManifest) -> None:
