@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.publishing import QUICK, REPO, content, publish_here
+from support.publishing import QUICK, REPO, content, evaluation_of, publish_here
 
 from pico_conformance import Fault, Hub
 from pico_conformance.gitstore import Repository
 from pico_conformance.published import put_files
-from pico_conformance.runs import BEGUN, PRODUCER, add_checkpoint, write_run
-from pico_schema import Evaluation, documents, layout, read_run
+from pico_conformance.runs import add_checkpoint, write_run
+from pico_schema import documents, layout, read_run
 from pico_train.publish.card import OURS, PUBLIC_HUB
 from pico_train.publish.command import PublishReport, publish_run
 from pico_train.publish.remote import DeniedError, endpoint
@@ -106,17 +106,8 @@ def test_publishers_side_by_side_lose_none_of_the_others(hub: Hub, tmp_path: Pat
 def test_main_holds_nothing_of_the_run_before(hub: Hub, tmp_path: Path) -> None:
     """Evaluations of one run beside another's checkpoint would be read as that one's."""
     first, second = write_run(tmp_path, "first", steps=(0, 1)), write_run(tmp_path, "second", steps=(0, 3), seed=1)
-    run = read_run(first)
-    evaluation = Evaluation(
-        run_id=run.id,
-        step=1,
-        manifest_sha256=run.checkpoints[1].manifest_sha256,
-        created=BEGUN,
-        producer=PRODUCER,
-        tasks={"t": {"loss": 1.5}},
-    )
     (first / layout.EVALUATIONS).mkdir()
-    documents.write(first / layout.evaluation_file(1), evaluation)
+    documents.write(first / layout.evaluation_file(1), evaluation_of(first, 1))
     publish_here(first)
     assert layout.evaluation_file(1) in content(hub, "main")
     publish_here(second)

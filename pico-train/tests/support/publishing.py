@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pico_conformance import Hub
-from pico_schema import CheckpointManifest, documents, layout
+from pico_schema import CheckpointManifest, Evaluation, documents, layout
 from pico_schema.digests import sha256_file
 from pico_train.checkpoint.storage import Disk
 from pico_train.config import PublishConfig
@@ -30,6 +30,20 @@ def reseal(run: Path, step: int, manifest: CheckpointManifest) -> None:
     [entry] = [entry for entry in document.checkpoints if entry.step == step]
     changed = entry.model_copy(update={"manifest_sha256": sha256_file(path)})
     documents.write(run / layout.RUN_MANIFEST, document.with_checkpoint(changed))
+
+
+def evaluation_of(run: Path, step: int) -> Evaluation:
+    """An evaluation of a checkpoint."""
+    document = documents.read_run(run)
+    [entry] = [entry for entry in document.checkpoints if entry.step == step]
+    return Evaluation(
+        run_id=document.id,
+        step=step,
+        manifest_sha256=entry.manifest_sha256,
+        created=document.created,
+        producer=document.producer,
+        tasks={"t": {"loss": 1.5}},
+    )
 
 
 def content(hub: Hub, revision: str, repo: str = REPO) -> dict[str, bytes]:

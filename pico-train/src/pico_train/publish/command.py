@@ -10,7 +10,7 @@ from typing import Any
 from pico_schema import layout, read_run
 from pico_train.config import PublishConfig
 from pico_train.errors import ConfigError, PublishError, UsageError
-from pico_train.publish.queue import PublishLock, Queue, halted, sealed
+from pico_train.publish.queue import PublishLock, Queue, halted, not_recorded, sealed
 from pico_train.publish.remote import endpoint
 from pico_train.publish.supervisor import Event, Supervisor
 
@@ -79,6 +79,7 @@ def publish_run(
 
     Raises:
         PublishError: another process publishes this run.
+        StorageError: what is done cannot be recorded.
     """
     job = {
         "task": "plan" if dry_run else "publish",
@@ -88,8 +89,11 @@ def publish_run(
         "max_attempts": max_attempts,
     }
     if not dry_run:
-        with PublishLock(run_dir):
-            _forget_refusals(Queue(run_dir, str(settings.repo)), steps)
+        try:
+            with PublishLock(run_dir):
+                _forget_refusals(Queue(run_dir, str(settings.repo)), steps)
+        except OSError as refused:
+            raise not_recorded(run_dir, refused) from None
     planned: list[dict[str, Any]] = []
 
     def see(event: Event) -> None:

@@ -19,7 +19,7 @@ from pico_schema import documents, layout
 from pico_schema.digests import sha256_file
 from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.storage import Disk, replace_file
-from pico_train.errors import CheckpointError, PublishError
+from pico_train.errors import CheckpointError, PublishError, StorageError
 
 FOLDER = "publish"
 HOUR = 3600.0
@@ -124,6 +124,15 @@ def make_directories(run_dir: Path, folder: Path, *, disk: Disk | None = None) -
         disk.fsync_directory(path.parent)
 
 
+def not_recorded(run_dir: Path, error: OSError) -> StorageError:
+    """The error where this disk does not take what is to be recorded: whatever is on the Hub is found there again."""
+    reason = f"{error.strerror or error}"
+    return StorageError(
+        f"what is published cannot be recorded in {run_dir / FOLDER} ({reason}): make room or give leave to write; "
+        "what is on the Hub already is not sent again"
+    )
+
+
 def halted(run_dir: Path) -> Halt | None:
     """The halt in force, if any."""
     try:
@@ -139,10 +148,11 @@ class PublishLock(RunLock):
     Args:
         run_dir: The run.
         patience: Seconds to wait for another publisher to end.
+        disk: Makes the directory of the lock.
     """
 
-    def __init__(self, run_dir: Path, *, patience: float = 3.0) -> None:
-        make_directories(run_dir, run_dir / FOLDER)
+    def __init__(self, run_dir: Path, *, patience: float = 3.0, disk: Disk | None = None) -> None:
+        make_directories(run_dir, run_dir / FOLDER, disk=disk)
         super().__init__(run_dir / FOLDER, patience=patience)
         self.run_dir = run_dir
 

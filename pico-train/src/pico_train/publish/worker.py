@@ -24,12 +24,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from pico_schema import documents, layout, read_run
 from pico_train.checkpoint.storage import Disk
 from pico_train.config import PublishConfig
-from pico_train.errors import CheckpointError, PublishError
+from pico_train.errors import CheckpointError, PublishError, StorageError
 from pico_train.publish import commits, main_branch, queue, redact
 from pico_train.publish.access import check_access
 from pico_train.publish.dry_run import plan
 from pico_train.publish.orders import Orders
-from pico_train.publish.queue import PublishLock, Queue, StepRecord, sealed
+from pico_train.publish.queue import PublishLock, Queue, StepRecord, not_recorded, sealed
 from pico_train.publish.remote import DeniedError, MismatchError, Remote, TransientError, backoff
 
 POLL = 5.0
@@ -92,7 +92,7 @@ class Worker:
 
     def _locked(self) -> PublishLock:
         """Take the run's publishing lock; while training goes on, wait for another publisher to end."""
-        lock = PublishLock(self.run_dir)
+        lock = PublishLock(self.run_dir, disk=self.disk)
         while True:
             try:
                 return lock.acquire()
@@ -284,6 +284,9 @@ def main() -> int:
             kind = "unreachable" if isinstance(error, TransientError) else "denied"
             worker.say(kind, error=redact.clean(str(error)), exit_code=error.exit_code)
             return error.exit_code
+        except OSError as error:  # the Hub's are understood by then: this is the disk
+            worker.say("denied", error=str(not_recorded(worker.run_dir, error)), exit_code=StorageError.exit_code)
+            return StorageError.exit_code
         worker.say("finished")
     return 0
 
