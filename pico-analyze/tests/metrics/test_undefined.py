@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pico_analyze.errors import DataError, UsageError
-from pico_analyze.matrices.matrix import Dense, as_matrix
+from pico_analyze.matrices.distinct import n_distinct_samples
+from pico_analyze.matrices.factored import Concatenated, Factored
+from pico_analyze.matrices.matrix import Dense, activations, as_matrix
 from pico_analyze.metrics.spec import METRICS
 
 SINGLE = [m.name for m in METRICS.each() if m.kind == "single"]
@@ -243,3 +245,63 @@ def test_extreme_sizes_neither_overflow_nor_vanish():
             reference = METRICS.get(name)(GOOD).value * (scale if name == "norm" else 1.0)
             assert METRICS.get(name)(matrix).value == pytest.approx(reference, rel=1e-4)
         assert METRICS.get("cka")(matrix, GOOD).value == pytest.approx(1.0, abs=1e-6)
+
+
+def repeated(n_distinct, n, d, seed=0):
+    """Two representations of the same n samples, of which n_distinct differ: as values of a first layer, which are a
+    function of the token alone."""
+    rng = np.random.default_rng(seed)
+    which = np.concatenate([np.arange(n_distinct), rng.integers(0, n_distinct, n - n_distinct)])
+    return tuple(rng.standard_normal((n_distinct, d)).astype(np.float32)[which] for _ in range(2))
+
+
+@pytest.mark.parametrize("name", ["mean_cca", "svcca", "pwcca"])
+def test_repeated_samples_are_not_enough_for_canonical_correlations(name):
+    """Independent networks, 104 tokens in 1024 samples of 256 features: any 103 directions fit any others."""
+    x, y = repeated(104, 1024, 256)
+    result = METRICS.get(name)(x, y, variance=1.0)
+    assert undefined(result, "1024 samples, of which 104 differ, are too few for 103 directions")
+    alone = METRICS.get(name)(*(np.unique(side, axis=0) for side in (x, y)), variance=1.0)
+    assert undefined(alone, "104 samples are too few for 103 directions")
+    some = METRICS.get(name)(x[:, :60], y[:, :60], variance=1.0)  # 60 + 60 directions of 103
+    assert some.extra["n_distinct"] == 104 and "by chance alone" in some.warning
+    assert METRICS.get(name)(x[:, :40], y[:, :40], variance=1.0).warning is None
+
+
+def test_cka_counts_different_samples_before_it_is_taken_for_sound():
+    x, y = repeated(40, 400, 12)
+    assert METRICS.get("cka")(*repeated(80, 400, 12)).warning is None
+    biased = METRICS.get("cka")(x, y)
+    assert biased.extra["n_distinct"] == 40 and "different samples" in biased.warning and "debiased" in biased.extra
+    for params in ({"debiased": True}, {"batch": 100}, {"debiased": True, "kernel": "rbf"}):
+        assert "samples repeat" in METRICS.get("cka")(x, y, **params).warning
+    few = np.tile(RNG.standard_normal((3, 12)), (10, 1))
+    assert undefined(METRICS.get("cka")(few, few, debiased=True), "3 different samples are too few")
+
+
+def test_two_samples_however_often_have_no_pattern_and_few_have_no_neighbours():
+    x, y = repeated(2, 50, 5)
+    assert undefined(METRICS.get("rsa")(x, y, dissimilarity="euclidean"), "2 different samples")
+    x, y = repeated(8, 50, 5)
+    assert undefined(METRICS.get("mutual_knn")(x, y, k=8), "8 different samples have no 8 neighbours")
+    assert not math.isnan(METRICS.get("mutual_knn")(x, y, k=7).value)
+    samples = [activations(side) for side in repeated(20, 100, 12)]
+    assert METRICS.get("subspace_overlap")(*samples, k=4).extra["chance"] == 4 / 20
+
+
+def test_a_sample_is_counted_once_whatever_its_last_bits_are():
+    x, _ = repeated(30, 200, 6)
+    shaken = x * (1 + np.finfo(np.float32).eps * RNG.integers(-1, 2, x.shape)).astype(np.float32)
+    for rows in (x, shaken, 1e-30 * x, 1e30 * x, np.where(x > 1, -0.0, x)):
+        assert n_distinct_samples(activations(rows.astype(np.float32))) == 30
+    far = RNG.standard_normal((200, 6)) + 1e3
+    assert n_distinct_samples(activations(far)) == 200
+    assert n_distinct_samples(activations(far.astype(np.float32))) == 200
+    assert n_distinct_samples(activations(np.full((7, 3), np.finfo(float).max))) >= 1
+    assert n_distinct_samples(activations(x), activations(np.arange(200.0)[:, None])) == 200  # the other side differs
+
+
+def test_repeated_values_are_repeated_in_a_circuit_of_them():
+    values, _ = repeated(30, 200, 6)
+    parts = [Factored(values[:, 3 * h : 3 * h + 3], RNG.standard_normal((12, 3)), samples=True) for h in range(2)]
+    assert n_distinct_samples(Concatenated(parts)) == n_distinct_samples(parts[0]) == 30

@@ -2,7 +2,8 @@
 
 Each representation is reduced to an orthonormal basis of its principal subspace by one SVD, truncated by
 explained variance; the canonical correlations are then the singular values of the product of the two bases
-(Björck & Golub 1973). There is no covariance to invert, so nothing fails to converge.
+(Björck & Golub 1973). There is no covariance to invert, so nothing fails to converge. How many directions samples are
+enough for is counted in different ones: where a row is there twice, what fits the first fits the second.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pico_analyze.matrices.decompositions import thin_svd
+from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
@@ -45,10 +47,12 @@ def _correlations(
             return nothing, nothing, facts, Result.undefined(reason, **facts)
     first = principal_basis(x.centred(), variance)
     second = principal_basis(y.centred(), variance)
-    facts |= {"k": float(first.shape[1]), "k_target": float(second.shape[1])}
-    if max(first.shape[1], second.shape[1]) >= n - 1:
+    distinct = n_distinct_samples(x, y)
+    facts |= {"k": float(first.shape[1]), "k_target": float(second.shape[1]), "n_distinct": float(distinct)}
+    if max(first.shape[1], second.shape[1]) >= distinct - 1:
+        different = f"{n} samples" if distinct == n else f"{n} samples, of which {distinct} differ,"
         reason = (
-            f"{n} samples are too few for {max(first.shape[1], second.shape[1])} directions: any two "
+            f"{different} are too few for {max(first.shape[1], second.shape[1])} directions: any two "
             "representations would correlate perfectly"
         )
         return nothing, nothing, facts, Result.undefined(reason, **facts)
@@ -64,10 +68,13 @@ def _mean(x: Matrix, y: Matrix, variance: float) -> Result:
 
 
 def _warning(facts: dict[str, float]) -> str | None:
-    n, k, k_target = (int(facts[name]) for name in ("n", "k", "k_target"))
+    n, k, k_target = (int(facts[name]) for name in ("n_distinct", "k", "k_target"))
     if k + k_target <= n - 1:
         return None
-    return "canonical correlations of k and k_target directions on n < k + k_target samples: some are 1 by chance alone"
+    return (
+        "canonical correlations of k and k_target directions on fewer different samples than k + k_target: some are 1 "
+        "by chance alone"
+    )
 
 
 @pair_metric
@@ -85,9 +92,9 @@ def mean_cca(x: Matrix, y: Matrix, *, variance: float = 1.0) -> Result:
 
     Returns:
         0 to 1; 1 where one is a linear map of the other. Undefined (NaN) when a representation does not vary over
-        the samples, and for N − 1 ≤ max(k, k_target), where every value is 1; doubtful, with a warning, for
-        k + k_target > N − 1. `extra`: n, d and
-        d_target (dimensions that the features span), k and k_target (directions kept).
+        the samples, and for M − 1 ≤ max(k, k_target) with M the number of different samples, where every value is
+        1; doubtful, with a warning, for k + k_target > M − 1. `extra`: n, d and d_target (dimensions that the features
+        span), k and k_target (directions kept), n_distinct (M).
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.
@@ -113,9 +120,9 @@ def svcca(x: Matrix, y: Matrix, *, variance: float = 0.99) -> Result:
 
     Returns:
         0 to 1; 1 where the principal subspaces agree. Undefined (NaN) when a representation does not vary over
-        the samples, and for N − 1 ≤ max(k, k_target), where every value is 1; doubtful, with a warning, for
-        k + k_target > N − 1. `extra`: n, d and
-        d_target (dimensions that the features span), k and k_target (directions kept).
+        the samples, and for M − 1 ≤ max(k, k_target) with M the number of different samples, where every value is
+        1; doubtful, with a warning, for k + k_target > M − 1. `extra`: n, d and d_target (dimensions that the features
+        span), k and k_target (directions kept), n_distinct (M).
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.
@@ -142,9 +149,9 @@ def pwcca(x: Matrix, y: Matrix, *, variance: float = 0.999) -> Result:
 
     Returns:
         0 to 1; 1 where the first is a linear map of the second. Undefined (NaN) when a representation does not vary
-        over the samples, and for N − 1 ≤ max(k, k_target), where every value is 1; doubtful, with a warning, for
-        k + k_target > N − 1. `extra`: n, d and
-        d_target (dimensions that the features span), k and k_target (directions kept).
+        over the samples, and for M − 1 ≤ max(k, k_target) with M the number of different samples, where every value is
+        1; doubtful, with a warning, for k + k_target > M − 1. `extra`: n, d and d_target (dimensions that the features
+        span), k and k_target (directions kept), n_distinct (M).
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.

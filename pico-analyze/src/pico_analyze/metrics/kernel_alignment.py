@@ -14,13 +14,15 @@ from typing import Literal
 import numpy as np
 
 from pico_analyze.errors import UsageError
+from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 _FEWEST_DEBIASED = 4
 # The same text for every row, so that it is said once per study; n and d stand in the row.
-_TOO_FEW = "biased CKA is too high on few samples (n < 5d: n samples, d dimensions): read the debiased value beside it"
+_TOO_FEW = "biased CKA is too high on few different samples (n < 5d, d dimensions): read the debiased value beside it"
+_REPEATED = "samples repeat, and the debiased estimate takes each for a new one: it is too high (n_distinct < 5d)"
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,10 @@ def cka(
 
     Returns:
         0 to 1; 1 for the same representation up to rotation, scale and shift. Debiased it can be negative. Undefined
-        (NaN) for fewer than 2 samples (debiased: 4), for a representation that does not vary over the samples, or
-        (debiased) a self-similarity estimate that is not positive. `extra`: n, d and d_target (dimensions that the
-        features span); and where n < 5·max(d, d_target), linear and biased, `debiased` beside the value, and a
-        warning.
+        (NaN) for fewer than 2 different samples (debiased: 4), for a representation that does not vary over the
+        samples, or (debiased) a self-similarity estimate that is not positive. `extra`: n, d and d_target (dimensions
+        that the features span), n_distinct where samples repeat; and where there are fewer different samples than
+        5·max(d, d_target), a warning: linear and biased, with `debiased` beside the value; debiased, where they repeat.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist (a batch of 1 to 3 rows too).
@@ -170,22 +172,40 @@ def cka(
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples", **facts)
+    enough = 5 * max(d, d_target)
+    # What varies has two different samples; and what is too little in any case for the biased form is not counted.
+    distinct = n_distinct_samples(x, y) if debiased or batch or n >= enough else n
+    facts |= {"n_distinct": float(distinct)} if distinct < n else {}
+    if distinct < fewest:
+        return Result.undefined(f"{distinct} different samples are too few: this needs {fewest}", **facts)
+    if debiased or batch:
+        result = _debiased(x, y, kernel, bandwidth, batch, facts)
+        doubtful = _REPEATED if distinct < min(n, enough) and result.reason is None else None
+        return Result(result.value, result.reason, result.extra, doubtful)
+    if kernel == "rbf":
+        return _rbf(x, y, bandwidth, False, facts)
+    x, y = x.centred(), y.centred()
+    biased = _linear_biased(x, y)
+    if distinct >= enough:
+        return Result(_bounded(biased.value()), extra=facts)
+    facts["debiased"] = _linear_debiased(x, y, biased).value() if n >= _FEWEST_DEBIASED else math.nan
+    return Result(_bounded(biased.value()), extra=facts, warning=_TOO_FEW)
+
+
+def _debiased(x: Matrix, y: Matrix, kernel: str, bandwidth: float, batch: int, facts: dict[str, float]) -> Result:
     if batch:
         return _in_batches(x, y, kernel, bandwidth, batch, facts)
     if kernel == "rbf":
-        k, h = rbf_kernel(x, bandwidth), rbf_kernel(y, bandwidth)
-        if k is None or h is None:
-            return Result.undefined("more than half of the samples are equal: the rbf kernel has no scale", **facts)
-        return _finish(_kernel_alignment(k, h, debiased), debiased, facts)
+        return _rbf(x, y, bandwidth, True, facts)
     x, y = x.centred(), y.centred()
-    biased = _linear_biased(x, y)
-    if debiased:
-        return _finish(_linear_debiased(x, y, biased), True, facts)
-    warning = None
-    if n < 5 * max(d, d_target):
-        warning = _TOO_FEW
-        facts["debiased"] = _linear_debiased(x, y, biased).value() if n >= _FEWEST_DEBIASED else math.nan
-    return Result(_bounded(biased.value()), extra=facts, warning=warning)
+    return _finish(_linear_debiased(x, y, _linear_biased(x, y)), True, facts)
+
+
+def _rbf(x: Matrix, y: Matrix, bandwidth: float, debiased: bool, facts: dict[str, float]) -> Result:
+    k, h = rbf_kernel(x, bandwidth), rbf_kernel(y, bandwidth)
+    if k is None or h is None:
+        return Result.undefined("more than half of the samples are equal: the rbf kernel has no scale", **facts)
+    return _finish(_kernel_alignment(k, h, debiased), debiased, facts)
 
 
 def _bounded(value: float) -> float:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
@@ -56,7 +57,7 @@ def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine",
 
     Returns:
         0 to 1; 1 where all neighbourhoods agree, about k/(N − 1) by chance (`extra`: chance). Undefined (NaN) for
-        N ≤ k, when all samples of a side are equal, and (cosine) for a sample that is zero.
+        at most k different samples, when all samples of a side are equal, and (cosine) for a sample that is zero.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.
@@ -68,6 +69,8 @@ def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine",
     n = x.shape[0]
     if n <= k:
         return Result.undefined(f"{n} samples have no {k} neighbours each: this needs {k + 1}")
+    if (distinct := n_distinct_samples(x, y)) <= k:
+        return Result.undefined(f"{distinct} different samples have no {k} neighbours each: this needs {k + 1}")
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples")

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
+from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
@@ -68,8 +69,8 @@ def rsa(
 
     Returns:
         −1 to 1; 1 where the same samples are alike in both, about 0 by chance. Undefined (NaN) for fewer than 3
-        samples, for a sample without direction (correlation: all its features equal; cosine: all zero), and when all
-        dissimilarities of a side are equal.
+        different samples, for a sample without direction (correlation: all its features equal; cosine: all zero), and
+        when all dissimilarities of a side are equal.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.
@@ -79,9 +80,10 @@ def rsa(
         Kriegeskorte, Mur and Bandettini 2008, Representational Similarity Analysis, Frontiers in Systems Neuroscience
         2:4.
     """
-    n = x.shape[0]
+    n = n_distinct_samples(x, y)
     if n < _FEWEST:
-        return Result.undefined(f"{n} samples are too few: this needs {_FEWEST}")
+        different = "" if n == x.shape[0] else "different "
+        return Result.undefined(f"{n} {different}samples are too few: this needs {_FEWEST}")
     lists = []
     for matrix, which in ((x, "first"), (y, "second")):
         values = dissimilarities(matrix, dissimilarity)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from pico_analyze.errors import UsageError
+from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
@@ -50,7 +51,9 @@ def subspace_overlap(x: Matrix, y: Matrix, *, k: int = 8, side: Literal["left", 
         if matrix.rank < k:
             return Result.undefined(f"the {which} matrix has rank {matrix.rank}, below k = {k}")
         bases.append(matrix.left_singular_vectors(k) if side == "left" else matrix.right_singular_vectors(k))
-    dimension = x.shape[0] if side == "left" else x.shape[1]
+    dimension = x.shape[1]
+    if side == "left":
+        dimension = n_distinct_samples(x, y) if x.samples and y.samples else x.shape[0]
     overlap = float(np.linalg.norm(bases[0].T @ bases[1]) ** 2) / k
     return Result(min(1.0, overlap), extra={"chance": min(1.0, k / dimension)})
 
