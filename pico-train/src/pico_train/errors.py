@@ -6,6 +6,7 @@
     │   └── UsageError        2   a command was called with something that does not exist
     ├── DataError             3   the corpus, or rows of it, cannot be used
     ├── CheckpointError       3   there is no such run, or a checkpoint is missing, damaged, or of another model
+    ├── DistributedError      4   another process of the run ended or cannot be reached
     ├── StorageError          4   disk or network
     │   └── PublishError      4   the Hub refuses, or holds something else than it should
     └── InterruptedRun      130   stopped by a signal, after a clean save (SIGTERM: 143)
@@ -46,6 +47,12 @@ class CheckpointError(PicoTrainError):
     """There is no such run, or a checkpoint is missing, damaged, or of another model."""
 
     exit_code = 3
+
+
+class DistributedError(PicoTrainError):
+    """Another process of the run ended or cannot be reached; what was saved before is intact."""
+
+    exit_code = 4
 
 
 class StorageError(PicoTrainError):

@@ -20,11 +20,12 @@ from pico_train.config import RunConfig
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Loader
 from pico_train.reporter import Reporter
-from pico_train.run_hooks import RunHooks, open_hooks
+from pico_train.run_hooks import RunHooks, last_sealed, open_hooks
 from pico_train.run_start import Start, begin, claim, on_rank_zero, open_run_data, with_whole_warmup
 from pico_train.run_summary import Summary, summarize
+from pico_train.training import launch
 from pico_train.training.engine import Engine, build_fabric, set_up
-from pico_train.training.loop import Outcome, fit
+from pico_train.training.loop import Measured, Outcome, Snapshot, fit
 
 
 def train(config: RunConfig, *, override: bool = False, reporter: Reporter | None = None) -> Summary | None:
@@ -40,7 +41,8 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
 
     Raises:
         ConfigError, DataError, CheckpointError, StorageError, NonFiniteError: as their docstrings say.
-        InterruptedRun: a signal came; the state was saved.
+        DistributedError: another process of the run ended.
+        InterruptedRun: a signal came; the state was saved, if training had begun.
 
     Example:
         >>> from pico_train import load_config, train
@@ -49,16 +51,15 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         >>> summary.run_dir, summary.last_loss
     """
     started = time.perf_counter()
-    fabric = build_fabric(config)
-    fabric.launch()
-    rank_zero = fabric.global_rank == 0
     reporter = reporter or Reporter()
-    if not rank_zero:
-        reporter.silence()
     run_dir = Path(config.out) / config.name
     with ExitStack() as stack:
-        # From here on a signal means: finish the step, save, stop.
-        stop = stack.enter_context(signals.StopRequest())
+        stop = stack.enter_context(signals.StopRequest("before the first step: the same command begins again"))
+        fabric = build_fabric(config)
+        stack.enter_context(launch.connected(fabric))
+        rank_zero = fabric.global_rank == 0
+        if not rank_zero:
+            reporter.silence()
         on_rank_zero(fabric, lambda: claim(config, run_dir, reporter, stack))
         config = on_rank_zero(fabric, partial(with_whole_warmup, config, run_dir))
         corpus = open_run_data(config, run_dir)
@@ -70,7 +71,9 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         state.seed_rng(config.seed, engine.rank)
         if start.checkpoint is not None:
             state.load_weights(engine.decoder, start.checkpoint)
-            state.load_training_state(start.checkpoint, engine.decoder, engine.optimizer, rank=engine.rank)
+            loaded = state.load_training_state(start.checkpoint, engine.decoder, engine.optimizer, rank=engine.rank)
+            if engine.scaler is not None and "scaler" in loaded:
+                engine.scaler.load_state_dict(loaded["scaler"])
         _introduce(reporter, config, engine, corpus, start)
         with open_hooks(config, start.run, run_dir, engine=engine, corpus=corpus, reporter=reporter) as hooks:
             if start.bend is not None:
@@ -78,14 +81,32 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
             outcome = _loop(config, engine, corpus, start, stop, hooks)
         if outcome.stopped_by:
             requeued = rank_zero and signals.requeue(outcome.stopped_by)
-            raise signals.interrupted(outcome.stopped_by, step=outcome.step, requeued=requeued)
+            step = outcome.step if outcome.saved else last_sealed(run_dir)
+            fabric.barrier()  # who ends first would have its launcher end the others, while they save
+            raise signals.interrupted(outcome.stopped_by, step=step, saved=outcome.saved, requeued=requeued)
     return summarize(run_dir, start, started=started, meter=hooks.meter) if rank_zero else None
 
 
 def _loop(
     config: RunConfig, engine: Engine, corpus: Corpus, start: Start, stop: signals.StopRequest, hooks: RunHooks
 ) -> Outcome:
-    """The loop, between the batches that go in and the hooks that it calls."""
+    """The loop, between the batches that go in and the hooks that it calls.
+
+    From the first step that is saved or done, and from the beginning where processes must agree, a signal means: finish
+    the step, save, stop. Before, there is nothing to be lost.
+    """
+
+    def save(snapshot: Snapshot) -> None:
+        stop.defer()
+        hooks.save(snapshot)
+
+    def record(measured: Measured) -> None:
+        stop.defer()
+        hooks.record(measured)
+
+    if engine.world_size > 1:
+        stop.defer()
+        launch.wait_at_most(launch.EXCHANGING)
     loader = Loader(
         corpus,
         batch_size=config.training.batch_size,
@@ -103,9 +124,9 @@ def _loop(
             config,
             hooks.watched(loader.from_step(start.step, config.training.max_steps + 1)),
             _validation(config, engine, corpus),
-            record=hooks.record,
-            save=hooks.save,
-            stop_signal=lambda: stop.signal or 0,
+            record=record,
+            save=save,
+            stop_signal=lambda: stop.received,
             last_good=hooks.last_good,
         )
     hooks.finish(stopped=bool(outcome.stopped_by))

@@ -117,10 +117,11 @@ class RunHooks:
         self.writer.wait()  # before anything is copied: at most one checkpoint is in memory
         self.writer.submit(assemble(self.engine, self.config, self.corpus, self.run, snapshot, group=self.group))
 
-    def last_good(self) -> int | None:
-        """The newest sealed step, what is being written included."""
+    def last_good(self, before: int) -> int | None:
+        """The newest sealed step before another, what is being written included."""
         self.writer.wait()
-        return last_sealed(self.run_dir)
+        steps = [entry.step for entry in documents.read_run(self.run_dir).checkpoints]
+        return max((step for step in steps if step < before), default=None)
 
     def finish(self, *, stopped: bool) -> None:
         """The loop has ended, by itself or by a signal."""

@@ -53,6 +53,58 @@ def poison(config: RunConfig, bad_steps: tuple[int, ...], what: str = "gradient"
     return ""
 
 
+def break_update(
+    config: RunConfig, bad_step: int, where: str = "weight", *, stopping: bool = False, rank: int | None = None
+) -> str:
+    """Train with an update that leaves a value that is not finite; how the run ends.
+
+    Args:
+        config: The run.
+        bad_step: The update of this step is the bad one.
+        where: `weight`: of the final norm, so that the next loss is NaN. `unused`: the embedding of the last token,
+            which no text should have, so that losses stay finite. `state`: AdamW's second moment, so that weights and
+            losses stay finite.
+        stopping: A signal comes right after the update, before the next loss is known.
+        rank: Break it on this process only, by default on every one.
+    """
+    import os
+    import signal
+
+    import torch
+
+    from pico_train.errors import PicoTrainError
+    from pico_train.reporter import Reporter
+    from pico_train.run import train
+    from pico_train.training import loop
+
+    update = loop.update_weights
+
+    def breaking(engine: Any, config: RunConfig, step: int, *args: Any, **kwargs: Any) -> float:
+        lr = update(engine, config, step, *args, **kwargs)
+        if step == bad_step and rank in (None, engine.rank):
+            model = engine.decoder.model
+            if where == "state":
+                moment = engine.optimizer.state[model.layers[0].mlp.up_proj.weight]["exp_avg_sq"]
+                getattr(moment, "_local_tensor", moment)[0, 0] = float("inf")
+            else:
+                with torch.no_grad():
+                    broken = model.norm.weight if where == "weight" else model.embed_tokens.weight
+                    broken[-1] = float("nan")
+        return lr
+
+    class Stopper(Reporter):
+        def step(self, row: Any, **_: bool) -> None:
+            if stopping and row["step"] == bad_step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.update_weights = breaking
+    try:
+        train(config, reporter=Stopper())
+    except PicoTrainError as error:
+        return f"{error.exit_code} {error}"
+    return ""
+
+
 def fail_on_rank_one(config: RunConfig) -> None:
     """Train; the second process fails in the third step."""
     import os

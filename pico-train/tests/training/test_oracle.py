@@ -34,7 +34,7 @@ NEVER = {"early": None, "every": None, "last": False}
 
 
 def one_cycle(step: int) -> float:
-    """Half a cosine from PEAK / 25 at step 0 up to PEAK at step 5, then half a cosine down to PEAK × 4e-6 at step 29."""
+    """Half a cosine from PEAK / 25 at step 0 up to PEAK at step 5, half a cosine down to PEAK × 4e-6 at step 29."""
     if step <= WARMUP - 1:
         low, high, progress = PEAK / 25, PEAK, step / (WARMUP - 1)
     else:

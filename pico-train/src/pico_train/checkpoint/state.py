@@ -123,7 +123,14 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def progress(*, step: int, lr: float, cursor: DataCursor, rng: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def progress(
+    *,
+    step: int,
+    lr: float,
+    cursor: DataCursor,
+    rng: Sequence[Mapping[str, Any]],
+    scaler: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The part of a training state that is the same for every strategy.
 
     Args:
@@ -131,6 +138,7 @@ def progress(*, step: int, lr: float, cursor: DataCursor, rng: Sequence[Mapping[
         lr: Learning rate of the next update; a function of the step, kept so that a resume can check it.
         cursor: Where in the data.
         rng: `rng_state()` of every process, by rank.
+        scaler: Under 16-mixed, the loss scale and how long it has been good (`GradScaler.state_dict()`).
     """
     return {
         "version": STATE_VERSION,
@@ -138,6 +146,7 @@ def progress(*, step: int, lr: float, cursor: DataCursor, rng: Sequence[Mapping[
         "scheduler": {"step": step, "lr": lr},
         "cursor": cursor.model_dump(),
         "rng": [dict(item) for item in rng],
+        **({"scaler": dict(scaler)} if scaler is not None else {}),
     }
 
 

@@ -12,9 +12,10 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
@@ -24,8 +25,11 @@ from pico_schema import ModelSpec
 from pico_train.config import RunConfig
 from pico_train.errors import ConfigError
 from pico_train.model.decoder import Decoder
+from pico_train.training import launch
 from pico_train.training.allocator import keep_freed_memory
 from pico_train.training.optimizer import build_optimizer
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -74,6 +78,22 @@ class Engine:
         total: Tensor = self.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
         return total
 
+    def first_said(self, answer: str | None) -> str | None:
+        """The answer of the first process that has one, on every process; a collective."""
+        if self.world_size == 1:
+            return answer
+        if not self.sum_over_ranks(torch.tensor(float(answer is not None), device=self.device)).item():
+            return None
+        return next(each for each in self.gather(answer) if each is not None)
+
+    def gather(self, item: T) -> list[T]:
+        """Everybody's item (anything that can be pickled), by rank; a collective."""
+        if self.world_size == 1:
+            return [item]
+        items: list[Any] = [None] * self.world_size
+        dist.all_gather_object(items, item)
+        return items
+
     @contextlib.contextmanager
     def accumulating(self, more: bool) -> Iterator[None]:
         """Inside, gradients stay on this process if `more` micro-batches of the step are to come."""
@@ -97,6 +117,16 @@ class Engine:
     def can_lower_scale(self) -> bool:
         """Whether gradients that are not finite may be float16's overflow, which a smaller scale mends."""
         return self.scaler is not None and self.scaler.get_scale() > 1.0
+
+    def lower_scale(self) -> None:
+        """Halve the loss scale, and forget that this step's gradients were unscaled."""
+        assert self.scaler is not None
+        self.scaler.update(self.scaler.get_scale() / 2)
+
+    def forget_unscaled(self) -> None:
+        """Forget that this step's gradients were unscaled, where they are not used: the scale stays as it is."""
+        if self.scaler is not None:
+            self.scaler.update(self.scaler.get_scale())
 
     def gradient_norm(self) -> Tensor:
         """Global Euclidean norm of all gradients, a scalar on the device; a collective where parameters are sharded."""
@@ -144,10 +174,15 @@ def build_fabric(config: RunConfig) -> Fabric:
     strategy: Any = "auto"
     if wanted.strategy == "fsdp":
         strategy = ModelParallelStrategy(
-            parallelize_fn=_Shard(config.training.precision), data_parallel_size=world, tensor_parallel_size=1
+            parallelize_fn=_Shard(config.training.precision),
+            data_parallel_size=world,
+            tensor_parallel_size=1,
+            timeout=launch.JOINING,
         )
     elif world > 1 or wanted.strategy == "ddp":
-        strategy = DDPStrategy(static_graph=False, broadcast_buffers=False, gradient_as_bucket_view=True)
+        strategy = DDPStrategy(
+            static_graph=False, broadcast_buffers=False, gradient_as_bucket_view=True, timeout=launch.JOINING
+        )
     return Fabric(
         accelerator=accelerator,
         devices=devices,

@@ -7,6 +7,7 @@ processes and micro-batches, and waits for the device nowhere.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,6 +54,7 @@ def accumulate(
     chunk: int,
     tap: capture.ActivationTap | None = None,
     share: Share | None = None,
+    factor: float = 1.0,
 ) -> Tensor:
     """Add the gradient of the mean token loss over the global batch to the gradients.
 
@@ -63,6 +65,7 @@ def accumulate(
         chunk: Tokens whose logits are held at once.
         tap: Keeps activations on the way.
         share: Which rows of the global batch they are; by default every process holds equally many.
+        factor: What the gradient is multiplied by, beside the loss scale.
 
     Returns:
         This process's *sum* of token losses (nats), a float32 scalar on the device.
@@ -73,10 +76,8 @@ def accumulate(
     total = torch.zeros((), device=rows.device)
     for start in range(0, share.most, micro_batch):
         part = rows[start : min(start + micro_batch, share.n_rows)]
-        idle = not len(
-            part
-        )  # others have rows left: this process takes part in their pass with one that counts nothing
-        if idle:
+        idle = not len(part)
+        if idle:  # others have rows left: this process takes part in their pass with one that counts nothing
             part = rows[:1]
         if tap is not None:
             tap.expect(share.first + start, 0 if idle else len(part), rows.device)
@@ -86,7 +87,7 @@ def accumulate(
         with engine.accumulating(more=start + micro_batch < share.most):
             loss = next_token_loss(engine.model, part, chunk=chunk, reduction="sum", each_BT=each_BT)
             # Processes average their gradients, so dividing by their mean number of tokens makes the mean over all.
-            engine.fabric.backward(loss * 0.0 if idle else loss / n_tokens)
+            engine.fabric.backward(loss * 0.0 if idle else loss / n_tokens * factor)
         if not idle:
             total += loss.detach()
         if tap is not None and each_BT is not None:
@@ -126,6 +127,8 @@ def validation_capture(
 ) -> Captured:
     """Activations and gradients on the fixed validation rows. A collective; leaves the gradients empty.
 
+    A gradient that overflows float16 under the present loss scale is computed again under a smaller one.
+
     Args:
         engine: Model and processes.
         rows: (n, seq_len + 1) on the device: all of them, on every process; each scores its share.
@@ -137,25 +140,34 @@ def validation_capture(
     n_rows, seq_len = rows.shape[0], rows.shape[1] - 1
     samples = capture.sample_index(config.val, n_rows, seq_len)
     share = Share.of(n_rows, engine.rank, engine.world_size)
-    engine.optimizer.zero_grad(set_to_none=True)
-    with eagerly(engine.decoder), capture.ActivationTap(engine.decoder, sites, samples, config.per_row_loss) as tap:
-        mine = share.of_rows(rows)
-        total = accumulate(engine, mine, micro_batch=micro_batch, chunk=chunk, tap=tap, share=share)
+    mine, factor = share.of_rows(rows), 1.0
+    while True:
+        engine.optimizer.zero_grad(set_to_none=True)
+        with eagerly(engine.decoder), capture.ActivationTap(engine.decoder, sites, samples, config.per_row_loss) as tap:
+            total = accumulate(engine, mine, micro_batch=micro_batch, chunk=chunk, tap=tap, share=share, factor=factor)
+        loss = engine.sum_over_ranks(total).item() / (n_rows * seq_len)
+        if not unscaled(engine, factor) or not math.isfinite(loss):
+            break
+        factor /= 2
     dtype = capture.storage_dtype(config)
-    unscaled(engine)
     tensors = tap.gathered(engine, dtype) | capture.gradients(engine, sites, dtype)
     engine.optimizer.zero_grad(set_to_none=True)
-    loss = engine.sum_over_ranks(total).item() / (n_rows * seq_len)
     return Captured(samples, tensors, tuple(sites), loss)
 
 
-def unscaled(engine: Engine) -> None:
-    """Divide gradients by the loss scale (16-mixed) without the scaler's once-per-step bookkeeping."""
-    scaler = getattr(engine.fabric.strategy.precision, "scaler", None)
-    if scaler is not None:
-        for parameter in engine.parameters:
-            if parameter.grad is not None:
-                parameter.grad /= scaler.get_scale()
+def unscaled(engine: Engine, factor: float) -> bool:
+    """Divide gradients by the loss scale (16-mixed) and `factor`, without the scaler's once-per-step bookkeeping.
+
+    Returns:
+        Whether they overflowed, and would not under a smaller scale. A collective where parameters are sharded.
+    """
+    if engine.scaler is None:
+        return False
+    scale = engine.scaler.get_scale() * factor
+    for parameter in engine.parameters:
+        if parameter.grad is not None:
+            parameter.grad /= scale
+    return scale > 1.0 and not math.isfinite(engine.gradient_norm().item())
 
 
 @torch.no_grad()

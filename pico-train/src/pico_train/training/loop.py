@@ -23,12 +23,13 @@ from torch import Tensor
 
 from pico_schema.sites import Site
 from pico_train.checkpoint.cadence import is_due
-from pico_train.checkpoint.signals import STOPPING
+from pico_train.checkpoint.signals import STOPPING, Received
 from pico_train.config import RunConfig
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
 from pico_train.schedules import learning_rate
 from pico_train.training import capture
+from pico_train.training.divergence import Divergence
 from pico_train.training.engine import Engine
 from pico_train.training.forward_backward import Captured, accumulate, eagerly, validation_capture, validation_loss
 from pico_train.training.optimizer import set_learning_rate
@@ -47,6 +48,10 @@ class Due:
     def checkpoint(self) -> bool:
         """Whether anything is to be saved."""
         return self.weights or self.state or self.captures
+
+    def with_state(self) -> Due:
+        """The same, where the run stops: what it resumes from is due as well."""
+        return Due(True, True, self.captures, False)
 
     @classmethod
     def at(cls, step: int, config: RunConfig) -> Due:
@@ -97,6 +102,8 @@ class Outcome:
     """Updates done."""
     stopped_by: int
     """Signal number that stopped it, 0 if it ran to the end."""
+    saved: bool = True
+    """Whether that step was saved; not, where its loss was not finite."""
 
 
 def fit(
@@ -107,8 +114,8 @@ def fit(
     *,
     record: Callable[[Measured], None],
     save: Callable[[Snapshot], None],
-    stop_signal: Callable[[], int] = lambda: 0,
-    last_good: Callable[[], int | None] = lambda: None,
+    stop_signal: Callable[[], Received | None] = lambda: None,
+    last_good: Callable[[int], int | None] = lambda _: None,
 ) -> Outcome:
     """Train from the first of `batches` to `max_steps`.
 
@@ -119,53 +126,53 @@ def fit(
         validation: (n, seq_len + 1) all validation rows, on the device of every process.
         record: Called with each step's measurements.
         save: Called on every process where a checkpoint is due; may hold collectives.
-        stop_signal: Returns the number of a signal received, 0 for none.
-        last_good: Step of the newest sealed checkpoint, for the message that ends a run.
+        stop_signal: Returns the first stopping signal that this process received, or None.
+        last_good: Given a step, that of the newest sealed checkpoint before it, for the message that ends a run.
 
     Raises:
-        NonFiniteError: loss or gradient is NaN or infinite; nothing of that step was saved.
+        NonFiniteError: loss, gradient or what was to be saved is NaN or infinite; nothing of that step was saved.
     """
-    fixed, clock = _Fixed.of(engine, config), _Clock()
-    stopped_by, bad_in_a_row, step = 0, 0, 0
+    fixed, clock, divergence = _Fixed.of(engine, config), _Clock(), Divergence(engine, config, last_good)
+    stopped_by, step = 0, 0
+
+    def seal(snapshot: Snapshot) -> None:
+        try:
+            save(snapshot)
+        except NonFiniteError as error:
+            raise divergence.ending(str(error), snapshot.batch.step) from None
 
     for batch in batches:
         step, last = batch.step, batch.step == config.training.max_steps
         measured = Measured(step, batch.consumed.tokens)
         clock.lap(measured, "data")
         due = Due.at(step, config)
-        if engine.world_size == 1:
-            stopped_by = stop_signal()
+        stopped_by = _alone(engine, stop_signal()) or stopped_by
         if stopped_by and not last and not due.captures:
-            save(Snapshot(batch, Due(True, True, False, False), {}, measured))
+            seal(Snapshot(batch, Due(True, True, False, False), {}, measured))
             return Outcome(step, stopped_by)
 
         captured = _look_at_validation(engine, config, validation, due, measured, fixed)
         clock.lap(measured, "capture")
 
-        tap = _tap(engine, config, fixed) if due.captures and config.captures.train.enabled else None
-        loss_sum = _forward_backward(engine, batch.input_ids, tap, fixed)
-        norm = engine.gradient_norm()
-        stopped_by = _synchronize(engine, config, measured, loss_sum, norm, stop_signal(), stopped_by)
+        wanted = due.captures and config.captures.train.enabled
+        norm, tap, signal = _measure(
+            engine, config, batch, measured, fixed, divergence, stop_signal(), capturing=wanted
+        )
+        stopped_by = stopped_by or signal
         clock.lap(measured, "compute")
+        verdict = divergence.judge(measured, batch, last=last)
 
-        finite = _is_finite(measured.loss) and _is_finite(measured.grad_norm)
-        overflow = _is_finite(measured.loss) and not finite and engine.can_lower_scale
-        if not finite and not overflow:
-            bad_in_a_row = _count_nonfinite(measured, bad_in_a_row, config, batch, last_good)
-        elif finite:
-            bad_in_a_row = 0
-
-        if tap is not None and finite:
+        if tap is not None and verdict.update:
             captured["train"] = _train_capture(engine, config, tap, measured, fixed)
             clock.lap(measured, "capture")
-        if due.checkpoint or stopped_by:
-            save(Snapshot(batch, due if not stopped_by else Due(True, True, due.captures, False), captured, measured))
+        if (due.checkpoint or stopped_by) and verdict.save:
+            seal(Snapshot(batch, due.with_state() if stopped_by else due, captured, measured))
             clock.lap(measured, "checkpoint")
         if stopped_by and not last:
-            return Outcome(step, stopped_by)
+            return Outcome(step, stopped_by, saved=verdict.save)
         if not last:
-            measured.lr = update_weights(engine, config, step, norm, skip=not finite, overflow=overflow)
-            measured.skipped = not finite
+            measured.lr = update_weights(engine, config, step, norm, skip=not verdict.update, overflow=verdict.overflow)
+            measured.skipped = not verdict.update
         engine.optimizer.zero_grad(set_to_none=True)
         clock.lap(measured, "update")
         record(measured)
@@ -200,6 +207,11 @@ class _Fixed:
         )
 
 
+def _alone(engine: Engine, received: Received | None) -> int:
+    """The signal that stops a run of one process before its next step; several agree on theirs in the step."""
+    return received.number if received is not None and engine.world_size == 1 else 0
+
+
 def _look_at_validation(
     engine: Engine, config: RunConfig, validation: Tensor, due: Due, measured: Measured, fixed: _Fixed
 ) -> dict[str, Captured]:
@@ -216,10 +228,6 @@ def _look_at_validation(
     return {}
 
 
-def _tap(engine: Engine, config: RunConfig, fixed: _Fixed) -> capture.ActivationTap:
-    return capture.ActivationTap(engine.decoder, fixed.sites, fixed.samples, config.captures.per_row_loss)
-
-
 def _forward_backward(engine: Engine, rows: Tensor, tap: capture.ActivationTap | None, fixed: _Fixed) -> Tensor:
     """Fill the gradients, unscaled; returns this process's sum of token losses."""
     with eagerly(engine.decoder) if tap is not None else contextlib.nullcontext(), tap or contextlib.nullcontext():
@@ -228,21 +236,58 @@ def _forward_backward(engine: Engine, rows: Tensor, tap: capture.ActivationTap |
     return loss_sum
 
 
+def _measure(
+    engine: Engine,
+    config: RunConfig,
+    batch: Batch,
+    measured: Measured,
+    fixed: _Fixed,
+    divergence: Divergence,
+    received: Received | None,
+    *,
+    capturing: bool,
+) -> tuple[Tensor, capture.ActivationTap | None, int]:
+    """Fill the gradients of the batch, and `measured` with its loss and their norm.
+
+    Where activations are captured, a gradient that overflows float16 is computed again under a smaller loss scale,
+    since what is captured must be finite.
+
+    Returns:
+        The norm on the device; what was tapped; and, among several processes, the number of the signal that stops the
+        run, wherever it came, or 0.
+    """
+    while True:
+        tap = None
+        if capturing:
+            tap = capture.ActivationTap(engine.decoder, fixed.sites, fixed.samples, config.captures.per_row_loss)
+        loss_sum = _forward_backward(engine, batch.input_ids, tap, fixed)
+        norm = engine.gradient_norm()
+        stopped_by = _synchronize(engine, config, measured, loss_sum, norm, received)
+        if tap is None or not divergence.overflowed(measured):
+            return norm, tap, stopped_by
+        engine.lower_scale()
+        engine.optimizer.zero_grad(set_to_none=True)
+
+
 def _synchronize(
-    engine: Engine, config: RunConfig, measured: Measured, loss_sum: Tensor, norm: Tensor, signal: int, stopped_by: int
+    engine: Engine, config: RunConfig, measured: Measured, loss_sum: Tensor, norm: Tensor, received: Received | None
 ) -> int:
     """The step's only wait for the device: loss, norm and the processes' signals come over together.
 
     Returns:
-        Number of the signal that stops the run, wherever it came; 0 for none.
+        Number of the signal that stops the run, which is the first that came to any process; 0 for none.
     """
-    signals = torch.tensor([float(signal == number) for number in STOPPING], device=engine.device)
+    number = received.number if received is not None else 0
+    signals = torch.tensor([float(number == each) for each in STOPPING], device=engine.device)
     here = torch.cat([loss_sum.double()[None], signals.double()])
     loss_total, *counts = engine.sum_over_ranks(here).tolist()
     measured.loss, measured.grad_norm = loss_total / config.tokens_per_step, norm.item()
     if engine.world_size == 1:
-        return stopped_by
-    return next((number for number, count in zip(STOPPING, counts, strict=True) if count), 0)
+        return 0  # it has begun the step, and stops before the next
+    came = [each for each, count in zip(STOPPING, counts, strict=True) if count]
+    if len(came) > 1:
+        return min(filter(None, engine.gather(received)), key=lambda each: each.when).number
+    return came[0] if came else 0
 
 
 def _train_capture(
@@ -276,32 +321,9 @@ def update_weights(engine: Engine, config: RunConfig, step: int, norm: Tensor, *
         engine.stepper.step()
     elif overflow:
         engine.stepper.step()  # the scaler leaves the weights alone and halves the scale
+    else:
+        engine.forget_unscaled()
     return lr
-
-
-def _count_nonfinite(
-    measured: Measured, before: int, config: RunConfig, batch: Batch, last_good: Callable[[], int | None]
-) -> int:
-    """Count a step whose loss or gradient is not finite; raise where the configuration says to stop."""
-    what = "loss" if not _is_finite(measured.loss) else "gradient norm"
-    value = measured.loss if what == "loss" else measured.grad_norm
-    row_ids = ", ".join(str(row) for row in batch.row_ids[:4])
-    where = f"{what} is {value} at step {measured.step} (batch {batch.step}, rows {row_ids}, …)"
-    count, stop = before + 1, config.training.on_nonfinite == "stop"
-    if not stop and count < config.training.max_nonfinite:
-        return count
-    good = last_good()
-    saved = f"the last good checkpoint is step {good}" if good is not None else "there is no checkpoint yet"
-    if stop:
-        raise NonFiniteError(
-            f"{where}; {saved}, nothing was saved over it: lower training.optimizer.lr, or set "
-            "training.on_nonfinite=skip to leave out such updates"
-        )
-    raise NonFiniteError(f"{where}, {count} in a row; {saved}, nothing was saved over it")
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and value - value == 0.0
 
 
 class _Clock:

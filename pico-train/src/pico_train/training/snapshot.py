@@ -19,14 +19,17 @@ from pico_schema.digests import samples_sha256
 from pico_schema.sites import WEIGHTED_KINDS, Site, expand, llama_parameter
 from pico_train.checkpoint import state
 from pico_train.checkpoint.contents import BatchContents, CaptureContents, CheckpointContents
+from pico_train.checkpoint.finite import first_nonfinite
 from pico_train.config import RunConfig
 from pico_train.data import order
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Batch
 from pico_train.data.tokenizer import decode_rows
+from pico_train.errors import NonFiniteError
 from pico_train.model.huggingface import config_json, generation_config_json
 from pico_train.schedules import learning_rate
 from pico_train.training.capture import SampleIndex
+from pico_train.training.divergence import is_finite
 from pico_train.training.engine import Engine
 from pico_train.training.forward_backward import Captured
 from pico_train.training.loop import Snapshot
@@ -47,6 +50,9 @@ def assemble(
         run: Identity of the run.
         snapshot: What the loop measured and captured.
         group: Process group for writing sharded states in the background.
+
+    Raises:
+        NonFiniteError: weights, state or captures hold a NaN or an infinity; raised on every process.
     """
     step, due = snapshot.batch.step, snapshot.due
     weights = state.snapshot_weights(engine.decoder)
@@ -61,11 +67,14 @@ def assemble(
                 **config.training.schedule.model_dump(),
             ),
             cursor=cursor(snapshot.batch, corpus),
-            rng=_gather_rng(engine),
+            rng=engine.gather(state.rng_state()),
+            scaler=engine.scaler.state_dict() if engine.scaler is not None else None,
         )
         training_state = state.snapshot_training_state(engine.decoder, engine.optimizer, common, group=group)
     if not engine.is_rank_zero:
-        return CheckpointContents(step=step, manifest={}, weights={}, training_state=training_state)
+        contents = CheckpointContents(step=step, manifest={}, weights={}, training_state=training_state)
+        _require_finite(engine, contents)
+        return contents
 
     ids, rows = snapshot.batch.row_ids, snapshot.batch.global_rows()
     captures = []
@@ -89,9 +98,9 @@ def assemble(
         "batch_sha256": snapshot.batch.digest,
         "weights": {str(site): name for site, name in weight_names(engine).items()},
         "weights_dtype": str(next(iter(weights.values())).dtype).removeprefix("torch."),
-        "metrics": {name: value for name, value in known.items() if value is not None},
+        "metrics": {name: value for name, value in known.items() if is_finite(value)},
     }
-    return CheckpointContents(
+    contents = CheckpointContents(
         step=step,
         manifest=manifest,
         weights=weights,
@@ -100,17 +109,21 @@ def assemble(
         captures=captures,
         batch=BatchContents(rows, ids, partial(decode, corpus, rows), snapshot.batch.sources()),
     )
+    _require_finite(engine, contents)
+    return contents
 
 
-def _gather_rng(engine: Engine) -> list[dict[str, Any]]:
-    """Random states of all processes, by rank. A collective."""
-    if engine.world_size == 1:
-        return [state.rng_state()]
-    import torch.distributed as dist
+def _require_finite(engine: Engine, contents: CheckpointContents) -> None:
+    """A collective: the shards of a sharded training state are looked at where they are.
 
-    states: list[Any] = [None] * engine.world_size
-    dist.all_gather_object(states, state.rng_state())
-    return states
+    Raises:
+        NonFiniteError: on every process, where one found a NaN or an infinity.
+    """
+    found = contents.nonfinite
+    if found is None and callable(contents.training_state):
+        found = first_nonfinite(engine.optimizer.state_dict()["state"], "training state")
+    if (name := engine.first_said(found)) is not None:
+        raise NonFiniteError(f"{name} is not finite at step {contents.step}")
 
 
 def cursor(batch: Batch, corpus: Corpus) -> DataCursor:
