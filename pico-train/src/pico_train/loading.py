@@ -21,7 +21,9 @@ def load_decoder(place: str | Path) -> Decoder:
         The decoder: called with token ids, (B, T) int64, it returns logits, (B, T, vocab_size).
 
     Raises:
-        CheckpointError: there is no such run, and the message names the nearest; or the weights are damaged.
+        CheckpointError: there is no such run, and the message names the nearest; or a file is damaged, is not what the
+            manifest says was sealed, or does not hold this model's weights, all of them finite.
+        SchemaError: the manifest is damaged.
         UsageError: the run has no such step; the message lists those there are.
         StorageError: the Hub cannot be reached.
 

@@ -154,7 +154,7 @@ def test_weights_that_are_not_finite_are_not_imported(tmp_path, value):
     spoilt = tensors()
     spoilt["pico_decoder.layers.1.swiglu.w_2.weight"][3, 3] = value
     safetensors.torch.save_file(spoilt, source / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.mlp\.down_proj\.weight .* is not finite"):
+    with pytest.raises(CheckpointError, match=r"swiglu\.w_2\.weight. holds values that are not finite"):
         import_checkpoint(source, tmp_path / "old")
     assert not (tmp_path / "old").exists()
 

@@ -18,7 +18,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
-    eos_id: int | None = None,
+    eos_id: int | tuple[int, ...] | None = None,
 ) -> Tensor:
     """Return the prompt and what follows it, (B, T + generated) int64.
 
@@ -31,7 +31,8 @@ def generate(
         top_p: sample among the smallest set of tokens whose probability reaches p (Holtzman et al. 2020,
             arXiv:1904.09751); the likeliest token is always in it.
         seed: of the draws, which are made on the CPU so that a device does not change them.
-        eos_id: token that ends a row; a row that has ended is filled with it, and all ended ends the call.
+        eos_id: token that ends a row, or several; a row that has ended is filled with the first, and all ended ends the
+            call.
 
     Raises:
         ValueError: an empty prompt, a prompt and continuation beyond the model's sequence length, or a setting out of
@@ -43,6 +44,7 @@ def generate(
     cache = KVCache(model.spec, B, T + max_new_tokens, device=weight.device, dtype=weight.dtype)
     generator = torch.Generator().manual_seed(seed)
     tokens_BT = prompt_BT.to(weight.device)
+    ends = torch.tensor([] if eos_id is None else eos_id, dtype=torch.long).reshape(-1)
     new_BT, ended_B = tokens_BT, torch.zeros(B, dtype=torch.bool)
     was_training = model.training
     model.eval()
@@ -51,9 +53,9 @@ def generate(
             hidden_BTD = model.model(new_BT, cache)
             logits_BV = model.lm_head(hidden_BTD[:, -1]).float().cpu()
             next_B = sample(logits_BV, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
-            if eos_id is not None:
-                next_B = torch.where(ended_B, eos_id, next_B)
-                ended_B |= next_B == eos_id
+            if len(ends):
+                next_B = torch.where(ended_B, ends[0], next_B)
+                ended_B |= torch.isin(next_B, ends)
             new_BT = next_B[:, None].to(weight.device)
             tokens_BT = torch.cat((tokens_BT, new_BT), dim=1)
             if bool(ended_B.all()):

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pico_schema import ModelSpec, TensorHeaderError, layout
-from pico_schema.tensor_header import read_file_header
+from pico_schema import ModelSpec, TensorHeaderError, layout, strict_json
+from pico_schema.tensor_header import TensorHeader, read_file_header
 from pico_train.errors import CheckpointError
 from pico_train.model.decoder import INIT_STD
 from pico_train.model.tokenizer_export import ExportedTokenizer, export_tokenizer
 
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 MAX_CONFIG_BYTES = 2**20
 """A config.json is a few hundred bytes; one beyond this is not read."""
 
@@ -136,7 +137,7 @@ def load_spec(directory: Path) -> ModelSpec:
         "d_model": config.get("hidden_size"),
         "n_layers": config.get("num_hidden_layers"),
         "n_heads": heads,
-        "n_kv_heads": config.get("num_key_value_heads") or heads,
+        "n_kv_heads": heads if config.get("num_key_value_heads") is None else config["num_key_value_heads"],
         "d_ff": config.get("intermediate_size"),
         "max_seq_len": config.get("max_position_embeddings", 2048),
         "rope_theta": rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
@@ -151,18 +152,19 @@ def load_spec(directory: Path) -> ModelSpec:
     return spec
 
 
-def load_weights(directory: Path, spec: ModelSpec | None = None) -> dict[str, Tensor]:
+def load_weights(directory: Path, spec: ModelSpec | None = None, *, dtype: str | None = None) -> dict[str, Tensor]:
     """Return the tensors of a directory's `model.safetensors` by parameter name, on the CPU.
 
     Args:
         directory: holds the weights, and `config.json` where `spec` is not given.
         spec: geometry to check names and shapes against, before any tensor is read.
+        dtype: type of the weights, where it is known, as torch names it.
 
     Raises:
         CheckpointError: no such file, damaged, or not the weights of that geometry.
     """
     spec = spec or load_spec(directory)
-    return read_tensors(directory / layout.WEIGHTS, expected_shapes(spec))
+    return read_tensors(directory / layout.WEIGHTS, expected_shapes(spec), dtype=dtype)
 
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -188,24 +190,24 @@ def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """Return a directory's `config.json`.
+def read_config(directory: Path, name: str = layout.MODEL_CONFIG) -> dict[str, Any]:
+    """Return a directory's `config.json`, or another of its JSON files.
 
     Raises:
         CheckpointError: missing, unreadable, larger than `MAX_CONFIG_BYTES`, or not a JSON object.
     """
-    path = directory / layout.MODEL_CONFIG
+    path = directory / name
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: it is not a model's configuration")
-        config = json.loads(content)
+        config = strict_json.parse(content, own=False)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}): give a directory that holds a model"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} holds no JSON object")
@@ -219,41 +221,63 @@ def spec_of(fields: dict[str, Any], path: Path) -> ModelSpec:
         CheckpointError: a field is missing or impossible; the message names the first one.
     """
     try:
-        return ModelSpec(**fields)
+        return ModelSpec.model_validate(fields, strict=True)  # a text, or true, is not a number
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "geometry"
-        raise CheckpointError(f"{path}: {where}: {first['msg']}") from error
+        found = f" (found {str(first['input'])[:40]})" if first["loc"] else ""
+        raise CheckpointError(f"{path}: {where}: {first['msg']}{found}") from None
 
 
-def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]], *, dtype: str | None = None) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, after checking its header against the names and shapes expected.
 
+    Args:
+        path: the file.
+        shapes: shape of every tensor that is to be there, by name.
+        dtype: type that all of them are of, as torch names it; by default each is of any floating-point type.
+
     Raises:
-        CheckpointError: missing or damaged file; a tensor that is missing, unexpected, of another shape or not of a
-            floating-point type.
+        CheckpointError: missing or damaged file, also where tensors overlap or are there twice; tensors that are
+            missing or unexpected, one of another shape or type, or one with a value that is not finite.
     """
     try:
-        read_file_header(path)  # refuses what the library does not: tensors that overlap, or that are there twice
+        header = read_file_header(path)  # refuses what the library does not: tensors that overlap, or are there twice
+        _check_header(path, header, shapes, dtype)
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            for name in [*shapes, *sorted(names - shapes.keys())]:
-                if name not in names:
-                    raise CheckpointError(f"{path} has no tensor {name!r}: it is not a model of this geometry")
-                if name not in shapes:
-                    raise CheckpointError(f"{path} has a tensor {name!r} that this model has no place for")
-                view = file.get_slice(name)
-                if tuple(view.get_shape()) != shapes[name]:
-                    raise CheckpointError(
-                        f"{path}: tensor {name!r} has shape {tuple(view.get_shape())}, the model needs {shapes[name]}"
-                    )
-                if view.get_dtype() not in ("F64", "F32", "F16", "BF16"):
-                    raise CheckpointError(f"{path}: tensor {name!r} is of type {view.get_dtype()}, not floating-point")
-            return {name: file.get_tensor(name) for name in shapes}
+            tensors = {name: file.get_tensor(name) for name in shapes}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, TensorHeaderError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite: the model is of no use")
+    return tensors
+
+
+def _check_header(path: Path, header: TensorHeader, shapes: dict[str, tuple[int, ...]], dtype: str | None) -> None:
+    missing = [name for name in shapes if name not in header.tensors]
+    if missing:
+        raise CheckpointError(f"{path} has no tensor {_named(missing)}: it is not a model of this geometry")
+    unexpected = sorted(header.tensors.keys() - shapes.keys())
+    if unexpected:
+        raise CheckpointError(f"{path} has a tensor {_named(unexpected)} that this model has no place for")
+    for name, shape in shapes.items():
+        entry = header.tensors[name]
+        if entry.shape != shape:
+            raise CheckpointError(f"{path}: tensor {name!r} has shape {entry.shape}, the model needs {shape}")
+        if entry.dtype not in _FLOATS:
+            raise CheckpointError(f"{path}: tensor {name!r} is of type {entry.dtype}, not floating-point")
+        if dtype is not None and _FLOATS[entry.dtype] != dtype:
+            raise CheckpointError(
+                f"{path}: tensor {name!r} is of type {_FLOATS[entry.dtype]}, the checkpoint's {dtype}"
+            )
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(repr(name[:100]) for name in names[:3]) + more
 
 
 def stored_dtype(tensors: dict[str, Tensor]) -> str:

@@ -10,17 +10,30 @@ from pico_schema import layout
 from pico_train.errors import CheckpointError, UsageError
 from pico_train.model.decoder import Decoder
 from pico_train.model.generation import generate
-from pico_train.model.huggingface import load_spec, load_weights
+from pico_train.model.huggingface import load_spec, load_weights, read_config
+from pico_train.model.sealed_files import check_sealed, sealed_manifest
+from pico_train.tokenizer_files import failed, load
 
 
 def read_decoder(directory: Path) -> Decoder:
-    """The model of a checkpoint directory, on the CPU, in float32, ready to be evaluated."""
+    """The model of a checkpoint directory, on the CPU, in float32, ready to be evaluated.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or not what was sealed; the weights are not those of the model.
+        SchemaError: the manifest is damaged.
+    """
+    manifest = sealed_manifest(directory)
+    if manifest is not None:
+        check_sealed(directory, manifest, (layout.MODEL_CONFIG, layout.WEIGHTS))
     spec = load_spec(directory)
-    with torch.device("meta"):
-        decoder = Decoder(spec)
-    weights = {name: tensor.float() for name, tensor in load_weights(directory, spec).items()}
+    if manifest is not None and manifest.model != spec:
+        raise CheckpointError(f"{directory}: {layout.MODEL_CONFIG} describes another model than {layout.MANIFEST}")
+    stored = load_weights(directory, spec, dtype=manifest.weights_dtype if manifest else None)
+    weights = {name: tensor.float() for name, tensor in stored.items()}
     if spec.tie_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    with torch.device("meta"):
+        decoder = Decoder(spec)
     decoder.load_state_dict(weights, assign=True)
     return decoder.eval()
 
@@ -38,23 +51,28 @@ def continue_text(
     """What a checkpoint makes of a prompt, without the prompt itself.
 
     Raises:
-        CheckpointError: the checkpoint has no tokenizer, or is damaged.
+        CheckpointError, DataError, SchemaError: the checkpoint has no tokenizer, is damaged, or is not what was sealed.
         UsageError: a prompt without tokens, or longer than the model's sequence with what is to be added.
     """
-    from tokenizers import Tokenizer
-
-    path = directory / layout.TOKENIZER
-    if not path.is_file():
-        raise CheckpointError(f"{directory}: has no {layout.TOKENIZER}, so text cannot be turned into tokens")
-    tokenizer = Tokenizer.from_file(str(path))
-    ids = tokenizer.encode(prompt, add_special_tokens=False).ids
+    _check_text_files(directory)
+    tokenizer = load(directory)
+    try:
+        ids = tokenizer.encode(prompt, add_special_tokens=False).ids
+    except (TypeError, UnicodeError):
+        raise UsageError("--prompt is not UTF-8 text: give one that is") from None
+    except BaseException as error:
+        raise failed(error, directory / layout.TOKENIZER, "cannot encode --prompt") from None
     if not ids:
         raise UsageError("--prompt is empty: give at least one character")
     decoder = read_decoder(directory)
+    if max(ids) >= decoder.spec.vocab_size:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has more tokens than the model's {decoder.spec.vocab_size}: it is of another"
+        )
     room = decoder.spec.max_seq_len - len(ids)
     if room < 1:
         raise UsageError(f"--prompt has {len(ids)} tokens, the model takes {decoder.spec.max_seq_len}: shorten it")
-    eos = generation_end(directory)
+    ends = generation_ends(directory)
     with torch.inference_mode():
         out = generate(
             decoder,
@@ -64,19 +82,34 @@ def continue_text(
             top_k=top_k,
             top_p=top_p,
             seed=seed,
-            eos_id=eos,
+            eos_id=ends,
         )
     text: str = tokenizer.decode(out[0, len(ids) :].tolist(), skip_special_tokens=True)
     return text
 
 
-def generation_end(directory: Path) -> int | None:
-    """Token that ends a text, by the checkpoint's generation_config.json; None where it names none."""
-    import json
+def _check_text_files(directory: Path) -> None:
+    """The files that text goes through, against the manifest where there is one."""
+    if not (directory / layout.TOKENIZER).is_file():
+        raise CheckpointError(f"{directory}: has no {layout.TOKENIZER}, so text cannot be turned into tokens")
+    manifest = sealed_manifest(directory)
+    if manifest is not None:
+        names = (layout.TOKENIZER, layout.GENERATION_CONFIG)
+        check_sealed(directory, manifest, [name for name in names if (directory / name).exists()])
 
-    path = directory / layout.GENERATION_CONFIG
-    try:
-        end = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-    except (OSError, ValueError):
-        return None
-    return end if isinstance(end, int) else None
+
+def generation_ends(directory: Path) -> tuple[int, ...]:
+    """Tokens that end a text, by the checkpoint's generation_config.json; empty where it names none.
+
+    Raises:
+        CheckpointError: the file is damaged, or names something else than tokens.
+    """
+    if not (directory / layout.GENERATION_CONFIG).exists():
+        return ()
+    named = read_config(directory, layout.GENERATION_CONFIG).get("eos_token_id")
+    ends = named if isinstance(named, list) else [] if named is None else [named]
+    if not all(type(end) is int and end >= 0 for end in ends):
+        raise CheckpointError(
+            f"{directory / layout.GENERATION_CONFIG}: eos_token_id is {str(named)[:40]}, not the id of a token"
+        )
+    return tuple(ends)
