@@ -11,12 +11,12 @@ The first signal decides the exit code. Signals are seen by a thread, so that a 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import select
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -102,7 +102,8 @@ class StopRequest:
             signal.set_wakeup_fd(self._wakeup_before)
             os.close(self._pipe[1])  # the thread reads the end of it, and closes the other
             self._pipe = None
-        if isinstance(error, Stopped) and self.received is not None:
+        # Whatever `Stopped` became on its way: libraries make an error of their own of an interrupt, or an exit.
+        if self._raised and self.received and error is not None and not isinstance(error, InterruptedRun):
             raise InterruptedRun(self._sentence(), exit_code=exit_code(self.received.number)) from None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -140,8 +141,9 @@ class StopRequest:
         """End the process, and those that it started, from the thread."""
         assert self.received is not None
         self._ending()
-        for child in multiprocessing.active_children():
-            child.kill()
+        if (multiprocessing := sys.modules.get("multiprocessing")) is not None:
+            for child in multiprocessing.active_children():
+                child.kill()
         os.write(2, f"error: {message}\n".encode())
         os._exit(exit_code(self.received.number))
 

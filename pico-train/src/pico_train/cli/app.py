@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.checkpoint import signals
 from pico_train.cli import checkpoint, data, import_
 from pico_train.cli.console import As, Format, Place, print_table, progress_line
 from pico_train.cli.publish import publish
@@ -256,10 +257,15 @@ def config_show(
 def main() -> None:
     """Run the command line: errors become one sentence on stderr and their exit code."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    with signals.StopRequest() as around:
+        around.defer()  # to the end of the process, so that the first signal decides the exit code
+        _run_app()
+
+
+def _run_app() -> None:
     try:
-        app()
-    except KeyboardInterrupt:
-        _end("interrupted", 130)
+        with signals.StopRequest():
+            app()
     except Exception as error:
         code: int = getattr(error, "exit_code", 0)
         if code and getattr(error, "everywhere", False) and _rank() not in (None, "0"):
