@@ -21,7 +21,8 @@ from pico_analyze.parameters import Param
 
 _FEWEST_DEBIASED = 4
 # The same text for every row, so that it is said once per study; n and d stand in the row.
-_TOO_FEW = "biased CKA is too high on few different samples (n < 5d, d dimensions): read the debiased value beside it"
+_TOO_FEW = "biased CKA is too high on few samples (n < 5d: n samples, d dimensions): read the debiased value beside it"
+_TOO_FEW_REPEATED = "biased CKA is too high on few different samples (n_distinct < 5d), and so is the debiased one"
 _REPEATED = "samples repeat, and the debiased estimate takes each for a new one: it is too high (n_distinct < 5d)"
 
 
@@ -173,8 +174,7 @@ def cka(
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples", **facts)
     enough = 5 * max(d, d_target)
-    # What varies has two different samples; and what is too little in any case for the biased form is not counted.
-    distinct = n_distinct_samples(x, y) if debiased or batch or n >= enough else n
+    distinct = n_distinct_samples(x, y)
     facts |= {"n_distinct": float(distinct)} if distinct < n else {}
     if distinct < fewest:
         return Result.undefined(f"{distinct} different samples are too few: this needs {fewest}", **facts)
@@ -189,7 +189,7 @@ def cka(
     if distinct >= enough:
         return Result(_bounded(biased.value()), extra=facts)
     facts["debiased"] = _linear_debiased(x, y, biased).value() if n >= _FEWEST_DEBIASED else math.nan
-    return Result(_bounded(biased.value()), extra=facts, warning=_TOO_FEW)
+    return Result(_bounded(biased.value()), extra=facts, warning=_TOO_FEW if distinct == n else _TOO_FEW_REPEATED)
 
 
 def _debiased(x: Matrix, y: Matrix, kernel: str, bandwidth: float, batch: int, facts: dict[str, float]) -> Result:
