@@ -221,7 +221,8 @@ def _set_aside(
             changes=later,
             published=lambda steps: _published(run_dir, steps),
         )
-    if moved is not None and (moved.checkpoints or moved.note.lost or changed or later):
+    # the lines after the step are written again; that is worth a word only where they will be others
+    if moved is not None and moved.notable and (moved.checkpoints or moved.note.lost or later or changed):
         warnings.warn(moved.sentence, RuntimeWarning, stacklevel=2)
 
 

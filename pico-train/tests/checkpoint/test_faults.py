@@ -76,7 +76,7 @@ def test_killed_at_any_call_leaves_the_old_or_the_new_checkpoint(base, tmp_path)
     work.mkdir()
     program = PROGRAMS / "kill_every_call.py"
     done = subprocess.run(
-        [sys.executable, str(program), str(base), str(work)], capture_output=True, text=True, check=False
+        [sys.executable, str(program), str(base), str(work), "save"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     calls = json.loads(done.stdout)

@@ -45,7 +45,7 @@ def inspect_run(run_dir: Path, *, as_listed: bool = False) -> dict[str, Any]:
         "checkpoints": _lines(run_dir, run, as_listed=as_listed),
         "losses": [] if as_listed else [loss.detail for loss in losses.find(run_dir, run)],
         "accepted_losses": [item.detail for item in losses.accepted(run_dir)],
-        "set_aside": [item.sentence for item in set_aside.listed(run_dir)],
+        "set_aside": [item.sentence for item in set_aside.listed(run_dir) if item.notable],
     }
 
 

@@ -79,6 +79,7 @@ def accepted(run_dir: Path) -> tuple[Accepted, ...]:
 
 def accept(run_dir: Path, losses: Iterable[Loss], *, when: datetime, disk: Disk | None = None) -> None:
     """Write down losses as accepted."""
+    before = accepted(run_dir)
     new = [
         Accepted(
             when=when,
@@ -90,7 +91,9 @@ def accept(run_dir: Path, losses: Iterable[Loss], *, when: datetime, disk: Disk 
         )
         for loss in losses
     ]
-    content = AcceptedLosses(accepted=(*accepted(run_dir), *new)).model_dump_json(indent=1)
+    known = {item.model_copy(update={"when": when}) for item in before}  # of an acceptance that was interrupted
+    added = [item for item in new if item not in known]
+    content = AcceptedLosses(accepted=(*before, *added)).model_dump_json(indent=1)
     replace_file(disk or Disk(), run_dir / ACCEPTED, content.encode() + b"\n")
 
 
@@ -99,13 +102,19 @@ def find(run_dir: Path, run: RunManifest) -> list[Loss]:
     known = accepted(run_dir)
     digests = {(item.step, item.manifest_sha256) for item in known}
     return [
-        *(loss for loss in _checkpoints(run_dir, run) if (loss.step, loss.manifest_sha256) not in digests),
+        *_listed(run_dir, run),
+        *(loss for loss in _gone_before(run_dir) if (loss.step, loss.manifest_sha256) not in digests),
         *_rows(run_dir, run, [item.rows for item in known if item.rows is not None]),
     ]
 
 
-def _checkpoints(run_dir: Path, run: RunManifest) -> Iterator[Loss]:
-    here = {step for step, path in documents.checkpoint_dirs(run_dir) if (path / layout.MANIFEST).is_file()}
+def _here(run_dir: Path) -> set[int]:
+    return {step for step, path in documents.checkpoint_dirs(run_dir) if (path / layout.MANIFEST).is_file()}
+
+
+def _listed(run_dir: Path, run: RunManifest) -> Iterator[Loss]:
+    """Checkpoints that the index lists: one that is accepted leaves it."""
+    here = _here(run_dir)
     for entry in run.checkpoints:
         if entry.step not in here:
             directory = run_dir / layout.checkpoint_dir(entry.step)
@@ -114,6 +123,11 @@ def _checkpoints(run_dir: Path, run: RunManifest) -> Iterator[Loss]:
                 f"step {entry.step} is listed in {layout.RUN_MANIFEST}, but {path or 'the checkpoint'} is not there"
             )
             yield Loss(entry.step, path, detail, entry.manifest_sha256)
+
+
+def _gone_before(run_dir: Path) -> Iterator[Loss]:
+    """Checkpoints that were gone when what followed a step was set aside, and that were not sealed again."""
+    here = _here(run_dir)
     for item in set_aside.listed(run_dir):
         for entry in item.note.lost:
             if entry.step not in here:

@@ -218,4 +218,5 @@ def _litter(run_dir: Path) -> list[Path]:
     aside = set_aside.root(run_dir)
     folders = [run_dir, run_dir / layout.EVALUATIONS, *(path for path in aside.glob("*/") if path.is_dir())]
     folders += [path / layout.EVALUATIONS for path in folders[2:]]
+    folders += [path for _, path in documents.checkpoint_dirs(run_dir) if not path.is_symlink()]  # repair writes there
     return found + [path for folder in folders for path in folder.glob(".*.tmp") if path.is_file()]

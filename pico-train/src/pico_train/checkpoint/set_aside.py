@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pico_schema import CheckpointEntry, ConfigChange, RunManifest, documents, layout
+from pico_schema import CheckpointEntry, ConfigChange, Evaluation, RunManifest, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
 from pico_train.checkpoint import metrics_log
 from pico_train.checkpoint.storage import Disk, replace_file
@@ -76,6 +76,12 @@ class SetAside:
     note: Note
     checkpoints: Mapping[int, Path]
     """Step → directory of those that are still in it: others were taken back."""
+
+    @property
+    def notable(self) -> bool:
+        """Whether it is more than the line of the step that the run went on from, which that of its update replaced."""
+        note = self.note
+        return bool(self.checkpoints or note.lost or note.changes or note.files or note.rows > 1)
 
     @property
     def sentence(self) -> str:
@@ -239,15 +245,35 @@ def take_back(run_dir: Path, directory: Path, *, disk: Disk | None = None) -> Pa
     disk.rename(directory, target)
     disk.fsync_directory(target.parent)
     disk.fsync_directory(directory.parent)
-    evaluation = directory.parent.parent / layout.EVALUATIONS / f"{directory.name}.json"
-    if evaluation.is_file():
-        _move_file(evaluation, run_dir / layout.EVALUATIONS / evaluation.name, disk)
+    take_back_evaluation(run_dir, target, disk=disk)
     return target
 
 
+def take_back_evaluation(run_dir: Path, directory: Path, *, disk: Disk | None = None) -> None:
+    """Put the evaluation of a sealed checkpoint back beside it, if it was set aside and is of this very checkpoint."""
+    target = run_dir / layout.EVALUATIONS / f"{directory.name}.json"
+    if target.exists():
+        return
+    digest = sha256_file(directory / layout.MANIFEST)
+    for item in reversed(listed(run_dir)):
+        path = item.folder / layout.EVALUATIONS / target.name
+        if not path.is_file():
+            continue
+        try:
+            same = documents.read(path, Evaluation).manifest_sha256 == digest
+        except SchemaError:
+            continue
+        if same:
+            _move_file(path, target, disk or Disk())
+            return
+
+
 def forget_repeated(run_dir: Path, *, disk: Disk | None = None) -> None:
-    """Remove the folders of which nothing differs from the run's history: each checkpoint was taken back, and each line
-    of the log was written again with the same values (times, speed and memory apart)."""
+    """Remove the folders of which nothing differs from the run's history.
+
+    There each checkpoint was taken back, and each line of the log was written again with the same values (times, speed
+    and memory apart).
+    """
     disk = disk or Disk()
     for folder in _folders(run_dir):
         if not any(folder.iterdir()):
@@ -256,11 +282,12 @@ def forget_repeated(run_dir: Path, *, disk: Disk | None = None) -> None:
     for item in listed(run_dir):
         log = item.folder / layout.METRICS_LOG
         others = {path.name for path in item.folder.rglob("*") if path.is_file()} - {NOTE, layout.METRICS_LOG}
-        if item.note.lost or item.note.changes or others or not log.is_file():
+        if item.note.lost or item.note.changes or item.note.files or others:
             continue
         if rows is None:
             rows = {row["step"]: _values(row) for row in metrics_log.read(run_dir / layout.METRICS_LOG)}
-        if all(rows.get(row["step"]) == _values(row) for row in metrics_log.read(log)):
+        # the line of a run's last step knows no learning rate; where the run is made longer, it gets one
+        if all(_values(row).items() <= rows.get(row["step"], {}).items() for row in metrics_log.read(log)):
             disk.remove(item.folder)
             disk.fsync_directory(item.folder.parent)
 

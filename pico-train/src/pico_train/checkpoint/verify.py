@@ -107,7 +107,7 @@ def verify_run(
             if loss.step is None or (loss.step not in listed and loss.step not in found)
         ]
         report.problems += history.damaged_documents(run_dir, run)
-        report.set_aside = [item.sentence for item in set_aside.listed(run_dir)]
+        report.set_aside = [item.sentence for item in set_aside.listed(run_dir) if item.notable]
         report.accepted = [f"{item.detail} (accepted {item.when:%Y-%m-%d})" for item in losses.accepted(run_dir)]
     report.problems.sort(key=lambda item: (-1 if item.step is None else item.step, item.path))
     return report

@@ -273,6 +273,7 @@ class CheckpointWriter:
             if not wrong and resume.holds_weights(target, contents):
                 if contents.step not in listed:
                     self._add_to_index(target, documents.read_checkpoint(target))
+                set_aside.take_back_evaluation(self.run_dir, target, disk=self._disk)
                 return True
             why = f"is damaged ({wrong[0].detail})" if wrong else "has other weights than the run arrives at"
             moved = set_aside.put_step_aside(
