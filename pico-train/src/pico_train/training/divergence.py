@@ -36,8 +36,8 @@ LARGEST_NORM = math.sqrt(torch.finfo(torch.float32).max)
 class Verdict:
     """What may be done with a step."""
 
-    save: bool
-    """Its losses are finite."""
+    may_save: bool
+    """Its losses are finite. (nnsight gives every object an attribute `save`, which would be a field's default here.)"""
     update: bool
     """Its gradient is finite as well, and no square of it overflows."""
     overflow: bool
@@ -72,7 +72,7 @@ class Divergence:
         if verdict.update:
             self.first, self.count = None, 0
         elif not verdict.overflow:
-            self._count(measured, batch, last=last and not verdict.save)
+            self._count(measured, batch, last=last and not verdict.may_save)
         return verdict
 
     def overflowed(self, measured: Measured) -> bool:

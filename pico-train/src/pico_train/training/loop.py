@@ -165,11 +165,11 @@ def fit(
         if tap is not None and verdict.update:
             captured["train"] = _train_capture(engine, config, tap, measured, fixed)
             clock.lap(measured, "capture")
-        if (due.checkpoint or stopped_by) and verdict.save:
+        if (due.checkpoint or stopped_by) and verdict.may_save:
             seal(Snapshot(batch, due.with_state() if stopped_by else due, captured, measured))
             clock.lap(measured, "checkpoint")
         if stopped_by and not last:
-            return Outcome(step, stopped_by, saved=verdict.save)
+            return Outcome(step, stopped_by, saved=verdict.may_save)
         if not last:
             measured.lr = update_weights(engine, config, step, norm, skip=not verdict.update, overflow=verdict.overflow)
             measured.skipped = not verdict.update
