@@ -37,7 +37,7 @@ class Verdict:
     """What may be done with a step."""
 
     may_save: bool
-    """Its losses are finite. (nnsight gives every object an attribute `save`, which would be a field's default here.)"""
+    """Its losses are finite. (Not named `save`: nnsight gives every object that attribute, and a field a default.)"""
     update: bool
     """Its gradient is finite as well, and no square of it overflows."""
     overflow: bool
