@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Batch
 from pico_train.data.tokenizer import decode_rows
 from pico_train.errors import NonFiniteError
-from pico_train.model.huggingface import config_json, generation_config_json
+from pico_train.model.huggingface import checkpoint_files
 from pico_train.schedules import learning_rate
 from pico_train.training.capture import SampleIndex
 from pico_train.training.divergence import is_finite
@@ -104,7 +103,9 @@ def assemble(
         step=step,
         manifest=manifest,
         weights=weights,
-        hf_files=hf_files(corpus, engine.decoder.spec, manifest["weights_dtype"]),
+        hf_files=checkpoint_files(
+            engine.decoder.spec, manifest["weights_dtype"], corpus.tokenizer_dir, eos_id=corpus.eos_id
+        ),
         training_state=training_state,
         captures=captures,
         batch=BatchContents(rows, ids, partial(decode, corpus, rows), snapshot.batch.sources()),
@@ -173,25 +174,6 @@ def weight_names(engine: Engine) -> Mapping[Site, str]:
     if spec.tie_embeddings:
         names[Site(None, "head")] = names[Site(None, "embed")]
     return names
-
-
-def hf_files(corpus: Corpus, spec: Any, dtype: str) -> dict[str, bytes]:
-    """Name → content of everything transformers needs beside the weights."""
-    eos = corpus.eos_id
-    documents = {
-        layout.MODEL_CONFIG: config_json(spec, bos_id=eos, eos_id=eos, dtype=dtype),
-        layout.GENERATION_CONFIG: generation_config_json(bos_id=eos, eos_id=eos),
-    }
-    files = {name: json.dumps(content, indent=2).encode() + b"\n" for name, content in documents.items()}
-    return files | tokenizer_files(corpus.tokenizer_dir)
-
-
-def tokenizer_files(directory: Path | None) -> dict[str, bytes]:
-    """Name → content of the tokenizer's files; none where the data came without a tokenizer."""
-    if directory is None:
-        return {}
-    names = (layout.TOKENIZER, layout.TOKENIZER_CONFIG, "special_tokens_map.json")
-    return {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}
 
 
 def decode(corpus: Corpus, rows: np.ndarray) -> list[str]:
