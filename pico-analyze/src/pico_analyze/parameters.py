@@ -59,7 +59,7 @@ class Param:
             return raw.strip()
         try:
             number = float(raw)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise wrong from None
         if kind is float:
             return number

@@ -103,6 +103,9 @@ def test_seeds_are_compared_in_a_study(runs, pico):
     assert {(row["run"], row["target_run"]) for row in rows} == {("s1", "s2")}
 
 
+ONE = "measurements:\n  - metrics: [gini]\n"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -126,7 +129,24 @@ def test_a_key_or_value_that_cannot_be_is_named(change, says):
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("a: [", "not valid YAML"), ("- 1", "a study is a mapping"), ("name: x", "measurements is missing")],
+    [
+        ("a: [", "line 1: not valid YAML"),
+        ("- 1", "a study is a mapping"),
+        ("", "a study is a mapping with the key measurements, found nothing"),
+        ("name: x", "measurements is missing"),
+        ("name: x\nname: y\n", "line 2: the key 'name' stands twice (first in line 1)"),
+        ("name: x\nseed: true\n" + ONE, "line 2: seed=True: Input should be a valid integer"),
+        ("name: 1e5\n" + ONE, "line 1: name=100000.0: Input should be a valid string: quote it if it is text"),
+        ("seed: '5'\n" + ONE, "line 1: seed='5'"),
+        ("seed: 1.9\n" + ONE, "line 1: seed=1.9"),
+        ("seed: 1e30\n" + ONE, "line 1: seed=1e+30"),
+        ("steps: [0, true]\n" + ONE, "line 1: steps"),
+        ("x: 1\n" + ONE, "line 1: unknown key x"),
+        (ONE + "  - metrics: [cka]\n    bootstrap: 7e12345\n", "line 4: 7e12345 is too large for a number"),
+        (ONE + "  - metrics: [cka]\n    bootstrap: many\n", "line 4: measurements.1.bootstrap='many'"),
+        ("a: !!python/name:os.system ''", "line 1: the tag !!python/name:os.system"),
+        ("[" * 1000, "more than 32 mappings and lists"),
+    ],
 )
 def test_a_file_that_is_no_study_is_refused(pico, content, says):
     Path("study.yaml").write_text(content)
@@ -194,6 +214,10 @@ def test_a_list_of_steps_of_1_0_is_taken_as_it_is(tmp_path):
         ("analysis_name", "analysis_nam", "unknown key analysis_nam"),
         ("  end: 8", "  ende: 8", "unknown key ende; did you mean 'end'?"),
         ("monitoring:", "monitorings:", "unknown key monitorings"),
+        ("  end: 8", "  end: 8.5", "steps needs whole numbers"),
+        ("  end: 8", "  end: true", "steps needs whole numbers"),
+        ('"pico-decoder-demo-1-analysis"', "1e5", "analysis_name=100000.0: text was expected"),
+        ("  - metric_name: per", "  - metric_name: per\n    metric_name: gini", "the key 'metric_name' stands twice"),
     ],
 )
 def test_a_mistake_in_a_study_of_1_0_is_named(tmp_path, old, new, says):
@@ -201,3 +225,26 @@ def test_a_mistake_in_a_study_of_1_0_is_named(tmp_path, old, new, says):
     with pytest.raises(UsageError) as error:
         load_study(tmp_path / "v1.yaml")
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("monitoring", "says"),
+    [
+        ("{save_to_wandb: 'false'}", "monitoring.save_to_wandb='false': true or false was expected"),
+        ("{save_to_wandb: true, wandb: [x]}", "monitoring.wandb: a mapping was expected"),
+        ("{output_dir: 5}", "output_dir=5: text was expected"),
+    ],
+)
+def test_monitoring_of_1_0_is_taken_as_it_is_written(tmp_path, monitoring, says):
+    (tmp_path / "v1.yaml").write_text(V1.split("monitoring:")[0] + f"monitoring: {monitoring}\n")
+    with pytest.raises(UsageError) as error:
+        load_study(tmp_path / "v1.yaml")
+    assert says in str(error.value)
+
+
+def test_a_parameter_beyond_every_float_is_refused(tmp_path):
+    huge = "9" * 350
+    (tmp_path / "s.yaml").write_text(f"measurements: [{{metrics: [{{name: mutual_knn, params: {{k: {huge}}}}}]}}]\n")
+    study, _ = load_study(tmp_path / "s.yaml")
+    with pytest.raises(UsageError, match="is not a whole number"):
+        study.asked([tmp_path])

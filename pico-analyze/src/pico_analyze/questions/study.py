@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pico_analyze.errors import UsageError
 from pico_analyze.questions.builder import asked
 from pico_analyze.questions.question import Question
-from pico_analyze.questions.study_schema import StudyConfig, validated
+from pico_analyze.questions.study_schema import Lines, StudyConfig, validated
 from pico_analyze.questions.study_v1 import is_v1, translate
-
-_MAX_FILE = 2**20
+from pico_schema import YamlError, yaml_text
 
 
 @dataclass(frozen=True)
@@ -53,27 +50,31 @@ def load_study(path: Path) -> tuple[Study, list[str]]:
     """The study in a YAML file, and what was translated in it, one line each.
 
     Raises:
-        UsageError: not there, not YAML, or an unknown key or wrong value; the message names it.
+        UsageError: not there, not YAML, or an unknown key or wrong value; the message names it, and its line.
     """
     try:
-        with path.open("rb") as file:
-            raw = yaml.safe_load(file.read(_MAX_FILE))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+        document = yaml_text.read(path)
+    except YamlError as error:
+        raise UsageError(str(error)) from None
+    raw = document.value
     if not isinstance(raw, dict):
-        raise UsageError(f"{path}: a study is a mapping with the key measurements, found {type(raw).__name__}")
-    notes: list[str] = []
+        found = "nothing" if raw is None else type(raw).__name__
+        raise UsageError(f"{path}: a study is a mapping with the key measurements, found {found}")
     if is_v1(raw):
-        raw, notes = translate(raw, where=str(path))
-    return Study(parse(raw, where=str(path))), notes
+        translated, notes = translate(raw, where=str(path))
+        return Study(parse(translated, where=str(path))), notes
+    return Study(parse(raw, where=str(path), line=document.line)), []
 
 
-def parse(raw: dict[str, Any], *, where: str) -> StudyConfig:
+def parse(raw: dict[str, Any], *, where: str, line: Lines | None = None) -> StudyConfig:
     """A study from a mapping.
+
+    Args:
+        raw: its keys and values.
+        where: what messages begin with, such as the file's name.
+        line: gives the line of a value by the keys and positions that lead to it.
 
     Raises:
         UsageError: an unknown key (with the nearest), or a wrong value.
     """
-    return validated(StudyConfig, raw, where=where)
+    return validated(StudyConfig, raw, where=where, line=line)

@@ -15,19 +15,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from pico_analyze.errors import UsageError, nearest
 
 Value = bool | int | float | str
-Number = Annotated[int, Field(ge=0)]
-One = Annotated[int, Field(ge=0, strict=True)]
-"""A number by itself; strict, so that true and false are none."""
+MAX_COUNT = 2**31 - 1
+"""Largest count of anything."""
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that is written as 1e3 or 5.0."""
+    exact = isinstance(value, float) and abs(value) <= 2**53 and value.is_integer()
+    return int(value) if exact else value
+
+
+Whole = BeforeValidator(_whole)
+Number = Annotated[int, Field(ge=0, le=MAX_COUNT), Whole]
 Numbers = str | int | list[int]
-Steps = str | One | list[Number]
+Steps = str | Number | list[Number]
 
 
 def listed(values: str | Iterable[str]) -> list[str]:
@@ -37,9 +46,9 @@ def listed(values: str | Iterable[str]) -> list[str]:
 
 
 class Section(BaseModel):
-    """Base of every part: immutable; unknown keys are errors."""
+    """Base of every part: immutable; unknown keys are errors; text is no number, and true is no 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Named(Section):
@@ -76,11 +85,11 @@ class Measurement(Section):
     """Comparisons: with the target, all pairs of steps, or all pairs of layers."""
     between_runs: bool = False
     """Comparisons: each pair of the study's runs."""
-    bootstrap: Annotated[int, Field(ge=0)] = 0
+    bootstrap: Number = 0
     """Resamples for a 95 % interval of what is measured of activations; 0 for none."""
     null: Literal["permutation", "random_init"] | None = None
     """Also the value by chance."""
-    draws: Annotated[int, Field(gt=0)] = 100
+    draws: Annotated[int, Field(gt=0, le=MAX_COUNT), Whole] = 100
     """Draws for null."""
 
     @field_validator("metrics", "components", mode="before")
@@ -109,7 +118,7 @@ class StudyConfig(Section):
     """Steps, as numbers or as a selection such as 0,8,16-64 or 0-1000:100."""
     out: str = "analysis"
     """Directory in which each run gets its own."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63), Whole] = 0
     """Seed of bootstrap and null."""
     measurements: Annotated[list[Measurement], Field(min_length=1)]
     """What is measured."""
@@ -121,16 +130,18 @@ class StudyConfig(Section):
 
 
 S = TypeVar("S", bound=Section)
+Lines = Callable[[tuple[str | int, ...]], int | None]
 _PARTS: Mapping[str, type[Section]] = {"measurements": Measurement, "metrics": Named, "components": Named}
 
 
-def validated(model: type[S], written: Mapping[str, object], *, where: str = "") -> S:
+def validated(model: type[S], written: Mapping[str, object], *, where: str = "", line: Lines | None = None) -> S:
     """A part of a study from a mapping.
 
     Args:
         model: Which part.
         written: Its keys and values.
         where: Place that messages begin with, such as the file's name.
+        line: Line in that file of a value, by the keys and positions that lead to it.
 
     Raises:
         UsageError: an unknown key (with the nearest), a missing one, or a wrong value.
@@ -139,7 +150,9 @@ def validated(model: type[S], written: Mapping[str, object], *, where: str = "")
         return model.model_validate(written)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    at, place = f"{where}: " if where else "", ".".join(str(part) for part in first["loc"])
+    number = line(first["loc"]) if line is not None and first["type"] != "missing" else None
+    at = f"{where}, line {number}: " if number is not None else f"{where}: " if where else ""
+    place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         owners = [part for part in first["loc"][:-1] if isinstance(part, str)]
         fields = (_PARTS[owners[-1]] if owners else model).model_fields
@@ -148,4 +161,5 @@ def validated(model: type[S], written: Mapping[str, object], *, where: str = "")
     if first["type"] == "missing":
         raise UsageError(f"{at}the key {place} is missing")
     found = repr(first["input"])[:80]
-    raise UsageError(f"{at}{place}={found}: {first['msg'].removeprefix('Value error, ')}")
+    hint = ": quote it if it is text" if first["type"] == "string_type" else ""
+    raise UsageError(f"{at}{place}={found}: {first['msg'].removeprefix('Value error, ')}{hint}")

@@ -42,7 +42,7 @@ def translate(raw: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], li
     _known(raw, _TOP, where)
     study: dict[str, Any] = {"measurements": []}
     if raw.get("analysis_name"):
-        study["name"] = str(raw["analysis_name"])
+        study["name"] = _text(raw, "analysis_name", where)
         notes.append("  analysis_name → name")
     if "steps" in raw:
         study["steps"] = _steps(raw["steps"], where, notes)
@@ -63,6 +63,20 @@ def _known(mapping: object, known: Iterable[str], where: str) -> None:
             raise UsageError(f"{where}: unknown key {key}{nearest(str(key), known)} (1.0 had: {', '.join(known)})")
 
 
+def _text(mapping: Mapping[str, Any], key: str, where: str) -> str:
+    value = mapping[key]
+    if not isinstance(value, str):
+        raise UsageError(f"{where}: {key}={value!r}: text was expected: quote it")
+    return value
+
+
+def _flag(mapping: Mapping[str, Any], key: str, where: str) -> bool:
+    value = mapping.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{where}: monitoring.{key}={value!r}: true or false was expected")
+    return bool(value)
+
+
 def _list(value: object, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise UsageError(f"{where}: a list was expected, found {type(value).__name__}")
@@ -73,10 +87,10 @@ def _steps(steps: object, where: str, notes: list[str]) -> str | list[int]:
     """A list of steps, or ``{start, end, step}``, whose end is included."""
     if isinstance(steps, Mapping):
         _known(steps, ("start", "end", "step"), f"{where}: steps")
-        try:
-            start, end, stride = (int(steps[key]) for key in ("start", "end", "step"))
-        except (KeyError, TypeError, ValueError):
-            raise UsageError(f"{where}: steps needs whole numbers start, end and step") from None
+        numbers = [steps.get(key) for key in ("start", "end", "step")]
+        if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+            raise UsageError(f"{where}: steps needs whole numbers start, end and step")
+        start, end, stride = numbers
         text = f"{start}-{end}:{stride}"
         notes.append(
             f"  steps {{start: {start}, end: {end}, step: {stride}}} → steps {text} (those of them that exist)"
@@ -88,14 +102,17 @@ def _steps(steps: object, where: str, notes: list[str]) -> str | list[int]:
 def _monitoring(given: Any, where: str, study: dict[str, Any], notes: list[str]) -> None:
     _known(given, _MONITORING, f"{where}: monitoring")
     if given.get("output_dir"):
-        study["out"] = str(given["output_dir"])
+        study["out"] = _text(given, "output_dir", f"{where}: monitoring")
         notes.append(f"  monitoring.output_dir → out {study['out']}")
-    if given.get("save_to_wandb"):
-        project = (given.get("wandb") or {}).get("project") or "pico"
+    wandb = given.get("wandb") or {}
+    if not isinstance(wandb, Mapping):
+        raise UsageError(f"{where}: monitoring.wandb: a mapping was expected, found {type(wandb).__name__}")
+    if _flag(given, "save_to_wandb", where):
+        project = wandb.get("project") or "pico"
         notes.append(
             f"  monitoring.save_to_wandb → nothing is sent by itself: add --wandb online --wandb-project {project}"
         )
-    if given.get("save_to_picolabs"):
+    if _flag(given, "save_to_picolabs", where):
         notes.append("  monitoring.save_to_picolabs → no counterpart: nothing is sent")
 
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _SUFFIXES = ("attention.v_proj", "attention.o_proj", "swiglu.w_2")
 """What Pico 1.0 captured unless told otherwise."""
-_MAX_CONFIG = 2**20
 
 
 class PicoV1Store:
@@ -254,15 +253,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is not YAML, or not a mapping.
     """
-    import yaml
+    from pico_schema import YamlError, yaml_text
 
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as file:
-            raw = yaml.safe_load(file.read(_MAX_CONFIG))
-    except (OSError, yaml.YAMLError, RecursionError):
-        raw = None
+        raw = yaml_text.read(path).value
+    except YamlError as error:
+        raise DataError(f"{error}: the file is damaged") from None
     if not isinstance(raw, dict):
         raise DataError(f"{path}: not a readable YAML mapping: the file is damaged")
     return raw
