@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pico_train.errors import DataError
+from pico_schema import strict_json
+from pico_train.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,19 +33,19 @@ def read_object(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """The JSON object in a file; empty where there is no file.
 
     Raises:
-        DataError: unreadable, larger than `limit` bytes, not JSON, or something else than an object.
+        DataError: larger than `limit` bytes, not JSON, or something else than an object.
+        StorageError: it cannot be read.
     """
     if not path.exists():
         return {}
     try:
         if path.stat().st_size > limit:
             raise DataError(f"{path}: larger than {limit // 2**20} MiB: not a file of a tokenizer")
-        found = json.loads(path.read_bytes())
+        found = strict_json.parse(path.read_bytes(), own=False)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0][:120]
-        raise DataError(f"{path}: not valid JSON ({reason}): the file is damaged or something else") from None
+        raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({str(error)[:120]}): the file is damaged or something else") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: a JSON object was expected, found {type(found).__name__}: not a tokenizer's file")
     return found

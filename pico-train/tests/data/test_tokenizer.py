@@ -30,7 +30,11 @@ GARBAGE: dict[str, tuple[bytes, str]] = {
     "text": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "not valid JSON"),
     "zeros": (bytes(1000), "not valid JSON"),
     "other encoding": ('{"a": "ü"}'.encode("latin-1"), "not valid JSON"),
-    "deep": (b"[" * 100_000 + b"]" * 100_000, r"not valid JSON \(nested too deeply\)"),
+    "deep": (b"[" * 100_000 + b"]" * 100_000, r"not valid JSON \(it is nested too deeply\)"),
+    "a token twice": (
+        b'{"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}, "merges": []}}',
+        r"not valid JSON \(key 'a'",
+    ),
     "deep model": (b'{"model": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", "not (valid JSON|a tokenizer)"),
     "a list": (b"[1, 2]", "a JSON object was expected, found list"),
     "another object": (b'{"hidden_size": 64}', "not a tokenizer: it has no model"),
@@ -44,7 +48,10 @@ GARBAGE: dict[str, tuple[bytes, str]] = {
         b'{"model": {}, "added_tokens": [{"content": "a", "id": 99999999999}]}',
         "not a tokenizer: added_tokens is not",
     ),
-    "huge numbers": (b'{"model": {"type": "BPE", "vocab": {"a": 1' + b"0" * 400 + b'}, "merges": []}}', "not a tok"),
+    "huge numbers": (
+        b'{"model": {"type": "BPE", "vocab": {"a": 1' + b"0" * 400 + b'}, "merges": []}}',
+        r"not valid JSON \(a number",
+    ),
 }
 
 
