@@ -12,7 +12,7 @@ from support.tokenizers_of_all_kinds import gpt2, save
 
 from pico_train.data.cutting import cuts_of
 from pico_train.data.encoding import Found, TextEncoder, TextPart, plain_definition
-from pico_train.data.tokenizer import describe, load
+from pico_train.data.tokenizer import describe, load, obtain
 from pico_train.errors import DataError
 
 
@@ -135,3 +135,12 @@ def test_a_damaged_tokenizer_encodes_or_is_refused(
         assert info.eos_id < info.vocab_size
     except DataError as error:
         assert "\n" not in str(error)
+
+
+def test_what_is_wrong_is_said_of_the_place_that_was_named(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match=rf"^{given}/tokenizer\.json: not valid JSON"):
+        obtain(str(given), tmp_path / "staging")
+    assert not (tmp_path / "staging").exists()

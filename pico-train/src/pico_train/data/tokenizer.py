@@ -158,10 +158,12 @@ def obtain(name: str, directory: Path) -> None:
 
     Raises:
         ConfigError: no such directory or name.
+        DataError: what is there is no tokenizer, or a damaged one.
         StorageError: the Hub cannot be reached.
     """
     given = Path(name).expanduser()
     if given.is_dir() and (given / "tokenizer.json").is_file():
+        describe(given)  # what is wrong with it is said of the place that was named
         _copy(given, directory)
         return
     if given.is_dir() or name.startswith((".", "/", "~")):
@@ -169,6 +171,10 @@ def obtain(name: str, directory: Path) -> None:
             f"tokenizer {name}: no tokenizer.json there: name a directory that has one, a Hub name or train:4096"
         )
     _fetch(name, directory)
+    try:
+        describe(directory)
+    except DataError as error:
+        raise DataError(str(error).replace(str(directory), f"tokenizer {name}")) from None
 
 
 def _copy(given: Path, directory: Path) -> None:
