@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from support.publishing import QUICK, REPO
 from support.small_run import clone, digest_tree
 from support.tiny import config
 from support.training_runs import as_text, logged, sealed, train_again, weights, what_a_step_holds
@@ -25,6 +26,7 @@ from pico_train.checkpoint.verify import verify_run
 from pico_train.config import RunConfig
 from pico_train.data.inspect.batches import batch_of_run
 from pico_train.errors import InterruptedRun
+from pico_train.publish.command import publish_run
 from pico_train.reporter import Reporter
 from pico_train.run import train
 
@@ -205,6 +207,32 @@ class TestOtherBatchSize:
             assert [row.row_id for row in batch.rows] == [place % 28 for place in range(begin, begin + size)]
             assert batch.epoch == begin // 28
             assert log[step]["batch_sha256"] == batch.sha256 if step < 11 else True
+
+
+class TestOtherData:
+    """`--override` on a text that has grown."""
+
+    def test_they_begin_at_their_first_row_and_it_is_recorded(self, text, tmp_path):
+        grown = shutil.copytree(text.parent, tmp_path / "text") / text.name
+        settings = {"data__order": "sequential", "training__max_steps": 6, "checkpoint__captures": {"every": 1}}
+        quietly(config(tmp_path, grown, **settings))
+        grown.write_text(grown.read_text(encoding="utf-8") * 2, encoding="utf-8")
+        longer = config(tmp_path, grown, **settings | {"training__max_steps": 9})
+        answer = train_again(longer)
+        assert answer.startswith("DataError") and "--override" in answer
+        assert verify_run(tmp_path / "tiny").sound and documents.read_run(tmp_path / "tiny").changes == ()
+        quietly(longer, override=True)
+        run_dir = tmp_path / "tiny"
+        run = documents.read_run(run_dir)
+        assert [(item.step, item.field) for item in run.changes] == [(6, "training.max_steps"), (6, "data.sha256")]
+        for step in (7, 8, 9):
+            manifest = documents.read_checkpoint(run_dir / layout.checkpoint_dir(step))
+            assert (manifest.tokens_seen, manifest.cursor.row) == (step * 4 * 12, (step - 6) * 4)
+            assert manifest.data == run.data
+            taken = pq.read_table(run_dir / layout.checkpoint_dir(step) / layout.TRAIN_BATCH)["row_id"].to_pylist()
+            assert taken == list(range((step - 6) * 4, (step - 5) * 4))
+            assert [row.row_id for row in batch_of_run(run_dir, step).rows] == taken
+        assert quietly(config(tmp_path, grown, **settings | {"training__max_steps": 10})) == [], "it is its data by now"
 
 
 class TestLosses:
@@ -430,3 +458,28 @@ def test_random_numbers_after_a_resume_are_those_of_an_undisturbed_run(text, tmp
 
 def weights_of(out: Path) -> dict[str, Any]:
     return {name: array.tolist() for name, array in weights(out / "tiny", 6).items()}
+
+
+class TestOnTheHub:
+    """Steps that were published before they were set aside."""
+
+    @pytest.fixture
+    def hub_mode(self) -> str:
+        return "lfs"
+
+    def test_a_tag_is_never_moved_to_the_other_trajectory(self, hub, text, tmp_path, sparse):
+        run_dir = clone(sparse, tmp_path / "tiny")
+        assert publish_run(run_dir, QUICK).error is None
+        repository = hub.repository("models", REPO)
+        before = {step: repository.resolve(f"tiny-step-{step}") for step in (2, 4, 6, 8, 10)}
+        said = quietly(config(tmp_path, text, **SPARSE | {"training__max_steps": 14}))
+        assert any(
+            f"step {step} stays published as {REPO}@tiny-step-{step}" in line for line in said for step in (8, 10)
+        )
+        report = publish_run(run_dir, QUICK)
+        assert report.exit_code == 3 and report.error is not None
+        assert {row["step"]: row["state"] for row in report.rows if row["step"] in (2, 4, 6)} == dict.fromkeys(
+            (2, 4, 6), "done"
+        )
+        assert [row["step"] for row in report.rows if row["state"] == "refused"] == [8, 10]
+        assert {step: repository.resolve(f"tiny-step-{step}") for step in before} == before

@@ -212,7 +212,11 @@ def test_overlapping_doubled_and_misshapen_weights_are_refused_before_they_are_r
     doubled = f'{{"model.norm.weight":{entry},"model.norm.weight":{entry}}}'
     overlapping = f'{{"model.norm.weight":{entry},"other":{entry}}}'
     misshapen = '{"model.norm.weight":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'
-    for header, size, says in ((doubled, 32, ""), (overlapping, 32, "overlap"), (misshapen, 16, "has shape \\(4,\\)")):
+    for header, size, says in (
+        (doubled, 32, "twice|valid JSON"),
+        (overlapping, 32, "overlap"),
+        (misshapen, 16, "has shape \\(4,\\)"),
+    ):
         content = len(header).to_bytes(8, "little") + header.encode() + b"\0" * size
         replace(directory / layout.WEIGHTS, content)
         with pytest.raises(CheckpointError, match=says) as caught:
