@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pico_schema import DataFingerprint
-from pico_train.data.cache import cache_root
+from pico_train.data.cache import cache_root, cannot_write
 
 if TYPE_CHECKING:
     from pico_train.config import DataConfig
@@ -88,6 +88,13 @@ def open_corpus(
         StorageError: disk or network failed.
     """
     cache = cache_root(cache_dir)
+    try:
+        return _open(config, cache, progress)
+    except OSError as error:
+        raise cannot_write(cache, error) from error
+
+
+def _open(config: DataConfig, cache: Path, progress: Callable[[str], None]) -> ShardCorpus:
     if config.source == "stdlib":
         from pico_train.data.sources.text import open_stdlib
 

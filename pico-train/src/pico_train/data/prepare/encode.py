@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 
 import numpy as np
 
+from pico_train.checkpoint.signals import STOPPING
 from pico_train.data.encoding import Found, TextEncoder, TextPart
+from pico_train.errors import StorageError
 
 BATCH_CHARS = 2**18
 """Characters in a batch: a tokenizer needs some 50 bytes of memory for each."""
@@ -63,7 +67,7 @@ _Result = tuple[np.ndarray, np.ndarray, Found]
 
 def encode(
     batches: Iterable[list[Piece]], tokenizer_dir: Path, *, eos_id: int, workers: int
-) -> Iterator[EncodedPieces]:
+) -> Generator[EncodedPieces, None, None]:
     """Ids of each batch, in order.
 
     Args:
@@ -74,6 +78,7 @@ def encode(
 
     Raises:
         DataError: the tokenizer cannot be used, or not on one of these texts.
+        StorageError: one of the processes was ended from outside.
     """
     if workers <= 1:
         encoder = TextEncoder(tokenizer_dir)
@@ -84,17 +89,41 @@ def encode(
         workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(tokenizer_dir, eos_id)
     )
     waiting: deque[tuple[list[Piece], Future[_Result]]] = deque()
+    others = set(active_children())
     try:
         for batch in batches:
-            waiting.append((batch, pool.submit(_encode_in_worker, *_texts(batch))))
+            with _signals_stay_here():
+                waiting.append((batch, pool.submit(_encode_in_worker, *_texts(batch))))
             if len(waiting) > 2 * workers:
                 done, result = waiting.popleft()
                 yield EncodedPieces(done, *result.result())
         while waiting:
             done, result = waiting.popleft()
             yield EncodedPieces(done, *result.result())
+    except BrokenProcessPool:
+        raise StorageError(
+            "a process that tokenizes was ended from outside, perhaps for want of memory: run the same command again, "
+            "with fewer --workers; it goes on from where it stopped"
+        ) from None
+    except BaseException:
+        for worker in set(active_children()) - others:  # what they are at is not waited for
+            worker.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _signals_stay_here() -> Iterator[None]:
+    """Processes that are started inside see none of the signals that stop the command: it ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _texts(batch: list[Piece]) -> tuple[list[TextPart], list[bool]]:
@@ -108,9 +137,8 @@ _worker: tuple[TextEncoder, int] | None = None
 
 
 def _begin(tokenizer_dir: Path, eos_id: int) -> None:
-    """Prepare this worker: load its tokenizer, leave Ctrl-C to the command, end when the command does."""
+    """Prepare this worker: load its tokenizer, end when the command does."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_the_command, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker = TextEncoder(tokenizer_dir), eos_id

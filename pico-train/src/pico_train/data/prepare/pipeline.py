@@ -8,17 +8,18 @@ are renamed into place, and the manifest comes last.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pico_schema.files import replace_file
+from pico_schema.files import fsync_directory, replace_file
+from pico_train.checkpoint.signals import StopRequest
 from pico_train.data import tokenizer as tokenizers
-from pico_train.data.cache import locked
+from pico_train.data.cache import cannot_write, locked
 from pico_train.data.prepare.files import UNFINISHED
 from pico_train.data.prepare.holding_out import Rule, choose
 from pico_train.data.prepare.journal import Journal
@@ -29,7 +30,7 @@ from pico_train.data.prepare.tokenize import SpooledRows, tokenize
 from pico_train.data.prepare.training_text import TrainingText
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.manifest import CorpusManifest, ShardEntry, Split, TokenizerEntry
-from pico_train.errors import DataError, StorageError
+from pico_train.errors import DataError
 from pico_train.version import __version__
 
 Progress = Callable[[str], None]
@@ -68,24 +69,28 @@ def prepare(
     Raises:
         DataError: no documents or too few, or `out` holds something else.
         StorageError: the disk is full or fails; what was finished stays, and the same call goes on.
+        InterruptedRun: a signal came; likewise.
     """
+    resources = Resources(workers, training_bytes, block_bytes)
+    with StopRequest(f"while {out} was prepared: what is done is kept, the same command goes on from there"):
+        try:
+            with locked(out / ".lock"):
+                return _found_or_made(inputs, recipe, out, resources, progress)
+        except OSError as error:
+            raise cannot_write(out, error) from error
+
+
+def _found_or_made(
+    inputs: Inputs, recipe: Recipe, out: Path, resources: Resources, progress: Progress
+) -> CorpusManifest:
     key = corpus_key(inputs, recipe)
-    try:
-        with locked(out / ".lock"):
-            found = manifests.read(out)
-            if found is not None:
-                if _read_key(out) == key:
-                    return found
-                raise DataError(f"{out}: holds another corpus: choose another --out, or delete it")
-            journal = Journal.begin(out / WORK, key)
-            resources = Resources(workers, training_bytes, block_bytes)
-            return _prepare(inputs, recipe, out, journal, resources, progress)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
-        raise StorageError(
-            f"{out}: {why}: make room and run the same command again; it goes on from where it stopped"
-        ) from error
+    found = manifests.read(out)
+    if found is None:
+        return _prepare(inputs, recipe, out, Journal.begin(out / WORK, key), resources, progress)
+    if _read_key(out) != key:
+        raise DataError(f"{out}: holds another corpus: choose another --out, or delete it")
+    shutil.rmtree(out / WORK, ignore_errors=True)  # left where removing it failed
+    return found
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,18 @@ def _tokenizer(training: TrainingText, directory: Path, progress: Progress) -> t
         progress(f"training a tokenizer of {size} tokens")
         tokenizers.save_trained(tokenizers.train(training, size), staging, max_length=recipe.seq_len)
     tokenizers.describe(staging)
+    _make_durable(staging)
     staging.rename(directory)
+    fsync_directory(directory.parent)
     return tokenizers.describe(directory)
+
+
+def _make_durable(directory: Path) -> None:
+    """Sync the files of a directory: once it is renamed into place, it is taken for whole."""
+    for path in directory.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    fsync_directory(directory)
 
 
 def _write_split(

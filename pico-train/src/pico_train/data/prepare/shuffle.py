@@ -97,7 +97,8 @@ def _write(
                 yield ids[begin : begin + group], sources[begin : begin + group]
 
     with replacement(path) as temporary:
-        write_shard(temporary, groups(), row_len=spool.row_len, compression=compression)
+        with temporary.open("wb") as file:
+            write_shard(file, groups(), row_len=spool.row_len, compression=compression)
         digest, size = sha256_file(temporary), temporary.stat().st_size
     return ShardEntry(file=name, n_rows=len(rows), size=size, sha256=digest, rows_sha256=content.hexdigest())
 

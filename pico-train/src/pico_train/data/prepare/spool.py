@@ -17,7 +17,7 @@ from pico_train.errors import DataError
 
 
 class Spool:
-    """Rows of one split. `point` says how much is safely there; `open` with a point falls back to it."""
+    """Rows of one split. `point` says how much is there; one that is made with a point falls back to it."""
 
     def __init__(
         self, directory: Path, name: str, row_len: int, vocab_size: int, point: dict[str, int] | None = None
@@ -68,11 +68,14 @@ class Spool:
             _write(self._rows, sources.astype("<i4").tobytes())
             self.n_rows += len(rows)
 
-    def commit(self) -> dict[str, int]:
-        """Make all that was added durable; the point to fall back to."""
+    def point(self) -> dict[str, int]:
+        """Where the spool ends: the point to fall back to, once it is synced."""
+        return {"rows": self.n_rows, "sources": self._n_sources, "text_bytes": self._text_bytes}
+
+    def sync(self) -> None:
+        """Make all that was added durable."""
         for handle in self._handles():
             os.fsync(handle)
-        return {"rows": self.n_rows, "sources": self._n_sources, "text_bytes": self._text_bytes}
 
     def read(self, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Rows by number, in any order: (k, row_len) int32 and their k sources."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +50,8 @@ class SpooledRows:
         """What was met in the texts so far, beside plain text."""
         self.position: tuple[int, int] = tuple(point.get("position", (0, 0)))
         """Documents done, and pieces of the next one done."""
+        self._before: _State | None = None
+        """How things stood before the batch that is being added; None between batches."""
 
     def close(self) -> None:
         """Give the spools' files back."""
@@ -54,7 +59,11 @@ class SpooledRows:
             spool.close()
 
     def add(self, encoded: EncodedPieces) -> None:
-        """Lay the ids of a batch on their lines; rows that are full go to the spool."""
+        """Lay the ids of a batch on their lines; rows that are full go to the spool.
+
+        Where it ends by an exception, `commit` makes durable what there was before.
+        """
+        self._before = self._state()
         batch, ids, lengths = encoded.pieces, encoded.ids, encoded.lengths
         stops = np.cumsum(lengths)
         first = 0
@@ -76,23 +85,41 @@ class SpooledRows:
         self.found.special.update(encoded.found.special)
         self.found.unknown += encoded.found.unknown
         self.position = batch[-1].after
+        self._before = None
 
-    def commit(self, journal: Journal) -> None:
-        """Make this point durable."""
-        journal.commit(
+    def _state(self) -> _State:
+        """How things stand. A packer's arrays are never changed, but replaced, so that they need not be copied."""
+        return _State(
+            {split: spool.point() for split, spool in self.spools.items()},
+            [(*key, packer.carry, packer.begins, packer.sources) for key, packer in self.packers.items()],
             {
-                "spools": {split: spool.commit() for split, spool in self.spools.items()},
-                "packers": [
-                    (split, group, packer.carry.tolist(), packer.begins.tolist(), packer.sources.tolist())
-                    for (split, group), packer in self.packers.items()
-                ],
-                "kept": self.kept,
-                "tokens": self.tokens,
-                "special": self.found.special,
+                "kept": dict(self.kept),
+                "tokens": dict(self.tokens),
+                "special": dict(self.found.special),
                 "unknown": self.found.unknown,
                 "position": self.position,
-            }
+            },
         )
+
+    def commit(self, journal: Journal) -> None:
+        """Make durable what was added, by whole batches."""
+        state = self._before or self._state()
+        for spool in self.spools.values():
+            spool.sync()
+        packers = [(split, group, *(each.tolist() for each in arrays)) for split, group, *arrays in state.packers]
+        journal.commit({"spools": state.spools, "packers": packers, **state.rest})
+
+
+@dataclass(frozen=True)
+class _State:
+    """A point to fall back to."""
+
+    spools: dict[str, dict[str, int]]
+    """Where each spool ends, by split."""
+    packers: list[tuple[Any, ...]]
+    """Split, group and unfinished row of each line of tokens."""
+    rest: dict[str, Any]
+    """What is counted, and where reading goes on."""
 
 
 def tokenize(
@@ -111,13 +138,22 @@ def tokenize(
     """
     batches = _batches(_pieces(chosen, rows.position, cuts_of(plain_definition(info.directory), info.directory)))
     since = 0
-    for encoded in encode(batches, info.directory, eos_id=info.eos_id, workers=workers):
-        rows.add(encoded)
-        since += sum(len(piece.text) for piece in encoded.pieces)
-        if since >= COMMIT_EVERY:
+    try:
+        with closing(encode(batches, info.directory, eos_id=info.eos_id, workers=workers)) as encoding:
+            for encoded in encoding:
+                rows.add(encoded)
+                since += sum(len(piece.text) for piece in encoded.pieces)
+                if since >= COMMIT_EVERY:
+                    rows.commit(journal)
+                    since = 0
+                    tokens = sum(rows.tokens.values()) / 1e6
+                    progress(f"tokenized {tokens:,.1f} M tokens of {rows.position[0]:,} documents")
+    except OSError:
+        raise  # of the spool or the journal: what was added since the last commit may be lost
+    except BaseException:  # a signal, a text that cannot be read: what is tokenized stays
+        with suppress(OSError):
             rows.commit(journal)
-            since = 0
-            progress(f"tokenized {sum(rows.tokens.values()) / 1e6:,.1f} M tokens of {rows.position[0]:,} documents")
+        raise
     _check(rows, chosen)
     rows.commit(journal)
     journal.tokenized(chosen, dict(rows.tokens))

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -40,12 +41,16 @@ def rows_per_group(row_len: int) -> int:
 
 
 def write_shard(
-    path: Path, blocks: Iterable[tuple[np.ndarray, Sequence[str]]], *, row_len: int, compression: str = "none"
+    target: Path | BinaryIO,
+    blocks: Iterable[tuple[np.ndarray, Sequence[str]]],
+    *,
+    row_len: int,
+    compression: str = "none",
 ) -> None:
     """Write one shard, a row group per block of at most `rows_per_group` rows.
 
     Args:
-        path: File to write; replaced if it is there.
+        target: File to write, replaced if it is there; or an open one, into which it is written.
         blocks: Pairs of (k, row_len) int32 ids and k sources.
         compression: "none" (rows are then read without decoding), "zstd" or another of Parquet's.
 
@@ -53,7 +58,7 @@ def write_shard(
         OSError: the disk is full or fails.
     """
     with pq.ParquetWriter(
-        path,
+        target,
         _SCHEMA,
         compression=compression,
         use_dictionary=[SOURCE],
