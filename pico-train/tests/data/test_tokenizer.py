@@ -144,3 +144,22 @@ def test_what_is_wrong_is_said_of_the_place_that_was_named(tmp_path: Path) -> No
     with pytest.raises(DataError, match=rf"^{given}/tokenizer\.json: not valid JSON"):
         obtain(str(given), tmp_path / "staging")
     assert not (tmp_path / "staging").exists()
+
+
+def test_a_damaged_tokenizer_of_the_hub_is_named_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    damaged = tmp_path / "tokenizer.json"
+    damaged.write_text("{")
+
+    def download(_repo: str, file: str, *, revision: str | None) -> str:
+        assert revision == "main"
+        if file != "tokenizer.json":
+            raise RemoteEntryNotFoundError.__new__(RemoteEntryNotFoundError)
+        return str(damaged)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(DataError, match=r"^tokenizer org/name@main/tokenizer\.json: not valid JSON"):
+        obtain("org/name@main", tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()

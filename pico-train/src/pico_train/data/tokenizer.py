@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -174,6 +175,7 @@ def obtain(name: str, directory: Path) -> None:
     try:
         describe(directory)
     except DataError as error:
+        shutil.rmtree(directory, ignore_errors=True)  # it may be mended there
         raise DataError(str(error).replace(str(directory), f"tokenizer {name}")) from None
 
 

@@ -10,7 +10,7 @@ from pico_schema import layout
 from pico_train.errors import CheckpointError, UsageError
 from pico_train.model.decoder import Decoder
 from pico_train.model.generation import generate
-from pico_train.model.huggingface import load_spec, load_weights, read_config
+from pico_train.model.huggingface import load_spec, load_weights, read_config, stored_dtype
 from pico_train.model.sealed_files import check_sealed, sealed_manifest
 from pico_train.tokenizer_files import failed, load
 
@@ -28,7 +28,12 @@ def read_decoder(directory: Path) -> Decoder:
     spec = load_spec(directory)
     if manifest is not None and manifest.model != spec:
         raise CheckpointError(f"{directory}: {layout.MODEL_CONFIG} describes another model than {layout.MANIFEST}")
-    stored = load_weights(directory, spec, dtype=manifest.weights_dtype if manifest else None)
+    stored = load_weights(directory, spec)
+    if manifest is not None and manifest.weights_dtype != stored_dtype(stored):
+        raise CheckpointError(
+            f"{directory}: {layout.WEIGHTS} is of type {stored_dtype(stored)}, not {manifest.weights_dtype} as "
+            f"{layout.MANIFEST} says"
+        )
     weights = {name: tensor.float() for name, tensor in stored.items()}
     if spec.tie_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
