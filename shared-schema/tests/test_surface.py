@@ -16,9 +16,9 @@ SURFACE = {
     "SCHEMA_VERSION", "AddressError", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
     "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "Site", "SiteError",
-    "TensorHeaderError", "UnsafePathError", "ValidationRows", "YamlError", "__version__", "digests", "documents", "files",
-    "layout", "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json", "tensor_header",
-    "verify_checkpoint",
+    "TensorHeaderError", "UnsafePathError", "ValidationRows", "YamlError", "__version__", "digests", "documents",
+    "files", "layout", "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json",
+    "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {

@@ -3,8 +3,8 @@
 `architecture` (the shape of a model) · `sites` (names of its matrices) · `manifest` (the documents) · `layout` (every
 path and revision name) · `revisions` (the index of what is published) · `migrations` (the version gate) ·
 `documents` (read, write, verify) · `tensor_header` (what a safetensors file holds) · `files` (replacing a file whole) ·
-`digests` · `strict_json` (JSON that means one thing) · `results` (flat evaluation results) · `run_names` (steps and addresses of runs, as they are written) ·
-`errors`.
+`digests` · `strict_json` (JSON that means one thing) · `yaml_text` (YAML that people write; needs the extra `yaml`) ·
+`results` (flat evaluation results) · `run_names` (steps and addresses of runs, as they are written) · `errors`.
 """
 
 from pico_schema import digests, documents, files, layout, results, run_names, sites, strict_json, tensor_header
