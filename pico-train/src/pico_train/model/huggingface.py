@@ -256,7 +256,7 @@ def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]], *, dtype: str |
     return tensors
 
 
-def _check_header(path: Path, header: TensorHeader, shapes: dict[str, tuple[int, ...]], dtype: str | None) -> None:
+def _check_header(path: Path, header: TensorHeader, shapes: dict[str, tuple[int, ...]]) -> None:
     missing = [name for name in shapes if name not in header.tensors]
     if missing:
         raise CheckpointError(f"{path} has no tensor {_named(missing)}: it is not a model of this geometry")
