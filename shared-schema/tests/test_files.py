@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -140,3 +143,35 @@ def test_threads_that_replace_the_same_file_never_meet(path: Path) -> None:
         seen.append(path.read_bytes())
     assert seen and set(seen) <= set(contents)
     assert alone(path)
+
+
+def test_a_process_that_leaves_at_once_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """`os._exit` unwinds nothing, and other threads are in the midst of it."""
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from pico_schema import files\n"
+        "root = Path(sys.argv[1])\n"
+        "files.replace_file(root / 'whole', b'new')\n"
+        "(root / 'scratch').mkdir()\n"
+        "(root / 'scratch' / 'piece').write_bytes(b'x')\n"
+        "files.discard_with_process(root / 'scratch')\n"
+        "files.discard_with_process(root / 'never made')\n"
+        "with files.open_replacement(root / 'half') as file:\n"
+        "    file.write(b'ha')\n"
+        "    file.flush()\n"
+        "    assert len(list(root.glob('.half.*.tmp'))) == 1\n"
+        "    files.discard_unfinished()\n"
+        "    os._exit(7)\n"
+    )
+    (tmp_path / "half").write_bytes(b"old")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 7
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"half": b"old", "whole": b"new"}
+
+
+def test_what_has_its_place_is_not_discarded(tmp_path: Path) -> None:
+    files.replace_file(tmp_path / "whole", b"new", durable=False)
+    with contextlib.suppress(ZeroDivisionError), files.open_replacement(tmp_path / "whole") as file:
+        file.write(b"newer" * (1 // 0))
+    files.discard_unfinished()
+    assert (tmp_path / "whole").read_bytes() == b"new"

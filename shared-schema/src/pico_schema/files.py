@@ -9,6 +9,8 @@ what to do about it, only the caller knows.
 `replace_file` takes content that is at hand, `open_replacement` gives a handle to write through, `replacement` a path
 for libraries that open it themselves (pyarrow, pandas, matplotlib). With `durable` the new content also outlives a
 power cut; without, only a crash of the process: for caches and whatever can be made again.
+
+A process that ends without unwinding (`os._exit`) calls `discard_unfinished` before.
 """
 
 from __future__ import annotations
@@ -16,10 +18,15 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+
+_unfinished: set[Path] = set()
+"""Temporary files that are being written, and what else is to go with the process."""
 
 
 def replace_file(path: Path, content: bytes | bytearray | memoryview | str, *, durable: bool = True) -> None:
@@ -57,6 +64,7 @@ def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
         OSError: the directory is missing or the disk refused, or nothing was written; the old file is as it was.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    _unfinished.add(temporary)
     try:
         yield temporary
         if durable:
@@ -66,8 +74,26 @@ def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # what went wrong first is what the caller must hear of
             temporary.unlink(missing_ok=True)
         raise
+    finally:
+        _unfinished.discard(temporary)
     if durable:
         fsync_directory(path.parent)
+
+
+def discard_with_process(path: Path) -> None:
+    """Have a file, or a directory and what is in it, removed by `discard_unfinished` too, should it come to that."""
+    _unfinished.add(path)
+
+
+def discard_unfinished() -> None:
+    """Remove what this process was writing and had not put in its place: for one that is about to end at once, without
+    unwinding, whatever its other threads are at. What had its place has it."""
+    for path in tuple(_unfinished):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _fsync_file(path: Path) -> None:
