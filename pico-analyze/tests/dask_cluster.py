@@ -18,8 +18,9 @@ DASK = Path(sys.executable).with_name("dask")
 class Cluster:
     """A scheduler and workers of one thread each, on 127.0.0.1; all are ended with the block."""
 
-    def __init__(self, folder: Path, workers: int = 2, *, nanny: bool = True) -> None:
+    def __init__(self, folder: Path, workers: int = 2, *, nanny: bool = True, path: str = "") -> None:
         self.folder, self._n_workers, self._nanny = folder, workers, nanny
+        self._path = os.pathsep.join(filter(None, (str(Path(__file__).parent), path)))  # damage.py, and what is given
         self.scheduler: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
         self.address = ""
@@ -41,7 +42,7 @@ class Cluster:
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{words[0]}-{len(self._started)}.log").open("wb")
         command = [str(DASK), *words, "--host", "127.0.0.1", "--no-dashboard"]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # so that workers can import damage.py
+        environment = os.environ | {"PYTHONPATH": self._path}
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )

@@ -6,10 +6,11 @@
     │   ├── NotARunError       3   a path or address holds no run of a known kind
     │   └── SamplesError       3   captures of different samples cannot be compared
     ├── StorageError           4   disk or network
-    ├── PluginError            1   a plug-in does not load, or is not what its entry point says
-    └── Interrupted          130   stopped by the user; the rows written so far are kept
+    ├── WorkerError            4   a scheduler or worker cannot be reached, does not fit, or was lost
+    └── PluginError            1   a plug-in does not load, or is not what its entry point says
 
-Libraries raise these; only the command line prints them, as one sentence on stderr.
+Libraries raise these; only the command line prints them, as one sentence on stderr. What a person or a system stops
+ends with 130 (Ctrl-C) or 143 (SIGTERM); the rows written so far are kept.
 """
 
 from __future__ import annotations
@@ -58,12 +59,6 @@ class WorkerError(PicoAnalyzeError):
 
 class PluginError(PicoAnalyzeError):
     """A plug-in does not load, or is not what its entry point says."""
-
-
-class Interrupted(PicoAnalyzeError):
-    """Stopped by the user; the rows written so far are kept."""
-
-    exit_code = 130
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,6 @@ import typer
 
 from pico_analyze.cli import options as o
 from pico_analyze.cli import show
-from pico_analyze.errors import Interrupted
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
@@ -118,6 +117,10 @@ def compute(
     _log(outcome, wandb, wandb_project, "-".join(dict.fromkeys(metrics)))
 
 
+class _Interrupted(BaseException):
+    """KeyboardInterrupt during an analysis, in a form that typer does not take for its own."""
+
+
 @contextmanager
 def _console() -> Iterator[Console]:
     """A console for the time of an analysis."""
@@ -127,7 +130,7 @@ def _console() -> Iterator[Console]:
     try:
         yield console
     except KeyboardInterrupt:
-        raise Interrupted(_INTERRUPTED) from None
+        raise _Interrupted from None
     finally:
         console.close()
 
@@ -273,11 +276,23 @@ app.command()(show.components)
 
 
 def main() -> None:
-    """Run the command line: errors become one sentence on stderr and their exit code."""
+    """Run the command line: errors become one sentence on stderr and their exit code, signals end it in time."""
+    from pico_analyze.engine.signals import Signals
+
+    with Signals(_INTERRUPTED) as signals:
+        try:
+            _run()
+        except BaseException as error:
+            if signals.first is not None:
+                signals.leave()  # without waiting for threads, which Python would do
+            if isinstance(error, _Interrupted | KeyboardInterrupt):
+                _end(_INTERRUPTED, 130)
+            raise
+
+
+def _run() -> None:
     try:
         sys.exit(app(standalone_mode=False))
-    except (KeyboardInterrupt, typer.Abort):
-        _end(_INTERRUPTED, 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -7,18 +7,24 @@ Each is a `concurrent.futures.Executor` that is given batches; what a batch is, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from threading import Event, Lock
+from typing import Any, TypeVar
 
+from pico_analyze.engine.signals import begin_tracker, end_now, held_back, obey_parent
 from pico_analyze.engine.tasks import Task, batched
 from pico_analyze.engine.work import Done, Here, Opening, Work, Workers, shared_among
 from pico_analyze.errors import WorkerError
 from pico_analyze.stores.base import Store
 
+T = TypeVar("T")
+P = TypeVar("P", bound=Executor)
+
+_THREADS = "pico-analyze"
 _RESTARTS = 2
 """How often worker processes that were killed are begun again."""
 _AT_MOST = 32
@@ -80,7 +86,7 @@ def _one_round(
     finished: Callable[[Done, int], None],
 ) -> None:
     """Submit what is left, and take what comes; `left` loses what is done."""
-    stop, lock, n_tasks = Event(), Lock(), len(left)
+    stop, gone, lock, n_tasks = Event(), Event(), Lock(), len(left)
 
     def told(count: int) -> None:
         try:
@@ -92,7 +98,7 @@ def _one_round(
 
     work = shared_among(work, workers.per_machine or workers.count)
     if workers.in_process:
-        work = replace(work, here=Here(stores, stop, told))
+        work = replace(work, here=Here(stores, stop, gone, told))
     at_most = None if workers.in_process else _AT_MOST
     batches = batched(list(left.values()), work.questions, workers=workers.count, at_most=at_most)
     futures: dict[Future[Done], tuple[Task, ...]] = {}
@@ -107,14 +113,27 @@ def _one_round(
                 finished(done, 0 if workers.in_process else done.tasks)
             for task in futures[future]:
                 left.pop(task.digest, None)
-    except BaseException:
-        stop.set()
-        for future in futures:
-            future.cancel()
+    except BaseException as error:
+        _stop(stop, gone, error, futures)
         raise
     if losses:
         what = (str(losses[0]).strip() or type(losses[0]).__name__).splitlines()[0][:200]
         raise WorkerError(f"{workers.name} lost a worker, or was lost ({what}): {_kept(n_tasks - len(left), n_tasks)}")
+
+
+def _stop(stop: Event, gone: Event, error: BaseException, futures: Iterable[Future[Done]]) -> None:
+    """Begin nothing further. What is being computed is waited for, unless a person or the system ended the command:
+    then whoever opened the pool ends it."""
+    stop.set()
+    if _interrupts(error):
+        gone.set()  # before BLAS has its threads back: values would depend on their number
+        return
+    for future in futures:
+        future.cancel()
+
+
+def _interrupts(error: BaseException) -> bool:
+    return not isinstance(error, Exception)
 
 
 def _result(future: Future[Done], lost: tuple[type[BaseException], ...], losses: list[BaseException]) -> Done | None:
@@ -134,10 +153,7 @@ def threads(count: int) -> Opening:
         from threadpoolctl import threadpool_limits
 
         # In the thread that waits for them: OpenBLAS obeys one thread alone.
-        with (
-            threadpool_limits(1, user_api="blas"),
-            ThreadPoolExecutor(count, thread_name_prefix="pico-analyze") as pool,
-        ):
+        with threadpool_limits(1, user_api="blas"), _left(ThreadPoolExecutor(count, _THREADS)) as pool:
             yield Workers(pool, count, in_process=True)
 
     return opened
@@ -148,10 +164,41 @@ def processes(count: int) -> Opening:
 
     @contextmanager
     def opened(_: Work) -> Iterator[Workers]:
-        with _blas_threads(1), ProcessPoolExecutor(count, get_context("spawn")) as pool:
+        with _blas_threads(1), _left(Processes(count)) as pool:
             yield Workers(pool, count)
 
     return opened
+
+
+class Processes(ProcessPoolExecutor):
+    """Processes that begin, and end, when the command wants it, whatever signals come."""
+
+    def __init__(self, count: int) -> None:
+        begin_tracker()
+        super().__init__(count, get_context("spawn"), obey_parent)
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Begins a process where there are not enough yet."""
+        with held_back():
+            return super().submit(fn, *args, **kwargs)
+
+    def end_now(self) -> None:
+        """Not wait for what is being computed."""
+        end_now(list((self._processes or {}).values()))
+
+
+@contextmanager
+def _left(pool: P) -> Iterator[P]:
+    """A pool whose work is waited for when the block ends, but not when it is interrupted."""
+    try:
+        yield pool
+    except BaseException as error:
+        interrupted = _interrupts(error)
+        if interrupted and isinstance(pool, Processes):
+            pool.end_now()
+        pool.shutdown(wait=not interrupted, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 @contextmanager

@@ -50,6 +50,8 @@ class Here:
     stores: tuple[Store, ...]
     stop: Event
     """Set when no further task is to be begun."""
+    gone: Event
+    """Set when what is being computed is no longer waited for."""
     told: Callable[[int], None]
     """Called with the number of tasks that were just completed."""
 

@@ -9,6 +9,7 @@ and written by the command.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 
 from pico_analyze.engine.compute import rows_of
@@ -103,8 +104,11 @@ def carry_out(work: Work, batch: Sequence[Task]) -> Done:
     done.tasks = len(batch) - len(left)
     if work.here is not None and done.tasks:
         work.here.told(done.tasks)
+    marked = [table for table in (work.tables or {}).values() if tables.is_current(table, work.started)]
     computed = rows_of(left, stores, work.questions, memory=work.memory, tally=done.tally)
     for task, rows in computed:
+        if _is_over(work, marked):
+            break
         _keep(work, task, rows, done)
         done.tasks += 1
         if work.here is not None:
@@ -112,6 +116,13 @@ def carry_out(work: Work, batch: Sequence[Task]) -> Done:
             if work.here.stop.is_set():
                 break
     return done
+
+
+def _is_over(work: Work, marked: Sequence[Path]) -> bool:
+    """Whether the command has ended while the last task was computed: its rows are then no one's."""
+    if work.here is not None:
+        return work.here.gone.is_set()
+    return not all(tables.is_current(table, work.started) for table in marked)
 
 
 def _is_there(work: Work, task: Task) -> bool:

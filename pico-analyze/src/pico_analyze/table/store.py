@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.table.columns import KEY, ORDER, as_json, digest, schema
 from pico_analyze.table.rows_file import content_of, read_rows_file
-from pico_schema.files import open_replacement, replace_file
+from pico_schema.files import discard_with_process, open_replacement, replace_file
 
 if TYPE_CHECKING:
     import pandas
@@ -80,6 +80,7 @@ class RowStore:
 
     def __enter__(self) -> RowStore:
         with _written(self.directory):
+            discard_with_process(_mark(self.directory, self._started))
             _mark(self.directory, self._started).touch()
         return self
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from pico_analyze.errors import DataError
 from pico_analyze.stores.pico_v1.names import INSTALL
 from pico_analyze.stores.safetensors import TensorFile
+from pico_schema.files import discard_with_process
 
 SECONDS = 120.0
 """A pickle that is not read after so long is refused."""
@@ -46,6 +47,7 @@ class Pickles:
             if self._directory is None:
                 self._directory = Path(tempfile.mkdtemp(prefix="pico-analyze-"))
                 weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
+                discard_with_process(self._directory)
             out = self._directory / f"{len(self._opened)}.safetensors"
             self._convert(path, out)
             self._opened[path] = TensorFile.open(out)
