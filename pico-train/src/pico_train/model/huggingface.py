@@ -21,7 +21,6 @@ from pico_train.errors import CheckpointError
 from pico_train.model.decoder import INIT_STD
 from pico_train.model.tokenizer_export import ExportedTokenizer, export_tokenizer
 
-_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 MAX_CONFIG_BYTES = 2**20
 """A config.json is a few hundred bytes; one beyond this is not read."""
 
@@ -152,19 +151,18 @@ def load_spec(directory: Path) -> ModelSpec:
     return spec
 
 
-def load_weights(directory: Path, spec: ModelSpec | None = None, *, dtype: str | None = None) -> dict[str, Tensor]:
+def load_weights(directory: Path, spec: ModelSpec | None = None) -> dict[str, Tensor]:
     """Return the tensors of a directory's `model.safetensors` by parameter name, on the CPU.
 
     Args:
         directory: holds the weights, and `config.json` where `spec` is not given.
         spec: geometry to check names and shapes against, before any tensor is read.
-        dtype: type of the weights, where it is known, as torch names it.
 
     Raises:
         CheckpointError: no such file, damaged, or not the weights of that geometry.
     """
     spec = spec or load_spec(directory)
-    return read_tensors(directory / layout.WEIGHTS, expected_shapes(spec), dtype=dtype)
+    return read_tensors(directory / layout.WEIGHTS, expected_shapes(spec))
 
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -229,13 +227,8 @@ def spec_of(fields: dict[str, Any], path: Path) -> ModelSpec:
         raise CheckpointError(f"{path}: {where}: {first['msg']}{found}") from None
 
 
-def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]], *, dtype: str | None = None) -> dict[str, Tensor]:
+def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, after checking its header against the names and shapes expected.
-
-    Args:
-        path: the file.
-        shapes: shape of every tensor that is to be there, by name.
-        dtype: type that all of them are of, as torch names it; by default each is of any floating-point type.
 
     Raises:
         CheckpointError: missing or damaged file, also where tensors overlap or are there twice; tensors that are
@@ -243,7 +236,7 @@ def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]], *, dtype: str |
     """
     try:
         header = read_file_header(path)  # refuses what the library does not: tensors that overlap, or are there twice
-        _check_header(path, header, shapes, dtype)
+        _check_header(path, header, shapes)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in shapes}
     except OSError as error:
@@ -267,12 +260,8 @@ def _check_header(path: Path, header: TensorHeader, shapes: dict[str, tuple[int,
         entry = header.tensors[name]
         if entry.shape != shape:
             raise CheckpointError(f"{path}: tensor {name!r} has shape {entry.shape}, the model needs {shape}")
-        if entry.dtype not in _FLOATS:
+        if entry.dtype not in ("F64", "F32", "F16", "BF16"):
             raise CheckpointError(f"{path}: tensor {name!r} is of type {entry.dtype}, not floating-point")
-        if dtype is not None and _FLOATS[entry.dtype] != dtype:
-            raise CheckpointError(
-                f"{path}: tensor {name!r} is of type {_FLOATS[entry.dtype]}, the checkpoint's {dtype}"
-            )
 
 
 def _named(names: list[str]) -> str:
