@@ -22,7 +22,7 @@ from support.training_runs import (
     sealed,
     train_again,
     train_until,
-    train_until_and_pester,
+    train_until_and_insist,
     weights,
     what_a_step_holds,
 )
@@ -267,15 +267,17 @@ def test_slurms_signal_puts_the_job_back_into_the_queue_after_the_save(text, tmp
     ]
 
 
-def test_further_signals_during_the_save_change_nothing(text, tmp_path, undisturbed):
-    """Each sync of the save is met by another Ctrl-C."""
+def test_a_second_signal_during_the_save_ends_at_once_and_nothing_sealed_is_lost(text, tmp_path, undisturbed):
     settings = config(tmp_path, text)
-    assert launch(train_until_and_pester, settings, 4) == [143]
+    process, _ = start(train_until_and_insist, settings, 4)
+    process.join(60)
+    assert process.exitcode == 143, "the first signal decides"
+    assert list((tmp_path / "tiny" / layout.CHECKPOINTS).glob(".tmp-*")), "it was in the middle of the save"
     newest = resume.newest_complete(tmp_path / "tiny")
-    assert newest is not None and newest.step == 4
-    assert verify_run(tmp_path / "tiny").sound
+    assert newest is not None and newest.step == 3
     assert launch(train_until, settings) == [0]
     same_to_the_last_bit(tmp_path / "tiny", undisturbed())
+    assert verify_run(tmp_path / "tiny").sound
 
 
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143)])

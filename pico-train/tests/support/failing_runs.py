@@ -105,6 +105,47 @@ def break_update(
     return ""
 
 
+def killed_on_rank_one(config: RunConfig, when: str, patience: float = 60.0) -> str:
+    """Train; the second process is killed. How it ends for the first: exit code and sentence.
+
+    Args:
+        config: The run.
+        when: `joined`: as soon as both have found each other. `step`: in the third step.
+        patience: Seconds that they wait for each other at the start.
+    """
+    import os
+    import signal
+    from datetime import timedelta
+
+    from pico_train import run
+    from pico_train.errors import PicoTrainError
+    from pico_train.reporter import Reporter
+    from pico_train.training import launch, loop
+
+    launch.JOINING = timedelta(seconds=patience)
+    on_rank_zero, accumulate, steps = run.on_rank_zero, loop.accumulate, [0]
+
+    def end(now: bool) -> None:
+        if now and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def joined(*args: Any) -> Any:
+        end(when == "joined")
+        return on_rank_zero(*args)
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        steps[0] += 1
+        end(when == "step" and steps[0] == 3)
+        return accumulate(*args, **kwargs)
+
+    run.on_rank_zero, loop.accumulate = joined, step
+    try:
+        run.train(config, reporter=Reporter())
+    except PicoTrainError as error:
+        return f"{error.exit_code} {error}"
+    return ""
+
+
 def fail_on_rank_one(config: RunConfig) -> None:
     """Train; the second process fails in the third step."""
     import os

@@ -23,12 +23,10 @@ def train_until(
     stop_at: int | None = None,
     number: int = signal.SIGTERM,
     rank: int | None = None,
-    *,
-    stopping: list[int] | None = None,
 ) -> int:
     """Train; with `stop_at`, a signal comes while the step before it is being finished. Returns the exit code.
 
-    With `rank`, the signal comes to that process only. `stopping` gets the step when it has come.
+    With `rank`, the signal comes to that process only.
     """
     from pico_train.errors import InterruptedRun
     from pico_train.reporter import Reporter
@@ -44,8 +42,6 @@ def train_until(
             mine = rank is None or os.environ.get("RANK") == str(rank)
             if stop_at is not None and row["step"] == stop_at - 1 and mine:
                 os.kill(os.getpid(), number)
-                if stopping is not None:
-                    stopping.append(stop_at)
 
     try:
         train(config, reporter=Stopper())
@@ -74,21 +70,25 @@ def train_with_dropout(config: RunConfig, stop_at: int | None = None) -> int:
     return train_until(config, stop_at)
 
 
-def train_until_and_pester(config: RunConfig, stop_at: int) -> int:
-    """`train_until`, and from the first signal on, another one at each sync of the disk."""
+def train_until_and_insist(config: RunConfig, stop_at: int) -> int:
+    """`train_until`, and a second signal in the middle of the save that the first one asked for."""
+    import threading
+    import time
+
+    from pico_train.checkpoint.signals import SAME_REQUEST
     from pico_train.checkpoint.storage import Disk
 
     sync = Disk.fsync
 
-    def pestered(self: Disk, handle: int) -> None:
-        if stopping:
+    def insisting(self: Disk, handle: int) -> None:
+        if threading.current_thread().name == f"checkpoint-{stop_at}":
+            time.sleep(2 * SAME_REQUEST)
             os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
         sync(self, handle)
 
-    stopping: list[int] = []
-    Disk.fsync = pestered  # type: ignore[method-assign]
-    return train_until(config, stop_at, stopping=stopping)
+    Disk.fsync = insisting  # type: ignore[method-assign]
+    return train_until(config, stop_at)
 
 
 def command_line(config: RunConfig) -> None:

@@ -30,7 +30,7 @@ def launch(
     Raises:
         RuntimeError: one of them raised, or ended without an answer; its traceback is in the message.
     """
-    started = [start(target, *arguments, rank=rank, world=world, environment=environment) for rank in _ranks(world)]
+    started = [start(target, *arguments, rank=rank, world=world, environment=environment) for rank in ranks(world)]
     answers = []
     failure = ""
     for process, pipe in started:
@@ -56,7 +56,8 @@ def _ended(pipe: Connection) -> bool:
 _port = 0
 
 
-def _ranks(world: int) -> range:
+def ranks(world: int) -> range:
+    """The ranks of processes that are to be started one by one, which will meet at a port of their own."""
     global _port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -79,14 +79,16 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: torch.optim.Optimize
     Raises:
         CheckpointError: the state is another model's, or damaged, or its index names classes that no index has.
     """
-    state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.load(state, storage_reader=_Reader(folder), planner=_Planner(), no_dist=not dist.is_initialized())
-    except dcp.CheckpointException as error:
-        raise CheckpointError(f"{folder}: {_reasons(error)}") from error
-    set_optimizer_state_dict(model, optimizer, state["optimizer"], options=StateDictOptions())
+    # Before the first update there are no moments, and the optimizer stays as it was made.
+    if any(name.startswith("optimizer.state.") for name in _Reader(folder).read_metadata().state_dict_metadata):
+        state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+                dcp.load(state, storage_reader=_Reader(folder), planner=_Planner(), no_dist=not dist.is_initialized())
+        except dcp.CheckpointException as error:
+            raise CheckpointError(f"{folder}: {_reasons(error)}") from error
+        set_optimizer_state_dict(model, optimizer, state["optimizer"], options=StateDictOptions())
     common: dict[str, Any] = torch.load(folder / META_FILE, map_location="cpu", weights_only=True)
     return common
 

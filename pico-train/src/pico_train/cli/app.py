@@ -257,6 +257,8 @@ def config_show(
 def main() -> None:
     """Run the command line: errors become one sentence on stderr and their exit code."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    if not os.environ.get("PICO_DEBUG"):
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch logs the C++ frames of errors that we say
     with signals.StopRequest() as around:
         around.defer()  # to the end of the process, so that the first signal decides the exit code
         _run_app()
