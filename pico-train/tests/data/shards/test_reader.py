@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from support.corpora import SEQ_LEN, tokens_config
 
 from pico_train.data.corpus import open_corpus
 from pico_train.data.shards.reader import GroupCache, ShardReader
-from pico_train.errors import DataError
+from pico_train.errors import DataError, StorageError
 
 
 def draw(count: int, *, high: int = 300, length: int = SEQ_LEN + 1, seed: int = 0) -> np.ndarray:
@@ -54,3 +56,21 @@ def test_a_shard_that_is_damaged_while_it_is_read_is_named(corpus_dir: Path, tmp
     assert np.array_equal(corpus.rows(np.array([0])), first)
     with pytest.raises(DataError, match=r"train-00000-of-.*: ends before byte \d+: the file is cut short"):
         corpus.rows(np.array([99]))
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_disk_that_fails_while_rows_are_read_is_not_taken_for_damage(
+    corpus_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = open_corpus(tokens_config(corpus_dir))
+    corpus.rows(np.array([0]))
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fail, raising=False)
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(
+        StorageError, match=r"train-00000-of-.*: cannot be read \(Input/output error\): see to its disk"
+    ):
+        corpus.rows(np.array([1]))

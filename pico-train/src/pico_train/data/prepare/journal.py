@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pico_schema import strict_json
 from pico_schema.files import replace_file
 from pico_train.data.prepare.holding_out import HoldingOut, Rule
 from pico_train.data.prepare.recipe import DocumentSplits
@@ -32,7 +33,7 @@ class Journal:
         path = directory / "journal.json"
         if path.is_file():
             try:
-                state = json.loads(path.read_text())
+                state = strict_json.parse(path.read_bytes())
                 found = state["key"]
             except (ValueError, KeyError, TypeError):
                 raise DataError(f"{path}: damaged: delete {out} and prepare again") from None

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from pico_train.errors import DataError, StorageError
+from pico_train.data.cache import cannot_read
+from pico_train.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,14 +77,7 @@ def reading(path: Path, kind: str | None = None) -> Iterator[None]:
             raise DataError(f"{path}: not a whole {kind} file ({reason}): fetch it again") from None
         if not isinstance(error, OSError):
             raise
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: OSError) -> StorageError:
-    """The error for a file that the disk, or the network below it, does not give."""
-    return StorageError(
-        f"{path}: cannot be read ({error.strerror or error}): see to its disk and run the same command again"
-    )
+        raise cannot_read(path, error) from error
 
 
 def _decompressed(raw: BinaryIO, kind: str) -> io.BufferedIOBase:

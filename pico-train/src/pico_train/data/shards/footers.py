@@ -162,6 +162,6 @@ def _remembered(path: Path, count: int) -> list[Footer] | None:
         found = [
             Footer(int(n_rows), str(columns), str(digest)) for n_rows, columns, digest in json.loads(path.read_bytes())
         ]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return None
     return found if len(found) == count else None

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pico_schema import strict_json
 from pico_schema.files import replace_file
 from pico_train.errors import DataError
 
@@ -21,7 +22,7 @@ FORMAT = "1.0"
 MAX_BYTES = 256 * 2**20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 ShardName = Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\.parquet$")]
 
 
@@ -62,6 +63,13 @@ class Split(Part):
     shards: tuple[ShardEntry, ...]
     """The files, in order."""
 
+    @model_validator(mode="after")
+    def _rows_are_those_of_the_shards(self) -> Self:
+        there = sum(shard.n_rows for shard in self.shards)
+        if there != self.n_rows:
+            raise ValueError(f"n_rows is {self.n_rows}, its shards hold {there}")
+        return self
+
 
 class TokenizerEntry(Part):
     """The tokenizer, whose files lie in the directory `tokenizer`."""
@@ -72,7 +80,7 @@ class TokenizerEntry(Part):
     """Digest over its files."""
     files: dict[str, Sha256]
     """sha256 of each file."""
-    vocab_size: Annotated[int, Field(gt=0)]
+    vocab_size: Annotated[int, Field(gt=0, le=2**24)]
     """Ids are smaller than this."""
     eos_token: str
     """Text of the end-of-text token."""
@@ -89,7 +97,7 @@ class CorpusManifest(Part):
     """Version of this format."""
     producer: str
     """Program and version that wrote it."""
-    seq_len: Annotated[int, Field(gt=0)]
+    seq_len: Annotated[int, Field(gt=0, le=2**20)]
     """Tokens that a row trains on; rows hold one more."""
     shuffle_seed: int | None
     """Seed of the global shuffle; null where rows are in reading order."""
@@ -158,7 +166,7 @@ def parse(content: bytes, *, where: str) -> CorpusManifest:
         DataError: not a manifest, damaged, or of a newer major version.
     """
     try:
-        raw = json.loads(content)
+        raw = strict_json.parse(content)
         version = str(raw["format"])
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{where}: not a corpus manifest: the file is damaged") from None

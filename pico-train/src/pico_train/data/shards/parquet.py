@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pico_train.data.cache import cannot_read
 from pico_train.errors import DataError
 
 COLUMN = "input_ids"
@@ -129,11 +130,13 @@ def read_layout(parquet: Callable[[], pq.ParquetFile], *, where: str, row_len: i
 
     Raises:
         DataError: not a Parquet file, cut short, or without a column of lists of integers named `input_ids`.
+        StorageError: the disk failed.
     """
     try:
         opened = parquet()
         metadata, schema = opened.metadata, opened.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
+        _raise_if_of_the_disk(error, where)
         raise DataError(
             f"{where}: not a whole Parquet file ({_first_line(error)}): it is cut short or damaged; "
             "fetch or write it again"
@@ -189,10 +192,12 @@ def decode_group(parquet: pq.ParquetFile, group: int, row_len: int, *, where: st
 
     Raises:
         DataError: rows of another length, missing values, ids that do not fit, or damaged bytes.
+        StorageError: the disk failed.
     """
     try:
         column = parquet.read_row_group(group, columns=[COLUMN], use_threads=False).column(0)
     except (pa.ArrowException, OSError) as error:
+        _raise_if_of_the_disk(error, where)
         raise DataError(
             f"{where}: row group {group} cannot be decoded ({_first_line(error)}): the file is damaged"
         ) from None
@@ -224,6 +229,12 @@ def _decode_chunk(chunk: pa.Array, row_len: int, *, where: str, group: int) -> n
     return ids.reshape(-1, row_len)
 
 
+def _raise_if_of_the_disk(error: Exception, where: str) -> None:
+    """Tell a disk that fails from a file that is damaged: the first has a number of the system's."""
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+        raise cannot_read(where, error) from error
+
+
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
@@ -233,10 +244,14 @@ def read_exactly(handle: int, target: memoryview, offset: int, *, where: str) ->
 
     Raises:
         DataError: the file ends before.
+        StorageError: the disk failed.
     """
     done = 0
     while done < len(target):
-        got = _read_some(handle, target[done:], offset + done)
+        try:
+            got = _read_some(handle, target[done:], offset + done)
+        except OSError as error:
+            raise cannot_read(where, error) from error
         if got <= 0:
             raise DataError(f"{where}: ends before byte {offset + len(target)}: the file is cut short")
         done += got

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pico_train.data.cache import cannot_read
 from pico_train.data.shards.page_header import MAX_HEADER, is_plain_run
 from pico_train.data.shards.parquet import SOURCE, Layout, decode_group, read_exactly, read_layout
 from pico_train.errors import DataError
@@ -113,7 +114,10 @@ class ShardReader:
         found: dict[int, str] = {}
         parquet = self._parquet()
         for group in np.unique(groups):
-            column = parquet.read_row_group(int(group), columns=[SOURCE]).column(0)
+            try:
+                column = parquet.read_row_group(int(group), columns=[SOURCE]).column(0)
+            except OSError as error:  # Arrow's own errors of damaged bytes are others
+                raise cannot_read(self.path, error) from error
             for row in ids[groups == group]:
                 value = column[int(row - self.layout.starts[group])].as_py()
                 found[int(row)] = "" if value is None else str(value)
@@ -131,7 +135,10 @@ class ShardReader:
         for group, offset in enumerate(offsets.tolist()):
             n_values = int(self.layout.starts[group + 1] - self.layout.starts[group]) * self.row_len
             begin, end = int(self.layout.chunks[group]), offset + 4 * n_values
-            head = os.pread(self._file.fileno(), min(MAX_HEADER, end - begin), begin)
+            try:
+                head = os.pread(self._file.fileno(), min(MAX_HEADER, end - begin), begin)
+            except OSError as error:
+                raise cannot_read(self.path, error) from error
             if not is_plain_run(head, chunk_size=end - begin, n_values=n_values):
                 raise DataError(f"{self.path}: declares a plain layout that it does not have: write the shard again")
 

@@ -120,8 +120,8 @@ def _remembered(folder: Path, commit: str | None) -> Listing | None:
     try:
         raw = json.loads((folder / f"{commit}.json").read_bytes())
         return Listing(raw["repo"], raw["commit"], {name: (size, sha) for name, (size, sha) in raw["files"].items()})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # damaged in the cache: it is asked for again
 
 
 def _prepared(
