@@ -112,6 +112,10 @@ TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
         "'model.norm.weight' holds values that are not finite",
     ),
     "infinity": (lambda t: t[HEAD].view(-1)[-1:].fill_(float("-inf")), "'lm_head.weight' holds values that are not"),
+    "too large": (
+        lambda t: t.update({NORM: t[NORM].double() * 1e300}),
+        "'model.norm.weight' holds values beyond float32",
+    ),
     "missing": (lambda t: t.pop(NORM), "has no tensor 'model.norm.weight'"),
     "all missing": (lambda t: [t.pop(name) for name in list(t)[1:]], "and 17 more: it is not a model of this geometry"),
     "extra": (lambda t: t.update(bias=t[NORM].clone()), "has a tensor 'bias' that this model has no place for"),

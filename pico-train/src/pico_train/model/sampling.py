@@ -35,6 +35,9 @@ def read_decoder(directory: Path) -> Decoder:
             f"{layout.MANIFEST} says"
         )
     weights = {name: tensor.float() for name, tensor in stored.items()}
+    for name, tensor in stored.items():
+        if tensor.dtype == torch.float64 and not bool(weights[name].isfinite().all()):
+            raise CheckpointError(f"{directory / layout.WEIGHTS}: tensor {name!r} holds values beyond float32")
     if spec.tie_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     with torch.device("meta"):
