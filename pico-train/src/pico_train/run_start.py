@@ -93,12 +93,18 @@ def claim(config: RunConfig, run_dir: Path, reporter: Reporter, stack: ExitStack
     check_new_or_begun(run_dir)
     _check_publishing(config, run_dir, reporter)
     with reporter.working("preparing the data"):
-        _check_fit(config, open_run_data(config, run_dir))
+        _check_fit(config, open_run_data(config, run_dir, reporter.say))
 
 
-def open_run_data(config: RunConfig, run_dir: Path) -> Corpus:
-    """The corpus of a run; for one that was begun on a Hub repository, at the commit that it was begun with."""
-    return open_corpus(_data_section(config, run_dir))
+def open_run_data(config: RunConfig, run_dir: Path, progress: Callable[[str], None] = lambda _: None) -> Corpus:
+    """The corpus of a run; for one that was begun on a Hub repository, at the commit that it was begun with.
+
+    Args:
+        config: The run.
+        run_dir: Where it is, or will be.
+        progress: Called with a sentence now and then, and with what is to be known of the data.
+    """
+    return open_corpus(_data_section(config, run_dir), progress=progress)
 
 
 def begin(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -> Start:
