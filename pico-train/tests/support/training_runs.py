@@ -70,6 +70,20 @@ def train_with_dropout(config: RunConfig, stop_at: int | None = None) -> int:
     return train_until(config, stop_at)
 
 
+def train_in_float16(config: RunConfig, stop_at: int | None = None, *, scale: float = 2.0**40) -> int:
+    """`train_until` under 16-mixed on a CPU, which the command refuses: the scale doubles after four good steps."""
+    import torch
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins import MixedPrecision
+
+    from pico_train import run
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=4)
+    precision = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    run.build_fabric = lambda _: Fabric(accelerator="cpu", devices=1, plugins=precision)
+    return train_until(config, stop_at)
+
+
 def train_until_and_insist(config: RunConfig, stop_at: int) -> int:
     """`train_until`, and a second signal in the middle of the save that the first one asked for."""
     import threading
