@@ -290,3 +290,62 @@ def test_what_came_out_of_the_pickles_goes_with_the_analysis(v1):
 
     gc.collect()
     assert not directory.exists() and process.poll() is not None
+
+
+@pytest.mark.parametrize("suffixes", [7, "attention.v_proj", [["attention.v_proj"]], {"a": 1}])
+def test_suffixes_that_are_no_list_of_names_are_refused(v1, suffixes):
+    config = yaml.safe_load((v1 / "training_config.yaml").read_text())
+    config["checkpointing"]["learning_dynamics"]["layer_suffixes"] = suffixes
+    (v1 / "training_config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(DataError, match="layer_suffixes is not a list of names"):
+        open_store(v1).steps()
+
+
+@pytest.mark.parametrize("batch_size", [True, -4, 10**30, "4", [4], 0])
+def test_tokens_are_not_counted_with_a_batch_size_that_is_none(v1, batch_size):
+    config = yaml.safe_load((v1 / "training_config.yaml").read_text())
+    config["data"]["dataloader"]["batch_size"] = batch_size
+    (v1 / "training_config.yaml").write_text(yaml.safe_dump(config))
+    assert [info.tokens_seen for info in open_store(v1).steps()] == [None] * 3
+
+
+def test_a_step_that_is_there_twice_and_one_that_is_a_link_are_refused(v1):
+    (v1 / "checkpoints" / "step_30").symlink_to(v1 / "checkpoints" / "step_10")
+    store = open_store(v1)
+    assert [info.step for info in store.steps()] == [0, 10, 20]
+    assert [(lost.name, "symbolic link" in lost.reason) for lost in store.unusable()] == [("step_30", True)]
+    shutil.copytree(v1 / "checkpoints" / "step_10", v1 / "checkpoints" / "step_010")
+    with pytest.raises(DataError, match="step 10 is there twice, as step_010 and step_10"):
+        open_store(v1).steps()
+
+
+def test_a_batch_of_something_else_than_lists_is_named(v1):
+    shard = str(v1 / "checkpoints" / "step_10" / "learning_dynamics" / "train_data" / "data-00000-of-00001.arrow")
+    batch = pa.table({"input_ids": [1, 2, 3]})
+    with pa.OSFile(shard, "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_table(batch)
+    store = open_store(v1)
+    assert {info.step: info.splits["train"].samples_sha256 for info in store.steps() if "train" in info.splits}[
+        10
+    ] is None
+    with pytest.raises(DataError, match="not a file of token rows"):
+        store.samples(10, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("a_step_10", 10), ("step_10_x", 10), ("step_123456789", None), ("overstep_10", None)]
+)
+def test_results_belong_to_the_step_that_their_name_says(v1, name, step):
+    (v1 / "eval_results").mkdir()
+    (v1 / "eval_results" / f"{name}.json").write_text('{"paloma": 3.5}')
+    assert open_store(v1).evaluations() == ({} if step is None else {step: {"paloma": 3.5}})
+
+
+def test_two_tensors_for_one_site_are_refused_in_a_run_of_1_0_too(v1):
+    from safetensors.torch import load_file
+
+    path = v1 / "checkpoints" / "step_10" / "model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {f"ema.{name}": value + 1 for name, value in tensors.items()}, path)
+    with pytest.raises(DataError, match="two tensors are there for site"):
+        open_store(v1).steps()

@@ -21,7 +21,7 @@ import numpy as np
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import read_small
-from pico_schema import Capture, CheckpointManifest, FileEntry, RunManifest, layout
+from pico_schema import Capture, CheckpointManifest, FileEntry, RunManifest, layout, strict_json
 from pico_schema.digests import samples_sha256
 
 if TYPE_CHECKING:
@@ -144,8 +144,9 @@ def read_token_rows(content: bytes, *, where: str) -> TokenRows:
         if max((chunk.num_values for chunk in chunks), default=0) > MAX_TOKENS or about.num_rows > MAX_TOKENS:
             raise DataError(f"{where}: it claims more than {MAX_TOKENS} tokens: refusing to read it")
         table = file.read(["input_ids", "source"])
+        table.validate(full=True)  # a text that is none, a list that ends before it begins
         ids, sources = table["input_ids"], table["source"].to_pylist()
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, KeyError, ValueError, OverflowError, pa.ArrowException) as error:
         raise _not_rows(where, error) from None
     return token_rows(ids, sources, where=where)
 
@@ -181,9 +182,11 @@ def _not_rows(where: str, error: Exception) -> DataError:
 
 def _kept(metadata: Mapping[str, str], capture: Capture, n_rows: int) -> list[int] | None:
     """Numbers of the rows that a capture kept, or None if the metadata does not fit; without any, all rows in order."""
+    if capture.n_rows > n_rows:
+        return None
     try:
-        kept = json.loads(metadata["rows"]) if "rows" in metadata else list(range(capture.n_rows))
-    except (ValueError, RecursionError):
+        kept = strict_json.parse(metadata["rows"].encode()) if "rows" in metadata else list(range(capture.n_rows))
+    except ValueError:
         return None
     fits = isinstance(kept, list) and len(kept) == capture.n_rows and all(type(row) is int for row in kept)
     return kept if fits and all(0 <= row < n_rows for row in kept) else None
@@ -231,15 +234,18 @@ def _texts(tokenizer: bytes, ids: np.ndarray, where: str) -> dict[int, str | Non
     from tokenizers import Tokenizer
 
     try:
+        decoder = strict_json.parse(tokenizer, own=False).get("decoder")
         loaded = Tokenizer.from_str(tokenizer.decode())
-        decoder = json.loads(tokenizer).get("decoder")
-    except Exception as error:  # the class that tokenizers raises
-        first = str(error).splitlines()[0][:120]
+        text_of = _text_of(loaded, decoder)
+        return {
+            token: text_of(token) if loaded.id_to_token(token) is not None else None
+            for token in np.unique(ids).tolist()
+        }
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # what tokenizers raises; where its Rust code panics, that is no Exception
+        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise DataError(f"{where}: {layout.TOKENIZER} is not a tokenizer ({first}): it is damaged") from None
-    text_of = _text_of(loaded, decoder)
-    return {
-        token: text_of(token) if loaded.id_to_token(token) is not None else None for token in np.unique(ids).tolist()
-    }
 
 
 def _text_of(tokenizer: Any, decoder: Any) -> Callable[[int], str]:

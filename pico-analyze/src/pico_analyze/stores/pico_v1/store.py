@@ -20,7 +20,7 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile
 from pico_analyze.stores.json_file import checked_json, read_json
-from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, STEP
+from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, RESULTS, STEP
 from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
@@ -55,10 +55,17 @@ class PicoV1Store:
     @cached_property
     def _directories(self) -> dict[int, Path]:
         root = self.path / layout.CHECKPOINTS
-        found = ((STEP.fullmatch(entry.name), entry) for entry in root.iterdir() if entry.is_dir())
-        return {int(match[1]): entry for match, entry in sorted(found, key=lambda item: item[1].name) if match}
+        found: dict[int, Path] = {}
+        for entry in sorted(root.iterdir()):
+            if (match := STEP.fullmatch(entry.name)) and entry.is_dir():
+                other = found.setdefault(int(match[1]), entry)
+                if other != entry:
+                    raise DataError(f"{root}: step {int(match[1])} is there twice, as {other.name} and {entry.name}")
+        return found
 
     def _lacking(self, directory: Path) -> str:
+        if directory.is_symlink():
+            return "a symbolic link, not a checkpoint's own directory"
         if not (directory / layout.MODEL_CONFIG).is_file():
             return f"incomplete: it has no {layout.MODEL_CONFIG}"
         if not (directory / layout.WEIGHTS).is_file() and not any((directory / DYNAMICS).glob("*_weights.pt")):
@@ -92,12 +99,12 @@ class PicoV1Store:
                     gradients=captured if gradients else (),
                     samples_sha256=self._batch_digest(directory) if split == "train" else None,
                 )
-        per_step = [_get(self._config, "data", "dataloader", "batch_size"), spec.max_seq_len]
-        known = all(isinstance(number, int) for number in per_step)
+        batch_size = _get(self._config, "data", "dataloader", "batch_size")
+        known = type(batch_size) is int and 0 < batch_size < 2**31
         return StepInfo(
             step=step,
             digest=hashlib.sha256(repr((str(self.path.resolve()), facts)).encode()).hexdigest(),
-            tokens_seen=step * per_step[0] * per_step[1] if known else None,
+            tokens_seen=step * batch_size * spec.max_seq_len if known else None,
             size=sum(stat.st_size for _, stat in stats),
             weights=tuple(self._weights(step)),
             splits=splits,
@@ -105,14 +112,22 @@ class PicoV1Store:
         )
 
     def _captured(self, n_layers: int) -> tuple[str, ...]:
-        """Sites of the layer suffixes in the configuration; suffixes that are no site of ours are left out."""
+        """Sites of the layer suffixes in the configuration; suffixes that are no site of ours are left out.
+
+        Raises:
+            DataError: they are no list of names.
+        """
         suffixes = _get(self._config, "checkpointing", "learning_dynamics", "layer_suffixes") or _SUFFIXES
+        if not isinstance(suffixes, list | tuple) or not all(isinstance(suffix, str) for suffix in suffixes):
+            raise DataError(f"{self.path / CONFIG}: layer_suffixes is not a list of names: {str(suffixes)[:100]!r}")
         names = [f"layers.{layer}.{suffix}" for layer in range(n_layers) for suffix in suffixes]
         return tuple(site for name in names for site, _ in sites_of(name))
 
     def _batch_digest(self, directory: Path) -> str | None:
-        """Digest of the token rows of a step's own batch, and of the position that was kept."""
+        """Digest of the token rows of a step's own batch, and of the position that was kept; None where they cannot be
+        read."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         shards = sorted((directory / DYNAMICS / "train_data").glob("*.arrow"))
         if not shards:
@@ -122,8 +137,9 @@ class PicoV1Store:
             try:
                 with pa.memory_map(str(shard)) as source:
                     table = pa.ipc.open_stream(source).read_all().select(["input_ids"])
+                    table.validate(full=True)
                     for chunk in table["input_ids"].chunks:
-                        digest.update(chunk.flatten().to_numpy(zero_copy_only=False).tobytes())
+                        digest.update(pc.list_flatten(chunk).to_numpy(zero_copy_only=False).tobytes())
             except (OSError, pa.ArrowException, KeyError):
                 return None
         return digest.hexdigest()
@@ -199,7 +215,7 @@ class PicoV1Store:
         n_read = rows.ids_NT.shape[1] - (directory / DYNAMICS / f"{split}_gradients.pt").is_file()
         position = _get(self._config, "checkpointing", "learning_dynamics", "sequence_idx")
         position = -1 if position is None else position
-        if not isinstance(position, int) or not -n_read <= position < n_read:
+        if type(position) is not int or not -n_read <= position < n_read:
             raise DataError(
                 f"{self.path / CONFIG}: sequence_idx {position!r} is no position of rows of {n_read} tokens"
             )
@@ -212,7 +228,7 @@ class PicoV1Store:
         results: dict[int, dict[str, float]] = {}
         folder = _get(self._config, "checkpointing", "evaluation", "eval_results_dir") or "eval_results"
         for path in sorted((self.path / Path(str(folder)).name).glob("*.json")):
-            match = STEP.search(path.stem)
+            match = RESULTS.search(path.stem)
             if match:
                 try:
                     results.setdefault(int(match[1]), {}).update(flat_results(read_json(path)))
@@ -239,7 +255,9 @@ def _input_ids(shards: Sequence[Path]) -> pyarrow.ChunkedArray:
             if shard.stat().st_size > MAX_FILE:
                 raise DataError(f"{shard}: more than the {MAX_FILE} bytes that make sense")
             with pa.memory_map(str(shard)) as source:
-                columns += pa.ipc.open_stream(source).read_all()["input_ids"].chunks
+                table = pa.ipc.open_stream(source).read_all().select(["input_ids"])
+                table.validate(full=True)
+                columns += table["input_ids"].chunks
         except (OSError, pa.ArrowException, KeyError):
             raise DataError(f"{shard}: not a file of token rows: it is damaged") from None
     if not columns:
