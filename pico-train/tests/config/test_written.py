@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -291,3 +292,12 @@ def test_texts_that_look_like_something_else_are_read_back(tmp_path: Path, path:
         assert layers.load_config(tmp_path / "shown.yaml") == config
         tried += 1
     assert tried or path == "publish.repo"
+
+
+def test_the_file_that_the_readme_shows_is_a_configuration(tmp_path: Path) -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    [block] = re.findall(r"```yaml\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    (tmp_path / "my.yaml").write_text(block, encoding="utf-8")
+    config = layers.load_config(tmp_path / "my.yaml")
+    assert (config.name, config.data.source, config.data.paths) == ("first", "text", ("my/texts",))
+    assert (config.training.max_steps, config.training.compile) == (1000, "off")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.closeness import assert_close
 
 from pico_train.config import ScheduleConfig
-from pico_train.schedules import learning_rate
+from pico_train.schedules import derived_warmup, learning_rate
 
 PEAK = 3e-4
 ROUNDING = 16
@@ -118,3 +118,17 @@ def test_beyond_the_end_the_last_rate_stays():
     for name in ("one_cycle", "linear", "cosine", "wsd", "constant"):
         settings = {"name": name, "peak": PEAK, "max_steps": 20, "warmup_steps": 4}
         assert learning_rate(1000, **settings) == learning_rate(20, **settings) <= PEAK
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "steps", "warmup"),
+    [
+        ("one_cycle", 0.1, 200, 20), ("one_cycle", 0.0125, 200_000, 2500), ("linear", 0.1, 8, 1), ("wsd", 0.1, 2, 0),
+        ("cosine", 0.99, 8, 7), ("cosine", 0.99, 1, 0), ("one_cycle", 0.1, 1, 1), ("one_cycle", 0.0, 50, 1),
+    ],
+)  # fmt: skip
+def test_a_part_of_the_run_is_so_many_steps_of_warm_up(name, part, steps, warmup):
+    assert derived_warmup(name, part, steps) == warmup
+    settings = {"name": name, "peak": PEAK, "max_steps": steps}
+    for step in range(min(steps, 60)):
+        assert learning_rate(step, warmup=part, **settings) == learning_rate(step, warmup_steps=warmup, **settings)
