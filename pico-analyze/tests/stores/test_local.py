@@ -72,6 +72,15 @@ def test_half_written_checkpoints_are_named_with_the_reason(runs):
     assert "being written" in reasons[32]
 
 
+def test_a_checkpoint_that_the_index_lists_and_that_is_gone_is_named(runs):
+    run = make_run(runs)
+    shutil.rmtree(run / layout.checkpoint_dir(2))
+    store = open_store(run)
+    assert [info.step for info in store.steps()] == [step for step in STEPS if step != 2]
+    (lost,) = store.unusable()
+    assert (lost.step, lost.reason) == (2, "missing: run.json lists it, but it is gone")
+
+
 def test_a_manifest_of_another_run_is_not_used(runs):
     run, other = make_run(runs, "a"), make_run(runs, "b", seed=7)
     step = layout.checkpoint_dir(4)

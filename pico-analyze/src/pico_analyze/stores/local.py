@@ -106,6 +106,14 @@ class LocalStore:
                 unusable.append(Unusable(directory.name, step, found))
             else:
                 usable[step] = (*found, directory)
+        there = {*usable, *(item.step for item in unusable)}
+        unusable += [
+            Unusable(
+                layout.step_dir(entry.step), entry.step, f"missing: {layout.RUN_MANIFEST} lists it, but it is gone"
+            )
+            for entry in self.manifest.checkpoints
+            if entry.step not in there
+        ]
         root = self.path / layout.CHECKPOINTS
         if root.is_dir():
             for entry in sorted(root.glob(".tmp-step-*")):
