@@ -2,6 +2,9 @@
 
 A revision's root is the content of one checkpoint beside the run's documents (see `publish.revision`). What was fetched
 of a commit is kept in the cache and not asked for again; branches and tags are looked up each time.
+
+Nothing is taken on trust: documents have to be of one run, a checkpoint's manifest is the one that the index lists, and
+each file has the size and digest that the manifest gives it, before it gets its place.
 """
 
 from __future__ import annotations
@@ -10,17 +13,31 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pico_schema import AddressError, CheckpointManifest, RevisionIndex, RunManifest, SchemaError, documents, layout
+from pico_schema import (
+    AddressError,
+    CheckpointManifest,
+    DocumentError,
+    FileEntry,
+    RevisionIndex,
+    RunManifest,
+    SchemaError,
+    ValidationRows,
+    documents,
+    layout,
+)
+from pico_schema.digests import sha256_file
+from pico_schema.revisions import Revision
 from pico_schema.run_names import Step, parse_address
 from pico_train.data.cache import cache_root
 from pico_train.data.retry import OPENING_ATTEMPTS, with_retries
 from pico_train.errors import CheckpointError, StorageError, UsageError
+from pico_train.publish.remote import endpoint
 
 Wanted = Literal["documents", "model", "captures", "everything"]
 """How much of a run on the Hub is needed: its documents and manifests; besides, of the checkpoints meant, the model and
@@ -62,8 +79,8 @@ class _Repository:
             )
         except (RepositoryNotFoundError, HFValidationError):
             raise CheckpointError(
-                f"hf://{name}: no such repository on the Hub, or no access to it: check the name, and HF_TOKEN if it "
-                "is private"
+                f"hf://{name}: no such repository on {endpoint()}, or no access to it: check the name, and HF_TOKEN "
+                "if it is private"
             ) from None
         branches = {ref.name: ref.target_commit for ref in refs.branches}
         tags = {ref.name: ref.target_commit for ref in refs.tags}
@@ -133,14 +150,30 @@ def bring(
         run = documents.read_run(documents_dir)
         index = documents.read(documents_dir / layout.REVISIONS, RevisionIndex)
         newest = documents.read_checkpoint(documents_dir).step
+        _check_agreement(run, index)
+        if run.validation is not None and (documents_dir / layout.VALIDATION_ROWS).is_file():
+            documents_dir = _fetch_checked(repository, commit, {layout.VALIDATION_ROWS: run.validation}, documents_dir)
     except SchemaError as error:
         raise CheckpointError(f"{address}: not a run that pico-train published: {error}") from None
     run_dir = repository.cache / repository.name.replace("/", "--") / commit / run.name
     _place(documents_dir, run_dir, [*_OF_RUN, *_evaluations(documents_dir)])
     step = _step(run, index, named if named is not None else stated, tag=revision in repository.tags, newest=newest)
-    for number in [step] if step is not None else [revision.step for revision in index.revisions]:
-        _bring_checkpoint(repository, run, run_dir, number, commit if number == newest else None, wanted)
+    for listed in index.revisions if step is None else [index.find(step)]:
+        assert listed is not None
+        _bring_checkpoint(repository, run, run_dir, listed, commit if listed.step == newest else None, wanted)
     return run_dir, step
+
+
+def _check_agreement(run: RunManifest, index: RevisionIndex) -> None:
+    """Raise DocumentError where the documents of a revision are not of one run."""
+    if not index.revisions:
+        raise DocumentError(f"{layout.REVISIONS} lists no checkpoint")
+    if (index.run_id, index.run_name) != (run.id, run.name):
+        raise DocumentError(f"{layout.REVISIONS} is that of another run than {layout.RUN_MANIFEST}")
+    digests = {entry.step: entry.manifest_sha256 for entry in run.checkpoints}
+    for revision in index.revisions:
+        if digests.get(revision.step, revision.manifest_sha256) != revision.manifest_sha256:
+            raise DocumentError(f"{layout.REVISIONS} and {layout.RUN_MANIFEST} disagree about step {revision.step}")
 
 
 def _step(run: RunManifest, index: RevisionIndex, wanted: Step | None, *, tag: bool, newest: int) -> int | None:
@@ -155,18 +188,75 @@ def _step(run: RunManifest, index: RevisionIndex, wanted: Step | None, *, tag: b
 
 
 def _bring_checkpoint(
-    repository: _Repository, run: RunManifest, run_dir: Path, step: int, commit: str | None, wanted: Wanted
+    repository: _Repository, run: RunManifest, run_dir: Path, listed: Revision, commit: str | None, wanted: Wanted
 ) -> None:
-    """Put a checkpoint's files, as far as wanted, into the run's directory. Without a commit its tag says which."""
-    at = repository.commit(commit or layout.tag_name(run.name, step))
+    """Put a checkpoint's files, as far as wanted, into the run's directory. Without a commit its tag says which.
+
+    Raises:
+        CheckpointError: what is there is not the checkpoint that the run's index lists.
+    """
+    at = repository.commit(commit or layout.tag_name(run.name, listed.step))
+    what = f"{repository.name}@{at[:8]}"
     manifest_dir = repository.fetch(at, [layout.MANIFEST])
-    manifest: CheckpointManifest = documents.read_checkpoint(manifest_dir)
-    target = run_dir / layout.checkpoint_dir(step)
-    chosen = [path for path in manifest.files if _is_wanted(path, wanted)]
-    missing = [path for path in chosen if not (target / path).is_file()]
-    if missing:
-        _place(repository.fetch(at, missing), target, missing)
+    target = run_dir / layout.checkpoint_dir(listed.step)
+    try:
+        manifest: CheckpointManifest = documents.read_checkpoint(manifest_dir)
+        if sha256_file(manifest_dir / layout.MANIFEST) != listed.manifest_sha256:
+            raise DocumentError(f"it is not the checkpoint of step {listed.step} that {layout.REVISIONS} lists")
+        if (manifest.run_id, manifest.step) != (run.id, listed.step):
+            raise DocumentError(f"its manifest is that of step {manifest.step} of run {manifest.run_id}")
+        chosen = [path for path in manifest.files if _is_wanted(path, wanted)]
+        missing = [path for path in chosen if not (target / path).is_file()]
+        if missing:
+            fetched = _fetch_checked(repository, at, {path: manifest.files[path] for path in missing})
+            _place(fetched, target, missing)
+    except SchemaError as error:
+        raise CheckpointError(f"{what}: {error}: ask whoever published it, or take another step") from None
     _place(manifest_dir, target, [layout.MANIFEST])
+
+
+def _fetch_checked(
+    repository: _Repository,
+    commit: str,
+    entries: Mapping[str, FileEntry | ValidationRows],
+    fetched: Path | None = None,
+) -> Path:
+    """A directory with files of a commit, each with the content that a document gives it.
+
+    What came damaged is thrown out of the cache and asked for once more.
+
+    Args:
+        repository: The repository.
+        commit: One of its commits.
+        entries: Size and digest of each file that is wanted.
+        fetched: The directory, where they were fetched just now.
+
+    Raises:
+        DocumentError: a file is missing or has other content. Those of a training state may be missing: where a run
+            keeps few of them, they were removed.
+    """
+    for again in (True, False):
+        fetched = fetched or repository.fetch(commit, entries)
+        there = {path: fetched / path for path in entries if (fetched / path).is_file()}
+        gone = [path for path in entries if path not in there and not path.startswith(f"{layout.TRAINING_STATE}/")]
+        if gone:
+            raise DocumentError(f"it has no {gone[0]}, which its manifest lists")
+        wrong = [path for path in there if not _is(there[path], entries[path])]
+        if not wrong:
+            break
+        for path in wrong:
+            there[path].resolve().unlink()
+            there[path].unlink(missing_ok=True)
+        if not again:
+            raise DocumentError(f"{wrong[0]} is not the file that was published: its content is another")
+        fetched = None
+    assert fetched is not None
+    return fetched
+
+
+def _is(path: Path, entry: FileEntry | ValidationRows) -> bool:
+    """Whether a file has the size and digest that a document gives it."""
+    return path.stat().st_size == entry.size and sha256_file(path) == entry.sha256
 
 
 def _is_wanted(path: str, wanted: Wanted) -> bool:

@@ -17,7 +17,7 @@ from pico_conformance.gitstore import Repository
 from pico_conformance.published import put_files
 from pico_conformance.runs import add_checkpoint, write_run
 from pico_schema import documents, layout, read_checkpoint, read_run
-from pico_schema.digests import git_blob_id
+from pico_schema.digests import git_blob_id, sha256_file
 from pico_train.errors import CheckpointError, PublishError
 from pico_train.publish import commits, dry_run, main_branch, revision
 from pico_train.publish.queue import Queue, StepRecord
@@ -406,3 +406,52 @@ class TestWhatIsOnThisDisk:
             if record.state == "refused":
                 Queue(run, REPO).save(record.model_copy(update={"state": "pending"}))
         assert [event["step"] for event in publish_here(run) if event["event"] == "main"] == [2]
+
+
+class TestWhatOthersMayHaveWritten:
+    """Beside a sealed checkpoint, and under its name."""
+
+    def test_an_evaluation_that_is_left_out_is_told_of(self, hub: Hub, run: Path) -> None:
+        (run / layout.EVALUATIONS).mkdir()
+        huge = json.loads(documents.dump(evaluation_of(run, 1)))
+        huge["tasks"] = {"t": int("9" * 400)}  # no floating-point number
+        (run / layout.evaluation_file(1)).write_text(json.dumps(huge))
+        (run / layout.evaluation_file(2)).write_text("[" * 100_000)
+        told = [event["error"] for event in publish_here(run) if event["event"] == "left_out"]
+        assert len(told) == 2 and all(text.startswith("not published: ") and "\n" not in text for text in told)
+        assert layout.evaluation_file(1) in told[0] and layout.evaluation_file(2) in told[1]
+        assert states(run) == ["done"] * 3
+        assert not [path for path in content(hub, "demo") if path.startswith(layout.EVALUATIONS)]
+
+    def test_a_checkpoint_that_is_a_link_is_not_published(self, hub: Hub, run: Path, tmp_path: Path) -> None:
+        directory = run / layout.checkpoint_dir(1)
+        directory.rename(tmp_path / "elsewhere")
+        directory.symlink_to(tmp_path / "elsewhere")
+        publish_here(run)
+        assert [tag["name"] for tag in hub.repository("models", REPO).refs("refs/tags/")] == [
+            "demo-step-0",
+            "demo-step-2",
+        ]
+        with pytest.raises(CheckpointError, match="link"):
+            revision.package(run, 1)
+
+    def test_tensors_that_share_their_bytes_are_not_published(self, hub: Hub, run: Path) -> None:
+        """Sealed so, with fitting digests: a reader would take one for the other."""
+        directory = run / layout.checkpoint_dir(1)
+        weights = directory / layout.WEIGHTS
+        raw = weights.read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8 : 8 + size])
+        names = [name for name in header if name != "__metadata__"]
+        first = next(name for name in names if header[name]["data_offsets"][0] == 0)
+        twin = next(name for name in names if name != first and header[name]["shape"] == header[first]["shape"])
+        header[twin]["data_offsets"] = header[first]["data_offsets"]
+        text = json.dumps(header).encode()
+        weights.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
+        manifest = read_checkpoint(directory)
+        entry = manifest.files[layout.WEIGHTS]
+        changed = entry.model_copy(update={"size": weights.stat().st_size, "sha256": sha256_file(weights)})
+        reseal(run, 1, manifest.model_copy(update={"files": {**manifest.files, layout.WEIGHTS: changed}}))
+        assert "model.safetensors" in refusals(publish_here(run))[1]
+        assert states(run) == ["done", "refused", "done"]
+        del hub

@@ -162,6 +162,6 @@ def _describe(event: Event) -> str | None:
         case "retry":
             where = "the repository" if step is None else f"step {step}"
             return f"{where}: {event['error']}; again in {event['wait']:.0f} s"
-        case "refused" | "halted" | "waiting" | "hung" | "died":
+        case "refused" | "left_out" | "halted" | "waiting" | "hung" | "died":
             return str(event["error"])
     return None

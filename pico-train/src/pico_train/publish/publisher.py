@@ -133,7 +133,7 @@ class BackgroundPublisher:
             self._active = event.get("step")
         elif kind in ("done", "main", "described", "idle"):
             self._active = self._error = None
-        elif kind in ("refused", "halted"):
+        elif kind in ("refused", "left_out", "halted"):
             self._report(event["error"])
         elif "error" in event:
             self._error = str(event["error"])

@@ -127,15 +127,33 @@ def _check_finite(directory: Path, manifest: CheckpointManifest) -> None:
 
 
 def _evaluations(run_dir: Path, run: RunManifest) -> dict[int, Evaluation]:
-    """The run's evaluations by step; what is damaged or another run's is left out."""
-    found = {}
-    for path in sorted((run_dir / layout.EVALUATIONS).glob("step-*.json")):
-        try:
-            evaluation = documents.read(path, Evaluation)
-        except SchemaError:
-            continue
-        if evaluation.run_id == run.id and layout.evaluation_file(evaluation.step).endswith(path.name):
-            found[evaluation.step] = evaluation
+    """The run's evaluations by step; what is damaged or another run's is left out (see `unread_evaluations`)."""
+    read = ((path, _evaluation(path, run)) for path in _evaluation_files(run_dir))
+    return {found.step: found for _, found in read if isinstance(found, Evaluation)}
+
+
+def unread_evaluations(run_dir: Path) -> list[str]:
+    """Why evaluations that lie beside a run are not published, a sentence for each."""
+    run = read_run(run_dir)
+    read = (_evaluation(path, run) for path in _evaluation_files(run_dir))
+    return [f"not published: {found}" for found in read if isinstance(found, str)]
+
+
+def _evaluation_files(run_dir: Path) -> list[Path]:
+    return sorted((run_dir / layout.EVALUATIONS).glob("step-*.json"))
+
+
+def _evaluation(path: Path, run: RunManifest) -> Evaluation | str:
+    """An evaluation, or why it is none of this run's."""
+    try:
+        found = documents.read(path, Evaluation)
+        flat_results(found.tasks)
+    except SchemaError as error:
+        return str(error) if str(path) in str(error) else f"{path}: {error}"
+    if found.run_id != run.id:
+        return f"{path}: an evaluation of another run ({found.run_id})"
+    if not layout.evaluation_file(found.step).endswith(path.name):
+        return f"{path}: an evaluation of step {found.step} under the name of another"
     return found
 
 

@@ -21,11 +21,11 @@ from typing import Any, NoReturn, TextIO
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_never
 
-from pico_schema import documents, layout, read_run
+from pico_schema import SchemaError, documents, layout, read_run
 from pico_train.checkpoint.storage import Disk
 from pico_train.config import PublishConfig
 from pico_train.errors import CheckpointError, PublishError, StorageError
-from pico_train.publish import commits, main_branch, queue, redact
+from pico_train.publish import commits, main_branch, queue, redact, revision
 from pico_train.publish.access import check_access
 from pico_train.publish.dry_run import plan
 from pico_train.publish.orders import Orders
@@ -65,6 +65,8 @@ class Worker:
         lock = self._locked()
         try:
             self._reconcile()
+            for reason in revision.unread_evaluations(self.run_dir) if self.queue.records() else ():
+                self.say("left_out", error=redact.clean(reason))
             self._publish_all()
         finally:
             lock.release()
@@ -135,7 +137,7 @@ class Worker:
         """Publish one step, trying until it is done or refused, or the run is halted."""
         try:
             published = self._retrying(step)(self._publish_once, step)
-        except (CheckpointError, MismatchError) as error:
+        except (CheckpointError, MismatchError, SchemaError) as error:
             text = redact.clean(str(error))
             self._note(step, state="refused", error=text)
             self.say("refused", step=step, error=text)
@@ -280,7 +282,7 @@ def main() -> int:
                 check_access(worker.remote, worker.settings, job["run_name"], job["run_id"], worker.say)
             else:
                 plan(worker.remote, worker.run_dir, worker.settings, worker.chosen, worker.say)
-        except (PublishError, CheckpointError) as error:
+        except (PublishError, CheckpointError, SchemaError) as error:
             kind = "unreachable" if isinstance(error, TransientError) else "denied"
             worker.say(kind, error=redact.clean(str(error)), exit_code=error.exit_code)
             return error.exit_code
