@@ -85,7 +85,8 @@ def test_the_activations_of_a_trained_run_are_those_of_these_tokens(version: str
             captured = store.read(step, split, "activations", "layers.0.attn.v")
             assert len(samples) == len(captured)
             expected = values[samples["token_id"].to_numpy()]
-            np.testing.assert_allclose(captured, expected, rtol=2**-7, atol=1e-5)
+            summed = 32 * np.finfo(np.float32).eps * np.abs(expected).max()  # the model sums 16 products in float32
+            np.testing.assert_allclose(captured, expected, rtol=2**-7, atol=summed)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
