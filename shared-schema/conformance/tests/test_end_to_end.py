@@ -77,6 +77,8 @@ for path in sorted(Path(sys.argv[1]).glob("checkpoints/step-*")):
     assert type(theirs).__name__ == "LlamaForCausalLM"
     ids = torch.tensor([AutoTokenizer.from_pretrained(path)("import os\\n").input_ids])
     with torch.no_grad():
-        assert (theirs(ids).logits - load_decoder(path)(ids)).abs().max() < 1e-5
+        expected, found = theirs(ids).logits, load_decoder(path)(ids)
+    # Two orders of the same float32 sums, through two blocks.
+    assert (found - expected).abs().max() < 200 * torch.finfo(torch.float32).eps * expected.abs().max()
 """
     call(TRAIN, "-c", code, run, cwd=run.parent)

@@ -48,6 +48,8 @@ class Template:
     folder: Path
     references: dict[str, Values | None]
     """By command; None where the sound run has no such answer (a run of 1.0 stores no validation rows)."""
+    failures: tuple[Failure, ...]
+    """What commands do that they must not already on the sound run; they are not asked of damaged ones."""
 
 
 def templates(golden: Path, scratch: Path, *, slow: bool = True) -> list[Template]:
@@ -68,7 +70,9 @@ def templates(golden: Path, scratch: Path, *, slow: bool = True) -> list[Templat
         _wait([_start(lambda folder=folder, answers=answers: _ask_sound(folder, answers, slow), scratch)], 20 * SECONDS)
         if not answers.is_file():
             raise RuntimeError(f"the commands do not answer on the sound run of {version.name}")
-        found.append(Template(folder, json.loads(answers.read_text())))
+        told = json.loads(answers.read_text())
+        failures = tuple(Failure(**failure) for failure in told["failures"])
+        found.append(Template(folder, told["references"], failures))
     return found
 
 
@@ -79,18 +83,21 @@ def _ask_sound(folder: Path, answers: Path, slow: bool) -> None:
     shutil.copytree(folder, whole, symlinks=True)
     asked.prepare(whole)
     references: dict[str, Values | None] = {}
+    failures: list[dict[str, object]] = []
     for command in COMMANDS:
         if command.slow and not slow:
             continue
         answer = asked.call(command, whole, 20 * SECONDS)
         sound = answer.code == 0 and command.values is not None
         references[command.name] = command.values(answer.out) if sound and command.values else None
-        if answer.code != 0 and (
-            answer.code not in oracle.CODES or answer.raised or command.name in ("verify", "weights")
-        ):
-            sys.stderr.write(f"{command.name}: {answer}\n")
+        mutation = Mutation("nothing", f"the golden run of {folder.name.rpartition('-')[2]}")
+        failures += [
+            asdict(Failure(-1, command.name, str(mutation), f)) for f in oracle.faults(command, answer, None, mutation)
+        ]
+        if answer.code and command.name in ("verify", "weights"):
+            sys.stderr.write(f"{command.name}, of a sound run: {answer.err[-2000:]}")
             return
-    answers.write_text(json.dumps(references))
+    answers.write_text(json.dumps({"references": references, "failures": failures}))
 
 
 def run(
@@ -114,6 +121,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="pico-fuzz-") as name:
         scratch = Path(name)
         ready = templates(golden, scratch, slow=n_commands is None and only in (None, "data show"))
+        for template in ready:
+            if template.failures:
+                yield -1, template.failures[0].mutation, list(template.failures)
         going: dict[int, tuple[int, Path, float]] = {}
         left = iter(seeds)
         exhausted = False
@@ -152,7 +162,7 @@ def _one(seed: int, ready: list[Template], folder: Path, n_commands: int | None,
         chosen = [command for command in COMMANDS if command in some]  # in their order: the last one changes the run
     failures = []
     for command in chosen:
-        if only in (None, command.name):
+        if only in (None, command.name) and command.name not in {failure.command for failure in template.failures}:
             (folder / "command.txt").write_text(command.name)
             failures += [
                 asdict(failure) for failure in _ask(seed, command, template, damaged, mutation, show=only is not None)

@@ -11,6 +11,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import sys
@@ -23,29 +24,27 @@ from types import FrameType
 from typing import Any
 
 _HEAVY = (
-    *("torch", "numpy", "pandas", "pyarrow.parquet", "scipy.linalg", "scipy.stats", "safetensors.numpy", "tokenizers"),
-    *(
-        "pico_train.cli.app",
-        "pico_train.checkpoint.resume",
-        "pico_train.model",
-        "pico_train.run",
-        "pico_train.model.generation",
-    ),
-    *(
-        "pico_analyze",
-        "pico_analyze.cli.app",
-        "pico_analyze.api",
-        "pico_analyze.engine.pipeline",
-        "pico_analyze.metrics",
-    ),
-    *("pico_analyze.output.text", "pico_analyze.output.dynamics_text", "pico_analyze.cli.console"),
+    "torch",
+    "numpy",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.linalg",
+    "scipy.stats",
+    "safetensors.numpy",
+    "tokenizers",
 )
+_LEFT_OUT = frozenset({"__main__", "unpickle", "plots", "cluster"})
+"""Modules that do something when they are imported, or that no command below uses."""
 
 
 def load() -> None:
-    """Import what commands import, so that forked processes have it."""
+    """Import all that commands import, once: processes that are forked afterwards have it, in one version."""
     for name in _HEAVY:
         importlib.import_module(name)
+    for package in ("pico_schema", "pico_train", "pico_analyze"):
+        for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if found.name.rpartition(".")[2] not in _LEFT_OUT:
+                importlib.import_module(found.name)
 
 
 class TooLong(BaseException):
