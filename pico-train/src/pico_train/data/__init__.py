@@ -5,7 +5,8 @@ A room of five: what is configured becomes a corpus of token rows (`corpus`), an
 models, devices or checkpoints; of the room of checkpoints, only how signals stop a process is used.
 
 `corpus` (the protocol; opening what is configured) · `loader` (batches as tensors) · `order`, `permutation` (which rows
-batch N holds) · `fingerprint` (are these the rows that the run was begun with) · `tokenizer` · `cache` (what is kept
-between runs, and where) · `retry` (asking the Hub again) · `sources/` (where rows come from) · `prepare/` (text to
-rows) · `shards/` (rows in Parquet files) · `inspect/` (looking at what is there).
+batch N holds) · `fingerprint` (are these the rows that the run was begun with) · `tokenizer` (trained,
+copied or fetched) · `encoding` (text to ids) · `cutting`, `pattern` (where a text may be cut without changing its ids) ·
+`cache` (what is kept between runs, and where) · `retry` (asking the Hub again) · `sources/` (where rows come from) ·
+`prepare/` (text to rows) · `shards/` (rows in Parquet files) · `inspect/` (looking at what is there).
 """
