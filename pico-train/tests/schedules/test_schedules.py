@@ -132,3 +132,28 @@ def test_a_part_of_the_run_is_so_many_steps_of_warm_up(name, part, steps, warmup
     settings = {"name": name, "peak": PEAK, "max_steps": steps}
     for step in range(min(steps, 60)):
         assert learning_rate(step, warmup=part, **settings) == learning_rate(step, warmup_steps=warmup, **settings)
+
+
+def test_a_decay_takes_at_most_what_the_warm_up_leaves():
+    """Nine tenths of the run are left; a decay that asks for all of it takes those."""
+    settings = {"name": "wsd", "warmup_steps": 10, "end_factor": 0.1}
+    assert ours(100, **settings, decay_fraction=1.0) == ours(100, **settings, decay_fraction=0.9)
+
+
+@pytest.mark.parametrize(("fraction", "first_below"), [(0.2, 81), (0.204, 81), (0.206, 80), (0.005, 100)])
+def test_a_decay_takes_whole_steps(fraction, first_below):
+    rates = [*ours(100, name="wsd", warmup_steps=10, decay_fraction=fraction), 0.0]
+    assert next(step for step in range(10, 101) if rates[step] < PEAK) == first_below
+
+
+def test_rates_between_two_ends_are_on_the_curve_and_stay_within():
+    from pico_train.schedules.base import interpolate
+
+    assert [interpolate(1.0, 3.0, part, "linear") for part in (-1.0, 0.0, 0.25, 1.0, 2.0)] == [1.0, 1.0, 1.5, 3.0, 3.0]
+    assert_close([interpolate(1.0, 3.0, part, "cos") for part in (-1.0, 0.0, 0.5, 1.0, 2.0)], [1, 1, 2, 3, 3], factor=4)
+    assert_close(interpolate(0.0, 1.0, 1 / 3, "cos"), 0.25, factor=4)
+
+
+def test_without_a_warm_up_the_first_rate_is_the_peak():
+    for name in ("linear", "cosine", "wsd", "constant"):
+        assert learning_rate(0, name=name, peak=PEAK, max_steps=10, warmup_steps=0) == PEAK, name

@@ -6,6 +6,7 @@ The independent implementation is transformers' Llama, loaded from the sealed ch
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,10 +18,13 @@ from support.tiny import config
 from support.training_runs import count_forward_passes, train_until
 from support.worlds import launch
 
-from pico_schema import documents, layout
+from pico_schema import ModelSpec, documents, layout
 from pico_schema.sites import KINDS, Site, llama_module, llama_parameter
 from pico_train.config import CaptureSplit
+from pico_train.model.decoder import Decoder
+from pico_train.training import capture
 from pico_train.training.capture import sample_index
+from pico_train.training.loss import next_token_loss
 
 STEP = 6
 TRACED = {"PICO_TEST_COMPILER": "eager"}
@@ -200,3 +204,72 @@ def test_k_positions_are_evenly_spaced_and_end_at_the_last(k):
     positions = np.array(sample_index(CaptureSplit(positions=k), 1, 12).positions)
     assert len(positions) == k and positions[-1] == 11
     assert np.ptp(np.diff(positions)) <= 1 if k > 1 else True
+
+
+TIED = ModelSpec(
+    vocab_size=40, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=12, max_seq_len=8, tie_embeddings=True
+)
+ALONE = SimpleNamespace(world_size=1, is_rank_zero=True)
+
+
+def tapped(sites, samples, ids, parts, **settings):
+    """What a tap keeps of a decoder's passes over `ids` in micro-batches of `parts` rows; and the decoder."""
+    decoder = Decoder(TIED)
+    decoder.init_weights(0)
+    with capture.ActivationTap(decoder, [Site.parse(name) for name in sites], samples, **settings) as tap:
+        first = 0
+        for part in ids.split(parts):
+            tap.expect(first, len(part), ids.device)
+            each = torch.empty(len(part), ids.shape[1] - 1)
+            next_token_loss(decoder, part, chunk=3, each_BT=each).backward()
+            if tap.per_row_loss:
+                tap.note_losses(each)
+            first += len(part)
+    return decoder, tap.gathered(ALONE, torch.float32)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_of_each_micro_batch_the_rows_that_were_chosen_are_kept_in_order(parts):
+    ids = torch.randint(0, 40, (5, 7), generator=torch.Generator().manual_seed(1))
+    every = capture.SampleIndex(tuple(range(5)), tuple(range(6)))
+    some = capture.SampleIndex((0, 3, 4), (1, 5))
+    sites = ["embed", "layers.0.resid", "head"]
+    _, whole = tapped(sites, every, ids, 5, per_row_loss=True)
+    _, found = tapped(sites, some, ids, parts, per_row_loss=True)
+    assert found.keys() == whole.keys() == {*(f"activations/{name}" for name in sites), "row_loss"}
+    for name in sites:
+        expected = whole[f"activations/{name}"].view(5, 6, -1)[[0, 3, 4]][:, [1, 5]].flatten(0, 1)
+        assert_close(found[f"activations/{name}"], expected, factor=ROUNDING, name=name)
+    assert_close(found["row_loss"], whole["row_loss"], factor=ROUNDING)
+
+
+def test_where_no_row_of_a_site_is_kept_there_is_no_tensor():
+    ids = torch.zeros(2, 4, dtype=torch.long)
+    _, found = tapped(["embed"], capture.SampleIndex((7,), (0,)), ids, 2)
+    assert found == {}
+
+
+def test_nothing_of_a_tap_stays_on_the_model():
+    ids = torch.zeros(2, 4, dtype=torch.long)
+    decoder, _ = tapped(["embed", "head"], capture.SampleIndex((0,), (0,)), ids, 2)
+    assert not any(module._forward_hooks for module in decoder.modules())
+
+
+def test_a_tied_heads_gradient_is_the_embeddings_and_sites_without_weights_have_none():
+    ids = torch.randint(0, 40, (2, 7), generator=torch.Generator().manual_seed(1))
+    sites = ["embed", "head", "layers.0.resid"]
+    decoder, _ = tapped(sites, capture.SampleIndex((0,), (0,)), ids, 2)
+    engine = SimpleNamespace(decoder=decoder, **vars(ALONE))
+    found = capture.gradients(engine, [Site.parse(name) for name in sites], torch.float32)
+    assert found.keys() == {"gradients/embed", "gradients/head"}
+    gradient = decoder.model.embed_tokens.weight.grad
+    assert torch.equal(found["gradients/embed"], gradient) and torch.equal(found["gradients/head"], gradient)
+    gradient.zero_()
+    assert found["gradients/embed"].abs().max() > 0, "it is a copy"
+
+
+def test_only_rank_zero_gets_tensors():
+    ids = torch.zeros(2, 4, dtype=torch.long)
+    decoder, _ = tapped(["embed"], capture.SampleIndex((0,), (0,)), ids, 2)
+    engine = SimpleNamespace(decoder=decoder, world_size=1, is_rank_zero=False)
+    assert capture.gradients(engine, [Site.parse("embed")], torch.float32) == {}

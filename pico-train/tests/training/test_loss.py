@@ -158,3 +158,42 @@ def test_logits_never_exist_for_more_than_a_chunk():
     with Largest() as largest:
         head_loss(hidden, head, targets_BT=torch.zeros(1, 512, dtype=torch.long), chunk=32).backward()
     assert largest.size == 32 * 1000
+
+
+@pytest.mark.parametrize("block", [1, 3, 7])
+def test_blocks_of_a_chunk_change_nothing(monkeypatch, block):
+    """On a CPU a chunk is worked on a few rows at a time: so many that small vocabularies fit whole, unless forced."""
+    model, ids = decoder(), rows()
+    wanted, loss = gradients(model, plain(model, ids)), plain(model, ids)
+    monkeypatch.setattr("pico_train.training.loss._CPU_BLOCK", block * SPEC.vocab_size)
+    found = next_token_loss(model, ids, chunk=16)
+    assert_close(found, loss, factor=ROUNDING)
+    assert_close(gradients(model, found), wanted, factor=ROUNDING)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 7, 60])
+def test_the_loss_of_each_token_is_told(chunk):
+    model, ids = decoder(), rows()
+    each = torch.full((3, 20), float("nan"))
+    total = next_token_loss(model, ids, chunk=chunk, reduction="sum", each_BT=each)
+    expected = cross_entropy(model(ids[:, :-1]).transpose(1, 2), ids[:, 1:], reduction="none")
+    assert_close(each, expected, factor=ROUNDING)
+    assert_close(each.sum(), total, factor=ROUNDING)
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "head"])
+def test_what_needs_no_gradient_gets_none_and_the_other_stays_right(frozen):
+    g = torch.Generator().manual_seed(0)
+    hidden, head = torch.randn(1, 9, 5, generator=g), torch.randn(11, 5, generator=g)
+    targets = torch.randint(0, 11, (1, 9), generator=g)
+    learned = head if frozen == "hidden" else hidden
+    learned.requires_grad_()
+    wanted = torch.autograd.grad(cross_entropy((hidden @ head.T)[0], targets[0], reduction="sum"), learned)
+    found = torch.autograd.grad(head_loss(hidden, head, targets_BT=targets, chunk=4), learned)
+    assert_close(found[0], wanted[0], factor=ROUNDING)
+
+
+def test_the_mean_is_over_the_predicted_tokens():
+    model, ids = decoder(), rows(2, 11)
+    mean, total = (next_token_loss(model, ids, reduction=kind).item() for kind in ("mean", "sum"))
+    assert_close(total, mean * 2 * 10, factor=4, dtype=torch.float32)

@@ -98,3 +98,27 @@ def test_the_learning_rate_reaches_every_group():
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.0]
+
+
+def test_the_defaults_are_those_of_the_configuration():
+    from pico_train.config import RunConfig
+
+    settings, optimizer = RunConfig().training.optimizer, build_optimizer(decoder(), lr=1e-3)
+    assert len(optimizer.param_groups) == 2
+    for group, decay in zip(optimizer.param_groups, (settings.weight_decay, 0.0), strict=True):
+        assert group["betas"] == (settings.beta1, settings.beta2) == (0.9, 0.95)
+        assert (group["eps"], group["lr"], group["weight_decay"]) == (settings.eps, 1e-3, decay)
+        assert group["fused"] is True and group["amsgrad"] is False and group["maximize"] is False
+
+
+@pytest.mark.parametrize(("decay", "expected"), [("all", [0.2]), ("none", [0.0]), ("matrices", [0.2, 0.0])])
+def test_a_group_without_parameters_is_left_out(decay, expected):
+    optimizer = build_optimizer(decoder(), lr=1e-3, weight_decay=0.2, decay=decay)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == expected
+
+
+def test_parameters_keep_the_models_order():
+    model = decoder()
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    groups = build_optimizer(model, lr=1e-3).param_groups
+    assert [id(p) for p in groups[0]["params"]] == [id(p) for p in matrices]
