@@ -44,6 +44,8 @@ FUNCTIONS = {
         "write(path: Path, document: BaseModel) -> None",
     ],
     "files": [
+        "discard_unfinished() -> None",
+        "discard_with_process(path: Path) -> None",
         "fsync_directory(path: Path) -> None",
         "open_replacement(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]",
         "replace_file(path: Path, content: bytes | bytearray | memoryview | str, *, durable: bool = True) -> None",

@@ -13,21 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.engine import executors
+from pico_analyze.engine.confirm import SIGN, judge
 from pico_analyze.engine.outcome import Answer, Outcome
 from pico_analyze.engine.plan import Plan, extend
 from pico_analyze.engine.runs import OpenedRuns, identity, place
 from pico_analyze.engine.settings import Listener, Settings, Silence
-from pico_analyze.engine.tasks import Task, cut, without
+from pico_analyze.engine.tasks import Task, cut, only, without
 from pico_analyze.engine.versions import package_versions
 from pico_analyze.engine.work import Done, Opening, Tally, Work
 from pico_analyze.engine.worker import carry_out, check, for_threads
-from pico_analyze.errors import UsageError
+from pico_analyze.errors import DataError, UsageError
 from pico_analyze.questions.question import Question
-from pico_analyze.table.rows_file import rows_of
-from pico_analyze.table.store import RowStore, directory_for, frame_of, write_part
+from pico_analyze.stores.base import Confirms
+from pico_analyze.table.columns import digest
+from pico_analyze.table.rows_file import part_content, rows_of
+from pico_analyze.table.store import RowStore, directory_for, frame_of, rows_saying, write_part
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow
 
 
 def analyze(
@@ -57,11 +61,18 @@ def analyze(
     for task in tasks:
         wanted.setdefault(task.store, set()).update(digest for job in task.jobs for digest in job.digests)
     tables = _tables(plan, settings, wanted, started, tally)
-    known = _known(tables, wanted, settings, tally)
+    known = _known(plan, tables, wanted, settings, started, tally)
     left = without(tasks, known)
     n_wanted, n_left = _values(tasks), _values(left)
     listener.planned(len(left))
     collected = _carry_out(plan, left, settings, tables, started, tally, listener)
+    wrong = set() if settings.shard else _confirmed(plan, tables, wanted, started, collected)
+    if wrong:  # of files that came damaged, and are whole by now
+        again = only(tasks, wrong)
+        listener.planned(len(again))
+        collected += _carry_out(plan, again, settings, tables, time.time_ns(), tally, listener)
+        if _confirmed(plan, tables, wanted, started, collected):
+            raise DataError("what came from the Hub was damaged on its way, twice: try again")
 
     import pandas
 
@@ -124,7 +135,12 @@ def _tables(plan: Plan, settings: Settings, wanted: Iterable[int], started: int,
 
 
 def _known(
-    tables: Mapping[int, RowStore], wanted: Mapping[int, set[str]], settings: Settings, tally: Tally
+    plan: Plan,
+    tables: Mapping[int, RowStore],
+    wanted: Mapping[int, set[str]],
+    settings: Settings,
+    started: int,
+    tally: Tally,
 ) -> set[str]:
     """Digests of rows that need not be computed again. Tables are looked at even if all of it is to be computed: what
     is wrong with one is told before, not after."""
@@ -132,7 +148,32 @@ def _known(
     for table in tables.values():
         for part in table.put_aside:
             tally.warnings[f"{part}: this part of the table was damaged; what it held is computed again"] += 1
-    return set() if settings.fresh else known
+    if settings.fresh:
+        return set()
+    # Shards leave that to the command that brings them together.
+    return known if settings.shard else known - _confirmed(plan, tables, wanted, started, [])
+
+
+def _confirmed(
+    plan: Plan, tables: Mapping[int, RowStore], wanted: Mapping[int, set[str]], started: int, collected: list[bytes]
+) -> set[str]:
+    """Have rows say what is known by now of the files that they were made of; digests of those that are wrong."""
+    if not any(isinstance(store, Confirms) for store in plan.stores):
+        return set()
+    wrong: set[str] = set()
+    for index, table in tables.items():
+        verdict = judge(table.rows_saying(SIGN, wanted[index]), plan.stores)
+        wrong |= verdict.wrong
+        if verdict.confirmed:
+            name = f"{started:020d}-{digest(sorted(row['digest'] for row in verdict.confirmed))}.parquet"
+            write_part(table.directory, name, part_content(verdict.confirmed))
+            table.merge()
+    if collected:
+        every = set().union(*wanted.values())
+        verdict = judge(rows_saying(_joined(collected), SIGN, every), plan.stores)
+        wrong |= verdict.wrong
+        collected += [part_content(verdict.confirmed)] if verdict.confirmed else []
+    return wrong
 
 
 def _carry_out(
@@ -200,7 +241,11 @@ def _checkpoints(plan: Plan, index: int) -> dict[int, str]:
 
 
 def _in_memory(parts: Sequence[bytes]) -> pandas.DataFrame:
+    return frame_of(_joined(parts))
+
+
+def _joined(parts: Sequence[bytes]) -> pyarrow.Table | None:
     import pyarrow as pa
 
     tables = [rows_of(content, where="what a worker sent") for content in parts]
-    return frame_of(pa.concat_tables(tables) if tables else None)
+    return pa.concat_tables(tables) if tables else None

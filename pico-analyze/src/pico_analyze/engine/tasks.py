@@ -159,6 +159,12 @@ def without(tasks: Sequence[Task], known: Set[str]) -> list[Task]:
     return [left for task in tasks if (left := _left(task, known)) is not None] if known else list(tasks)
 
 
+def only(tasks: Sequence[Task], wanted: Set[str]) -> list[Task]:
+    """What is left of the tasks when nothing but these digests is to be computed."""
+    every = {digest for task in tasks for job in task.jobs for digest in job.digests}
+    return without(tasks, every - wanted)
+
+
 def _left(task: Task, known: Set[str]) -> Task | None:
     jobs = []
     for job in task.jobs:

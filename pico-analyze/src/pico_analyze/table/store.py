@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError, StorageError
-from pico_analyze.table.columns import KEY, ORDER, as_json, digest, schema
+from pico_analyze.table.columns import KEY, ORDER, Row, as_json, digest, schema
 from pico_analyze.table.rows_file import content_of, read_rows_file
 from pico_schema.files import discard_with_process, open_replacement, replace_file
 
@@ -156,6 +156,12 @@ class RowStore:
                 if time.time() - mark.stat().st_mtime > _FORGOTTEN_SECONDS:
                     mark.unlink()
 
+    def rows_saying(self, text: str, digests: Iterable[str]) -> list[Row]:
+        """Those rows of `digests` in whose provenance a text stands."""
+        with _locked(self.directory):
+            table = self._load()
+        return rows_saying(table, text, digests)
+
     def frame(self, digests: Iterable[str] | None = None) -> pandas.DataFrame:
         """The rows of these digests (all without), as a DataFrame in a stable order."""
 
@@ -174,6 +180,21 @@ def frame_of(table: pyarrow.Table | None, digests: Iterable[str] | None = None) 
     if digests is not None:
         table = table.filter(pc.is_in(table["digest"], pa.array(sorted(set(digests)), pa.string())))
     return to_pandas(_newest(table))
+
+
+def rows_saying(table: pyarrow.Table | None, text: str, digests: Iterable[str]) -> list[Row]:
+    """Those rows of `digests` in whose provenance a text stands."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if table is None:
+        return []
+    found = table.filter(pc.match_substring(table["provenance"], text))
+    if len(found) == 0:
+        return []
+    wanted = pa.array(sorted(set(digests)), pa.string())
+    rows: list[Row] = _newest(found.filter(pc.is_in(found["digest"], wanted))).to_pylist()
+    return rows
 
 
 def read_frame(directory: Path) -> pandas.DataFrame:

@@ -1,5 +1,6 @@
 """Runs published on the Hugging Face Hub, read by range and pinned to commits.
 
 `spec` (the kind of run) · `store` (the run) · `address` (``hf://org/name@…`` and what it resolves to) · `client`
-(requests) · `block_cache` (pieces of files, by content).
+(requests) · `files` (ranges, and
+whether they were checked) · `block_cache` (pieces of files, by content).
 """

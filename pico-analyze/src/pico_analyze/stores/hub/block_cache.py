@@ -1,8 +1,8 @@
 """A cache of pieces of remote files, by content: bounded in size, shared between processes, checked when read.
 
 A file is known by the sha256 of its whole content, so equal files of different revisions share their pieces. Each piece
-carries its own digest; when the pieces of a file cover it (or nearly), the whole is compared with the file's digest.
-What was used longest ago goes first.
+carries its own digest; when the pieces of a file cover it (or nearly), the whole is compared with the file's digest,
+and the names of its pieces say so from then on. What was used longest ago goes first.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from pico_analyze.errors import DataError
+from pico_analyze.stores.known_digests import cache_root
 from pico_schema.files import open_replacement
 
 REMAINDER = 48 << 10
 """A file of which no more than this many bytes are missing is completed, so that all of it is proven."""
 _KEY = re.compile(r"[0-9a-f]{64}")
-_PIECE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
+_PIECE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})(=?)")
+_CHECKED = "="
+"""What is added to the name of a piece of a file that was compared with its digest as a whole."""
 _DIGEST = 32
 
 
 def default_cache() -> Path:
     """Where blocks are kept: the folder ``hub`` of ``$PICO_CACHE``, or of where this platform keeps a user's caches."""
-    named = os.environ.get("PICO_CACHE")
-    return (Path(named).expanduser() if named else user_cache_path("pico")) / "hub"
+    return cache_root() / "hub"
 
 
 class BlockCache:
@@ -59,24 +61,43 @@ class BlockCache:
         Raises:
             DataError: the file is complete now, and is not what its digest says.
         """
+        return self.read_and_tell(key, size, offset, length, fetch)[0]
+
+    def read_and_tell(
+        self, key: str, size: int, offset: int, length: int, fetch: Callable[[int, int], bytes]
+    ) -> tuple[bytes, bool]:
+        """The same, and whether these bytes are of a file that was compared with its digest as a whole."""
         with self._locked(key) as folder:
-            parts, position, end, fetched = [], offset, offset + length, False
+            parts, position, end, fetched, checked = [], offset, offset + length, False, True
             while position < end:
                 piece = self._piece_at(folder, position)
                 if piece is None:
-                    stop = min([end, *(first for first, _ in _pieces(folder) if first > position)])
+                    stop = min([end, *(first for first, *_ in _pieces(folder) if first > position)])
                     content = fetch(position, stop - position)
                     self._write(folder, position, content)
-                    fetched = True
+                    fetched, checked = True, False
                 else:
-                    first, content = piece
-                    content = content[position - first : end - first]
+                    content = piece.content[position - piece.first : end - piece.first]
+                    checked &= piece.checked
                 parts.append(content)
                 position += len(content)
             if fetched:
                 self._complete(folder, size, fetch)
-                self._check_whole(folder, key, size)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            if not checked:
+                checked = self._check_whole(folder, key, size)
+        return parts[0] if len(parts) == 1 else b"".join(parts), checked
+
+    def checked_part(self, key: str, offset: int, length: int) -> bytes | None:
+        """Bytes of a file that was compared with its digest as a whole; None where they are not at hand."""
+        parts, position, end = [], offset, offset + length
+        with self._locked(key) as folder:
+            while position < end:
+                piece = self._piece_at(folder, position)
+                if piece is None or not piece.checked:
+                    return None
+                parts.append(piece.content[position - piece.first : end - piece.first])
+                position += len(parts[-1])
+        return b"".join(parts)
 
     def forget(self, key: str) -> None:
         """Throw away what is kept of a file."""
@@ -86,7 +107,7 @@ class BlockCache:
     def document(self, name: str) -> bytes | None:
         """A small file stored under a name of the caller's, or None."""
         piece = self._piece_at(self._folder(_name_key(name)), 0)
-        return piece[1] if piece else None
+        return piece.content if piece else None
 
     def keep_document(self, name: str, content: bytes) -> None:
         """Store a small file under a name, in place of what was there."""
@@ -113,12 +134,12 @@ class BlockCache:
                 held.enter_context(lock)
             yield folder
 
-    def _piece_at(self, folder: Path, position: int) -> tuple[int, bytes] | None:
-        """First byte and content of a sound piece that holds `position`."""
-        for first, last in _pieces(folder):
+    def _piece_at(self, folder: Path, position: int) -> _Piece | None:
+        """A sound piece that holds `position`; one that was checked, where there is a choice."""
+        for first, last, mark in sorted(_pieces(folder), key=lambda piece: not piece[2]):
             if not first <= position < last:
                 continue
-            path = folder / f"{first}-{last}"
+            path = folder / f"{first}-{last}{mark}"
             try:
                 raw = path.read_bytes()
             except OSError:
@@ -127,7 +148,7 @@ class BlockCache:
             if len(content) == last - first and hashlib.sha256(content).digest() == raw[:_DIGEST]:
                 with contextlib.suppress(OSError):  # it stays readable where nothing can be written
                     os.utime(path)
-                return first, content
+                return _Piece(first, content, bool(mark))
             _remove(path)
         return None
 
@@ -164,7 +185,7 @@ class BlockCache:
     def _complete(self, folder: Path, size: int, fetch: Callable[[int, int], bytes]) -> None:
         """Fetch what little is missing of a file, so that its digest can be checked."""
         gaps, end = [], 0
-        for first, last in [*_pieces(folder), (size, size)]:
+        for first, last, _ in [*_pieces(folder), (size, size, "")]:
             if first > end:
                 gaps.append((end, first - end))
             end = max(end, last)
@@ -172,44 +193,55 @@ class BlockCache:
             for first, length in gaps:
                 self._write(folder, first, fetch(first, length))
 
-    def _check_whole(self, folder: Path, key: str, size: int) -> None:
+    def _check_whole(self, folder: Path, key: str, size: int) -> bool:
         """If the pieces cover the file, compare its digest; pieces of a wrong file are thrown away."""
-        pieces = _pieces(folder)
         end = 0
-        for first, last in pieces:
+        for first, last, _ in _pieces(folder):
             if first > end:
-                return
+                return False
             end = max(end, last)
         if end < size:
-            return
+            return False
         digest, position = hashlib.sha256(), 0
         while position < size:
             piece = self._piece_at(folder, position)
             if piece is None:
-                return
-            digest.update(piece[1][position - piece[0] :])
-            position = piece[0] + len(piece[1])
+                return False
+            digest.update(piece.content[position - piece.first :])
+            position = piece.first + len(piece.content)
         if digest.hexdigest() != key:
             _clear(folder)
             raise DataError(
                 f"what came from the Hub does not have the sha256 {key[:12]}… that its manifest says: "
                 "it was damaged on its way, or the revision is wrong; try again"
             )
+        for first, last, mark in _pieces(folder):
+            if not mark:
+                with contextlib.suppress(OSError):
+                    (folder / f"{first}-{last}").replace(folder / f"{first}-{last}{_CHECKED}")
+        return True
 
 
-def _pieces(folder: Path) -> list[tuple[int, int]]:
-    """First byte and end of each piece of a file, in order."""
+@dataclass(frozen=True)
+class _Piece:
+    first: int
+    content: bytes
+    checked: bool
+
+
+def _pieces(folder: Path) -> list[tuple[int, int, str]]:
+    """First byte, end and mark of each piece of a file, in order."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - half the time of Path.iterdir, once per tensor
     except OSError:
         return []
     found = (_PIECE.fullmatch(name) for name in names)
-    return sorted((int(match[1]), int(match[2])) for match in found if match)
+    return sorted((int(match[1]), int(match[2]), match[3]) for match in found if match)
 
 
 def _clear(folder: Path) -> None:
-    for first, last in _pieces(folder):
-        _remove(folder / f"{first}-{last}")
+    for first, last, mark in _pieces(folder):
+        _remove(folder / f"{first}-{last}{mark}")
 
 
 def _remove(path: Path) -> None:

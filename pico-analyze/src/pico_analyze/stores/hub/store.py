@@ -8,17 +8,18 @@ safetensors only: nothing is unpickled, and a training state is never asked for.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pico_analyze.errors import DataError, NotARunError, StorageError
-from pico_analyze.stores.base import Data, SplitInfo, StepInfo, Unusable
+from pico_analyze.errors import DataError, NotARunError
+from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.block_cache import BlockCache, default_cache
 from pico_analyze.stores.hub.client import HubClient, MissingError
+from pico_analyze.stores.hub.files import RemoteFiles
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from pico_analyze.stores.opening import ReadOptions
 
-MAX_DOCUMENT = 64 << 20
 MAX_HEADER = 16 << 20
 """Largest header of a safetensors file that is fetched, in bytes."""
 
@@ -65,7 +65,8 @@ class HubStore:
         self.repo, self.offline = address.repo, options.offline
         root = options.cache_dir or default_cache()
         self._client = HubClient(address.repo)
-        self._blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
+        blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
+        self._files = RemoteFiles(self._client, blocks, offline=options.offline)
         known = KnownRefs(root, self._client, offline=options.offline)
         self._commit, self._only = resolve(address, known)
         self._refs: BranchesAndTags | None = known.listed
@@ -91,29 +92,12 @@ class HubStore:
 
     # -- documents
 
-    def _document(self, commit: str, path: str) -> bytes:
-        """A small file of a commit, from the cache if it was read before.
-
-        Raises:
-            MissingError: there is none.
-        """
-        name = f"{self._client.endpoint}/{self.repo}/{commit}/{path}"
-        content = self._blocks.document(name)
-        if content is None:
-            if self.offline:
-                raise StorageError(
-                    f"--offline: {path} of {self.repo}@{commit[:12]} is not in the cache: read it online once"
-                )
-            content = self._client.whole(commit, path, MAX_DOCUMENT)
-            self._blocks.keep_document(name, content)
-        return content
-
     @cached_property
     def _index(self) -> RevisionIndex:
         """The branch's list of revisions."""
         where = f"{self.repo}@{self._commit[:12]}:{layout.REVISIONS}"
         try:
-            raw = self._document(self._commit, layout.REVISIONS)
+            raw = self._files.document(self._commit, layout.REVISIONS)
             return documents.parse(raw, RevisionIndex, where=where)
         except MissingError:
             raise NotARunError(self._what_it_is(self._commit)) from None
@@ -154,7 +138,7 @@ class HubStore:
     @lru_cache(maxsize=1024)  # noqa: B019
     def _manifest_at(self, commit: str) -> tuple[CheckpointManifest, str]:
         try:
-            raw = self._document(commit, layout.MANIFEST)
+            raw = self._files.document(commit, layout.MANIFEST)
             manifest = documents.parse(raw, CheckpointManifest, where=f"{self.repo}@{commit[:12]}:{layout.MANIFEST}")
         except MissingError:
             raise NotARunError(self._what_it_is(commit)) from None
@@ -226,47 +210,53 @@ class HubStore:
         return self._manifest(step).model
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
-        """One tensor, by range. What shows to be damaged is thrown away and asked for once more."""
-        manifest = self._manifest(step)
+        """One tensor, by range. What shows to be damaged is thrown away and asked for once more; if any of its file was
+        given out before, all of it, so that it is known whether that was right."""
+        manifest, _, commit = self._found(step)
         path, name = tensor_place(manifest, split, data, site)
         try:
             file = self._file(step, path)
             array = file.read(name)
         except DataError:
-            if self.offline:
+            entry = manifest.files.get(path)
+            if self.offline or entry is None:
                 raise
-            self._blocks.forget(manifest.files[path].sha256)
-            self._file.cache_clear()
+            self._forget(entry)
             try:
+                self._files.fetch_whole(commit, path, entry)
                 file = self._file(step, path)
                 array = file.read(name)
             except DataError:
-                self._blocks.forget(manifest.files[path].sha256)
-                self._file.cache_clear()
+                self._forget(entry)
                 raise
         check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
         return array
 
+    def _forget(self, entry: FileEntry) -> None:
+        self._files.forget(entry)
+        self._file.cache_clear()
+
     @lru_cache(maxsize=256)  # noqa: B019 - headers only
     def _file(self, step: int, path: str) -> TensorFile:
         manifest, _, commit = self._found(step)
-        entry = manifest.files.get(path)
-        where = f"{self.repo}@{commit[:12]}:{path}"
+        entry, where = manifest.files.get(path), self._files.where(commit, path)
         if entry is None:
             raise DataError(f"{where}: the manifest does not list it")
-        read = self._reader(commit, path, entry.sha256, entry.size, where)
-        return TensorFile(read, entry.size, where=where, max_header=MAX_HEADER)
+        return TensorFile(self._files.reader(commit, path, entry), entry.size, where=where, max_header=MAX_HEADER)
 
-    def _reader(self, commit: str, path: str, sha256: str, size: int, where: str) -> Callable[[int, int], bytes]:
-        def fetch(offset: int, length: int) -> bytes:
-            if self.offline:
-                raise StorageError(f"--offline: {where} is not in the cache: read it online once")
-            try:
-                return self._client.part(commit, path, offset, length)
-            except MissingError:
-                raise DataError(f"{where}: the manifest lists it, the repository lacks it") from None
+    def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
+        """The file that holds the tensor, and what was read of it before all of it was at hand."""
+        manifest = self._manifest(step)
+        path, name = tensor_place(manifest, split, data, site)
+        entry, tensors = manifest.files[path], self._file(step, path).tensors
+        begin = min(tensor.offset for tensor in tensors.values())
+        unchecked = self._files.unchecked(entry, begin, tensors[name].offset, tensors[name].nbytes)
+        return (Input(path, entry.sha256, unchecked),)
 
-        return lambda offset, length: self._blocks.read(sha256, size, offset, length, fetch)
+    def confirms(self, step: int, file: str, unchecked: Mapping[str, str]) -> bool | None:
+        """Whether ranges that were read before their file was at hand are those of the file; None while it is not."""
+        entry = self._manifest(step).files.get(file)
+        return False if entry is None else self._files.confirms(entry, unchecked)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a capture: two files of some kilobytes, kept in the cache like any other. What shows to be
@@ -275,8 +265,7 @@ class HubStore:
 
         def content(path: str, entry: FileEntry) -> bytes:
             at = self._commit if path == layout.VALIDATION_ROWS else commit
-            where = f"{self.repo}@{at[:12]}:{path}"
-            return bytes(self._reader(at, path, entry.sha256, entry.size, where)(0, entry.size))
+            return bytes(self._files.reader(at, path, entry)(0, entry.size))
 
         files = Files(self._run_manifest, lambda path: self._file(step, path).metadata, content)
         where, capture = f"{self.repo}@{commit[:12]}", manifest.capture(split)
@@ -286,14 +275,13 @@ class HubStore:
             stored = split != "val" or self._run_manifest().validation is not None
             if self.offline or capture is None or not stored:
                 raise
-            self._blocks.forget(manifest.files[capture.file].sha256)
-            self._file.cache_clear()
+            self._forget(manifest.files[capture.file])
             return captured_samples(files, manifest, split, where=where)
 
     def _run_manifest(self) -> RunManifest:
         where = f"{self.repo}@{self._commit[:12]}:{layout.RUN_MANIFEST}"
         try:
-            return documents.parse(self._document(self._commit, layout.RUN_MANIFEST), RunManifest, where=where)
+            return documents.parse(self._files.document(self._commit, layout.RUN_MANIFEST), RunManifest, where=where)
         except MissingError:
             raise DataError(f"{where}: the repository lacks it: the revision is not whole") from None
         except SchemaError as error:
