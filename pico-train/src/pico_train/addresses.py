@@ -63,6 +63,11 @@ def open_run(
         return RunPlace(run_dir, number, on_hub=True)
     directory, step = _local(text)
     if not (directory / layout.RUN_MANIFEST).is_file():
+        if any(True for _ in documents.checkpoint_dirs(directory)):
+            raise CheckpointError(
+                f"{text} has checkpoints and no {layout.RUN_MANIFEST}: put it back, or rebuild it with "
+                f"`pico-train repair {directory}`"
+            )
         raise CheckpointError(f"{text} is not a run: it has no {layout.RUN_MANIFEST}{_nearest(text)}")
     return RunPlace(directory, _number(directory, step))
 

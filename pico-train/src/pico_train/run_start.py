@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,6 @@ from pico_train.checkpoint import changes, losses, resume, set_aside, validation
 from pico_train.checkpoint.consumed import Consumed, consumed_before
 from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.repair import check_new_or_begun
-from pico_train.checkpoint.set_aside import PublishedStep
 from pico_train.checkpoint.storage import cannot_be_written
 from pico_train.config import DataConfig, RunConfig, layers, recorded
 from pico_train.data import fingerprint
@@ -219,47 +218,20 @@ def _set_aside(
     """Set aside what the run did after the step that it goes on from, and say so where that is more than the log."""
     fields = ", ".join(f"{change.field}={change.after!r}"[:80] for change in changed[:4])
     reason = f"the run went on from step {step}" if step is not None else "the run began anew"
-    with _nobody_publishing(run_dir):
+    moving = any(step is None or number > step for number, _ in documents.checkpoint_dirs(run_dir))
+    from pico_train.publish import set_aside as unpublished
+
+    with unpublished.nobody_publishing(run_dir) if moving else nullcontext():
         moved = set_aside.put_aside_after(
             run_dir,
             step,
             reason=reason + (f" under {fields}" if fields else ""),
             changes=later,
-            published=lambda steps: _published(run_dir, steps),
+            published=lambda steps: unpublished.published_steps(run_dir, steps),
         )
     # the lines after the step are written again; that is worth a word only where they will be others
     if moved is not None and moved.notable and (moved.checkpoints or moved.note.lost or later or changed):
         warnings.warn(moved.sentence, RuntimeWarning, stacklevel=2)
-
-
-@contextmanager
-def _nobody_publishing(run_dir: Path) -> Iterator[None]:
-    """Hold the publisher's lock, where the run was ever published: no step is sent while it is set aside.
-
-    Raises:
-        PublishError: another process publishes this run.
-    """
-    from pico_train.publish import queue
-
-    if not (run_dir / queue.FOLDER).is_dir():
-        yield
-        return
-    with queue.PublishLock(run_dir):
-        yield
-
-
-def _published(run_dir: Path, steps: Iterable[int]) -> list[PublishedStep]:
-    """Which of these steps are on the Hub, by the publisher's records."""
-    from pico_train.publish import queue
-
-    name = documents.read_run(run_dir).name
-    return [
-        PublishedStep(step=record.step, repo=repo, tag=layout.tag_name(name, record.step), commit=record.commit)
-        for folder in sorted((run_dir / queue.FOLDER).glob("*__*"))
-        for repo in [folder.name.replace("__", "/", 1)]
-        for record in queue.Queue(run_dir, repo).records(steps)
-        if record.state == "done"
-    ]
 
 
 def _store_validation(config: RunConfig, run_dir: Path, run: RunManifest, corpus: Corpus) -> RunManifest:

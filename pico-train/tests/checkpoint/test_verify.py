@@ -105,6 +105,7 @@ def test_a_step_that_is_not_there_is_an_error(run_dir):
 app = typer.Typer()
 app.command()(cli_checkpoint.verify)
 app.command()(cli_checkpoint.inspect)
+app.command()(cli_checkpoint.repair)
 
 
 def call(*arguments):
@@ -121,6 +122,36 @@ def test_the_command_ends_with_3_and_names_the_file(run_dir):
     result = call("verify", f"{run_dir}@1", "--format", "json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["problems"][0]["path"] == layout.WEIGHTS
+
+
+def test_repair_says_what_it_did_and_ends_with_3_while_something_is_lost(run_dir):
+    assert call("repair", run_dir).exit_code == 0
+    (run_dir / layout.checkpoint_dir(1) / layout.TOKENIZER).unlink()
+    result = call("repair", run_dir)
+    assert result.exit_code == 0 and "rebuilt tokenizer.json of step 1 from step 0" in result.stdout
+    shutil.rmtree(run_dir / layout.checkpoint_dir(1))
+    result = call("repair", run_dir)
+    assert result.exit_code == 3 and "step 1 is listed in run.json" in result.stdout
+    assert f"pico-train repair {run_dir} --accept-losses" in result.stderr
+    assert "lost: step 1 is listed" in call("inspect", run_dir).stdout
+    result = call("repair", run_dir, "--accept-losses", "--format", "json")
+    content = json.loads(result.stdout)
+    assert result.exit_code == 0 and content["sound"] and len(content["accepted"]) == 1
+    assert "accepted loss: step 1" in call("verify", run_dir).stdout
+    assert "accepted loss: step 1" in call("inspect", run_dir).stdout
+
+
+def test_repair_leaves_alone_what_is_no_run(tmp_path):
+    result = call("repair", tmp_path)
+    assert getattr(result.exception, "exit_code", None) == 3 and list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_run_json_says_how_to_rebuild_it(run_dir):
+    (run_dir / layout.RUN_MANIFEST).unlink()
+    for command in ("verify", "inspect"):
+        result = call(command, run_dir)
+        assert getattr(result.exception, "exit_code", None) == 3
+        assert f"pico-train repair {run_dir}" in str(result.exception)
 
 
 def test_inspect_prints_what_a_run_and_a_checkpoint_hold(run_dir):

@@ -107,8 +107,8 @@ def repair_run(
         StorageError: it cannot be written. Calling it again goes on.
     """
     disk = disk or Disk()
-    if not run_dir.is_dir():
-        raise CheckpointError(f"{run_dir}: there is no such directory")
+    if not (run_dir / layout.CHECKPOINTS).is_dir():
+        raise CheckpointError(f"{run_dir} is no run's directory: it has no {layout.CHECKPOINTS}/")
     try:
         with RunLock(run_dir):
             return _repair(run_dir, accept_losses, progress, disk)

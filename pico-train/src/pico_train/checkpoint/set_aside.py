@@ -12,7 +12,6 @@ next resume: a sealed checkpoint that the note names and the index does not is l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +20,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pico_schema import CheckpointEntry, ConfigChange, Evaluation, RunManifest, SchemaError, documents, layout
+from pico_schema import CheckpointEntry, ConfigChange, Evaluation, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
-from pico_train.checkpoint import metrics_log
+from pico_train.checkpoint import metrics_log, moving
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import CheckpointError
 
@@ -189,19 +188,19 @@ def put_aside_after(
         when=datetime.now(UTC),
         reason=reason,
         resumed_from=step,
-        steps=_entries(run, here),
+        steps=moving.index_entries(run, here),
         lost=tuple(lost),
         rows=rows,
         changes=changes,
         published=tuple(published(here)),
     )
     folder = _new_folder(run_dir, note, disk)
-    _leave_index(run_dir, run, lambda number: number >= first, disk)
-    _move(run_dir, here, folder, disk)
+    moving.leave_index(run_dir, run, lambda number: number >= first, disk)
+    moving.move_checkpoints(run_dir, here, folder, disk)
     for path in _evaluations(run_dir):
         number = layout.parse_step_dir(path.stem)
         if number is not None and number >= first and number not in here:
-            _move_file(path, folder / layout.EVALUATIONS / path.name, disk)
+            moving.move_file(path, folder / layout.EVALUATIONS / path.name, disk)
     metrics_log.cut(log, first_dropped=step or 0, aside=folder / layout.METRICS_LOG, disk=disk)
     return SetAside(folder, note, dict(documents.checkpoint_dirs(folder)))
 
@@ -211,9 +210,11 @@ def put_step_aside(run_dir: Path, step: int, *, reason: str, disk: Disk | None =
     disk = disk or Disk()
     run = documents.read_run(run_dir)
     here = {step: run_dir / layout.checkpoint_dir(step)}
-    folder = _new_folder(run_dir, Note(when=datetime.now(UTC), reason=reason, steps=_entries(run, here)), disk)
-    _leave_index(run_dir, run, lambda number: number == step, disk)
-    _move(run_dir, here, folder, disk)
+    folder = _new_folder(
+        run_dir, Note(when=datetime.now(UTC), reason=reason, steps=moving.index_entries(run, here)), disk
+    )
+    moving.leave_index(run_dir, run, lambda number: number == step, disk)
+    moving.move_checkpoints(run_dir, here, folder, disk)
     return listed(run_dir)[-1]
 
 
@@ -264,7 +265,7 @@ def take_back_evaluation(run_dir: Path, directory: Path, *, disk: Disk | None = 
         except SchemaError:
             continue
         if same:
-            _move_file(path, target, disk or Disk())
+            moving.move_file(path, target, disk or Disk())
             return
 
 
@@ -298,24 +299,6 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in own and not name.startswith("seconds/")}
 
 
-def _entries(run: RunManifest, here: Mapping[int, Path]) -> tuple[CheckpointEntry, ...]:
-    """The lines of the index for the checkpoints that are there; for one that it does not list, what it would say."""
-    entries = {entry.step: entry for entry in run.checkpoints if entry.step in here}
-    for step, directory in here.items():
-        path = directory / layout.MANIFEST
-        if step not in entries and path.is_file():
-            entries[step] = CheckpointEntry(step=step, tokens_seen=_tokens(path), manifest_sha256=sha256_file(path))
-    return tuple(entries[step] for step in sorted(entries))
-
-
-def _tokens(manifest: Path) -> int:
-    """Tokens of a checkpoint that the index does not list; 0 where its manifest cannot be read."""
-    try:
-        return int(json.loads(manifest.read_bytes())["tokens_seen"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0
-
-
 def _new_folder(run_dir: Path, note: Note, disk: Disk) -> Path:
     place = root(run_dir)
     if not place.is_dir():
@@ -327,40 +310,6 @@ def _new_folder(run_dir: Path, note: Note, disk: Disk) -> Path:
     replace_file(disk, folder / NOTE, note.model_dump_json(indent=1).encode() + b"\n")
     disk.fsync_directory(place)
     return folder
-
-
-def _leave_index(run_dir: Path, run: RunManifest, leaves: Callable[[int], bool], disk: Disk) -> None:
-    stay = tuple(entry for entry in run.checkpoints if not leaves(entry.step))
-    if stay != run.checkpoints:
-        content = documents.dump(run.model_copy(update={"checkpoints": stay}))
-        replace_file(disk, run_dir / layout.RUN_MANIFEST, content)
-
-
-def _move(run_dir: Path, here: Mapping[int, Path], folder: Path, disk: Disk) -> None:
-    """Move checkpoints and their evaluations into a folder, the last step first: what stays is a run without holes."""
-    if not here:
-        return
-    target = folder / layout.CHECKPOINTS
-    disk.make_directory(target)
-    disk.fsync_directory(folder)
-    for step in sorted(here, reverse=True):
-        evaluation = run_dir / layout.evaluation_file(step)
-        if evaluation.is_file():
-            _move_file(evaluation, folder / layout.EVALUATIONS / evaluation.name, disk)
-        disk.rename(here[step], target / here[step].name)
-    disk.fsync_directory(target)
-    disk.fsync_directory(run_dir / layout.CHECKPOINTS)
-
-
-def _move_file(source: Path, target: Path, disk: Disk) -> None:
-    """Move a small file, which may lie on another file system: it is in both places for a moment, never in none."""
-    if not target.parent.is_dir():
-        disk.make_directory(target.parent)
-        disk.fsync_directory(target.parent.parent)
-    if not target.exists():
-        replace_file(disk, target, source.read_bytes())
-    disk.remove(source)
-    disk.fsync_directory(source.parent)
 
 
 def _evaluations(run_dir: Path) -> list[Path]:

@@ -61,10 +61,12 @@ def repair(
     output: As = Format.table,
 ) -> None:
     """Rebuild what a run's directory has lost (run.json, its index, shared files) from its sealed checkpoints."""
+    from pico_schema import layout
     from pico_train.addresses import RUNS
     from pico_train.checkpoint.repair import repair_run
 
-    run_dir = next((path for path in (Path(run), RUNS / run) if path.is_dir()), Path(run))
+    there = [path for path in (Path(run), RUNS / run) if path.is_dir()]
+    run_dir = next((path for path in there if (path / layout.CHECKPOINTS).is_dir()), Path(run))
     report = repair_run(run_dir, accept_losses=accept_losses)
     if output is Format.json:
         typer.echo(json.dumps(report.as_json(), indent=1))
