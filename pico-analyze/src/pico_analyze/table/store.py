@@ -189,11 +189,13 @@ def rows_saying(table: pyarrow.Table | None, text: str, digests: Iterable[str]) 
 
     if table is None:
         return []
-    found = table.filter(pc.match_substring(table["provenance"], text))
-    if len(found) == 0:
+    says = pc.match_substring(table["provenance"], text)
+    chosen = pc.unique(table.filter(says)["digest"]).to_pylist()
+    chosen = sorted({*chosen} & {*digests})
+    if not chosen:
         return []
-    wanted = pa.array(sorted(set(digests)), pa.string())
-    rows: list[Row] = _newest(found.filter(pc.is_in(found["digest"], wanted))).to_pylist()
+    newest = _newest(table.filter(pc.is_in(table["digest"], pa.array(chosen, pa.string()))))
+    rows: list[Row] = newest.filter(pc.match_substring(newest["provenance"], text)).to_pylist()
     return rows
 
 
