@@ -373,3 +373,16 @@ def test_a_share_of_the_work_shows_no_table_that_looks_like_the_whole(runs, pico
     assert not list(Path("analysis").rglob("*.png")) and not list(Path("analysis").rglob("rows.*"))
     whole = pico("compute", "cka")
     assert whole.code == 0 and "30 rows (0 new, 30 already there" in whole.err and "layer 1" in whole.out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--format", "tabel"), "--format 'tabel' is none: there are table, json, csv; did you mean 'table'?"),
+        (("--pairs", "step"), "--pairs 'step' is none: there are target, steps, layers; did you mean 'steps'?"),
+        (("--format", "xml"), "--format 'xml' is none: there are table, json, csv"),
+    ],
+)
+def test_a_misspelt_choice_is_told_the_nearest(pico, words, says):
+    answer = pico("compute", "cka", *words)
+    assert (answer.code, answer.err.strip()) == (2, f"error: {says}")

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pico_train.cli.app import app
+from pico_train.cli.console import command_line_fault
+
 
 def call(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pico_train", *words]
@@ -22,6 +25,7 @@ def call(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["run", "--set", "training.max_step=3"], 2, "did you mean 'max_steps'"),
         (["run", "--set", "model.d_model=126"], 2, "choose d_model=128"),
         (["run", "nowhere.yaml"], 2, "nowhere.yaml: cannot be read"),
+        (["presets", "--format", "tabel"], 2, "--format 'tabel' is none: there are table, json; did you mean 'table'"),
         (["verify", "nowhere"], 3, "nowhere is not a run"),
         (["generate", "nowhere"], 3, "nowhere is not a run"),
     ],
@@ -60,3 +64,21 @@ def test_every_setting_is_explained(tmp_path: Path) -> None:
     said = call("config", "show", "--explain", cwd=tmp_path).stdout
     assert "training.optimizer.lr = 0.003" in said
     assert "Peak learning rate." in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["presets", "--format", "xml"], "--format 'xml' is none: there are table, json"),
+        (
+            ["data", "prepare", "x", "--on-bad-record", "skipp"],
+            "--on-bad-record 'skipp' is none: there are refuse, skip; did you mean 'skip'",
+        ),
+        (["verify"], "Missing argument 'RUN[@STEP]'"),
+    ],
+)
+def test_what_typer_cannot_parse_is_said_in_our_words(words: list[str], says: str) -> None:
+    with pytest.raises(Exception) as caught:
+        app(words, standalone_mode=False)
+    assert command_line_fault(caught.value) == says
+    assert command_line_fault(ValueError("another error")) is None

@@ -99,6 +99,7 @@ def test_what_show_is_told_twice_or_misspelt_is_one_sentence(run_dir: Path) -> N
         ((f"{run_dir}@2", "--step", 3), "seen@2 names step 2 already: leave that or --step 3 out"),
         ((f"{run_dir}@2", "--step", 0), "seen@2 names step 2 already: leave that or --step 0 out"),
         ((run_dir, "--split", "val", "--step", 0), "the validation rows are the same at every step: leave --step out"),
+        ((f"{run_dir}@8", "--split", "val"), "the validation rows are the same at every step: leave @8 out"),
         ((run_dir, "--split", "vl"), "--split 'vl' is none: there are train, val; did you mean 'val'"),
     ):
         ended = runner.invoke(app, ["show", *map(str, words)]).exception

@@ -300,8 +300,10 @@ def _run() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error, err=True)
             sys.exit(2)
-        if hasattr(error, "format_message"):  # what typer says of a command line it cannot parse
-            _end(error.format_message().rstrip("."), 2)
+        from pico_analyze.cli.console import command_line_fault
+
+        if (fault := command_line_fault(error)) is not None:
+            _end(fault, 2)
         code = getattr(error, "exit_code", None)  # ours, and those of pico-schema
         if isinstance(code, int):
             _end(str(error), code)

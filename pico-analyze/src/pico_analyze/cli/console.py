@@ -1,15 +1,18 @@
-"""What a person at a terminal sees of a running analysis: warnings as lines, progress as a bar, on stderr.
+"""What a person at a terminal sees of a running analysis: warnings as lines, progress as a bar, on stderr;
+and what is wrong with a command line.
 
 The bar (with the time left) appears only where stderr is a terminal; elsewhere long analyses print a line now and then.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pico_analyze.errors import nearest
 from pico_analyze.stores.spec import STORES
 
 if TYPE_CHECKING:
@@ -23,6 +26,24 @@ def say(text: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def command_line_fault(error: Exception) -> str | None:
+    """What is wrong with a command line that typer could not parse, in one sentence; None for any other error.
+
+    A value that is none of an option's choices is told the nearest. Errors are known by what they have: typer brings a
+    copy of click of its own in some versions.
+    """
+    if not hasattr(error, "format_message"):
+        return None
+    message: str = error.format_message().rstrip(".")
+    parameter = getattr(error, "param", None)
+    wrong = re.search(r"'([^']*)' is not one of (.*)", message)
+    if parameter is None or wrong is None:
+        return message
+    choices = re.findall(r"'([^']*)'", wrong[2])
+    known = ", ".join(choices)
+    return f"{max(parameter.opts, key=len)} {wrong[1]!r} is none: there are {known}{nearest(wrong[1], choices)}"
 
 
 class Console:

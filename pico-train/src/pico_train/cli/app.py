@@ -14,7 +14,7 @@ import typer
 
 from pico_train.checkpoint import signals
 from pico_train.cli import checkpoint, data, import_
-from pico_train.cli.console import As, Format, Place, print_table, progress_line
+from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
 from pico_train.cli.publish import publish
 from pico_train.version import __version__
 
@@ -267,8 +267,13 @@ def main() -> None:
 def _run_app() -> None:
     try:
         with signals.StopRequest():
-            app()
+            sys.exit(app(standalone_mode=False))
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help, for a command that was given nothing
+            typer.echo(error, err=True)
+            sys.exit(2)
+        if (fault := command_line_fault(error)) is not None:
+            _end(fault, 2)
         code: int = getattr(error, "exit_code", 0)
         if code and getattr(error, "everywhere", False) and _rank() not in (None, "0"):
             sys.exit(code)  # rank 0 says it

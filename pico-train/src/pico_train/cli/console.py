@@ -1,9 +1,11 @@
-"""How commands print data: the format option they share, and aligned columns."""
+"""How commands print data: the format option they share, and aligned columns; and what is wrong with a command line."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -53,3 +55,22 @@ def progress_line() -> Callable[[str], None]:
         typer.echo(f"\r\x1b[K{text}" if live else text, err=True, nl=not live)
 
     return say
+
+
+def command_line_fault(error: Exception) -> str | None:
+    """What is wrong with a command line that typer could not parse, in one sentence; None for any other error.
+
+    A value that is none of an option's choices is told the nearest. Errors are known by what they have: typer brings a
+    copy of click of its own in some versions.
+    """
+    if not hasattr(error, "format_message"):
+        return None
+    message: str = error.format_message().rstrip(".")
+    parameter = getattr(error, "param", None)
+    wrong = re.search(r"'([^']*)' is not one of (.*)", message)
+    if parameter is None or wrong is None:
+        return message
+    choices = re.findall(r"'([^']*)'", wrong[2])
+    near = get_close_matches(wrong[1], choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}" if near else ""
+    return f"{max(parameter.opts, key=len)} {wrong[1]!r} is none: there are {', '.join(choices)}{hint}"

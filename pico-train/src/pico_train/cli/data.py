@@ -52,9 +52,10 @@ def show(
     from pico_train.errors import UsageError
 
     _check_split(split)
-    if split == "val" and step is not None:
-        raise UsageError("--split val and --step: the validation rows are the same at every step: leave --step out")
     found = _run(run)
+    if split == "val" and (step is not None or found.step is not None):
+        named = "--step" if step is not None else f"@{found.step}"
+        raise UsageError(f"--split val and {named}: the validation rows are the same at every step: leave {named} out")
     if step is not None and found.step is not None:
         raise UsageError(f"{run} names step {found.step} already: leave that or --step {step} out")
     if split == "val":
