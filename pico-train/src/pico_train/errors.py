@@ -14,6 +14,10 @@
 Libraries raise these; only the command line prints them, as one sentence on stderr.
 """
 
+from __future__ import annotations
+
+from typing import Self
+
 
 class PicoTrainError(Exception):
     """Base of all errors of this package."""
@@ -59,6 +63,13 @@ class StorageError(PicoTrainError):
     """Disk or network failed; what was saved before is intact."""
 
     exit_code = 4
+
+    @classmethod
+    def unreadable(cls, place: object, error: OSError) -> Self:
+        """The error for a file that the disk, or the network below it, does not give."""
+        return cls(
+            f"{place}: cannot be read ({error.strerror or error}): see to its disk and run the same command again"
+        )
 
 
 class PublishError(StorageError):

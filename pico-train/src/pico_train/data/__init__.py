@@ -6,7 +6,8 @@ models, devices or checkpoints; of the room of checkpoints, only how signals sto
 
 `corpus` (the protocol; opening what is configured) · `loader` (batches as tensors) · `order`, `permutation` (which rows
 batch N holds) · `fingerprint` (are these the rows that the run was begun with) · `tokenizer` (trained,
-copied or fetched) · `encoding` (text to ids) · `cutting`, `pattern` (where a text may be cut without changing its ids) ·
-`cache` (what is kept between runs, and where) · `retry` (asking the Hub again) · `sources/` (where rows come from) ·
-`prepare/` (text to rows) · `shards/` (rows in Parquet files) · `inspect/` (looking at what is there).
+copied or fetched) · `encoding` (text to ids) · `cutting`, `pattern` (where a text may be cut with its ids unchanged) ·
+`cache` (what is kept between runs, and where) · `naming` (names in a sentence) · `retry` (asking the Hub again) ·
+`sources/` (where rows come from) · `prepare/` (text to rows) · `shards/` (rows in Parquet files) · `inspect/` (looking
+at what is there).
 """

@@ -51,10 +51,3 @@ def cannot_write(place: Path, error: OSError) -> StorageError:
     why = "the disk is full: make room" if error.errno in _FULL else f"the disk failed ({error.strerror or error})"
     more = "" if error.errno in _FULL else ": see to it"
     return StorageError(f"{place}: {why}{more} and run the same command again; it goes on from where it stopped")
-
-
-def cannot_read(place: Path | str, error: OSError) -> StorageError:
-    """The error for a file that the disk, or the network below it, does not give."""
-    return StorageError(
-        f"{place}: cannot be read ({error.strerror or error}): see to its disk and run the same command again"
-    )

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pico_train.checkpoint.consumed import Consumed
-from pico_train.data.corpus import Corpus
 from pico_train.data.order import Order, batch_digest, rank_slice, row_ids
 from pico_train.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from pico_train.data.corpus import Corpus
 
 
 @dataclass(frozen=True)

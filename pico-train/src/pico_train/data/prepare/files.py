@@ -12,15 +12,13 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pico_train.data.naming import named
 from pico_train.data.prepare.hub_text import HUB, HubText
-from pico_train.data.prepare.reading import readable, taken_from_folder
-from pico_train.data.prepare.tables import is_saved_dataset
+from pico_train.data.prepare.kinds import is_saved_dataset, readable, taken_from_folder
 from pico_train.data.shards.manifest import FILE as CORPUS_MANIFEST
-from pico_train.data.shards.shard_corpus import named
+from pico_train.data.shards.manifest import UNFINISHED
 from pico_train.errors import ConfigError, DataError
 
-UNFINISHED = ".prepare"
-"""Folder in which a preparation that is not finished keeps what it has."""
 MOST_NAMES = 10
 """Files that a sentence names, of however many."""
 

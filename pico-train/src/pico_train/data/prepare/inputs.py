@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
+from pico_train.data.naming import named
 from pico_train.data.prepare.documents import Document
 from pico_train.data.prepare.files import MOST_NAMES, Found, TextFile, find
 from pico_train.data.prepare.hub_text import HubText
@@ -13,7 +14,6 @@ from pico_train.data.prepare.opening import compression, reading
 from pico_train.data.prepare.reading import read_file, read_hub
 from pico_train.data.prepare.recipe import Inputs
 from pico_train.data.prepare.records import BadRecords, TextLayout
-from pico_train.data.shards.shard_corpus import named
 
 _UNSTATED = {"on_bad_record": "refuse"}
 """Fields of a layout that the first release did not have, and the values with which it does what that did."""

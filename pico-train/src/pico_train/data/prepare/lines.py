@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pico_train.data.prepare import opening
-from pico_train.data.prepare.plain_text import REPLACE, not_text, not_utf8, utf16_advice
-from pico_train.data.prepare.records import LONGEST_RECORD, Record, TextLayout
+from pico_train.data.prepare.records import (
+    LONGEST_RECORD,
+    REPLACE,
+    Record,
+    TextLayout,
+    no_column,
+    not_text,
+    not_utf8,
+    utf16_advice,
+)
 from pico_train.errors import DataError
 
 JSON_EXPECTED = "one JSON object per line is expected"
@@ -106,11 +114,3 @@ def _text_lines(path: Path, file: BinaryIO, layout: TextLayout) -> Iterator[str]
             yield line.decode("utf-8-sig" if number == 1 else "utf-8", layout.codec_errors)
         except UnicodeDecodeError as error:
             raise not_utf8(path, f"line {number}, byte {error.start}", line[:4]) from None
-
-
-def no_column(path: Path, column: str, names: list[str]) -> DataError:
-    """The error for a table that has no column of that name."""
-    return DataError(
-        f"{path}: has no column {column} (its columns: {', '.join(names[:50]) or 'none'}): name the one that holds the "
-        "text with --text-column (data.text_column)"
-    )

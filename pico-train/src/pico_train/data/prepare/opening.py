@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from pico_train.data.cache import cannot_read
-from pico_train.errors import DataError
+from pico_train.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,7 +76,7 @@ def reading(path: Path, kind: str | None = None) -> Iterator[None]:
             raise DataError(f"{path}: not a whole {kind} file ({reason}): fetch it again") from None
         if not isinstance(error, OSError):
             raise
-        raise cannot_read(path, error) from error
+        raise StorageError.unreadable(path, error) from error
 
 
 def _decompressed(raw: BinaryIO, kind: str) -> io.BufferedIOBase:

@@ -20,7 +20,6 @@ from pico_schema.files import fsync_directory, replace_file
 from pico_train.checkpoint.signals import StopRequest
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.cache import cannot_write, locked
-from pico_train.data.prepare.files import UNFINISHED
 from pico_train.data.prepare.holding_out import Rule, choose
 from pico_train.data.prepare.journal import Journal
 from pico_train.data.prepare.recipe import DocumentSplits, Inputs, Recipe
@@ -35,7 +34,7 @@ from pico_train.version import __version__
 
 Progress = Callable[[str], None]
 
-WORK = UNFINISHED
+WORK = manifests.UNFINISHED
 KEY = ".key"
 """File that says which inputs, on this machine, and which recipe a finished corpus was made from."""
 FORMAT = 2

@@ -8,13 +8,10 @@ from pathlib import Path
 
 from pico_train.data.prepare import opening
 from pico_train.data.prepare.documents import Document, digest
-from pico_train.data.prepare.records import Errors, TextLayout
-from pico_train.errors import DataError
+from pico_train.data.prepare.records import Errors, TextLayout, not_text, not_utf8
 
 IN_MEMORY = 4 * 2**20
 """Bytes up to which a text file is read at once; larger ones are streamed, twice."""
-REPLACE = "replace what cannot be read with --encoding-errors replace (data.encoding_errors=replace)"
-"""What to do with bytes that are not text, but to convert the file."""
 
 
 def text_file(path: Path, source: str, layout: TextLayout, *, named: bool) -> Document:
@@ -63,21 +60,3 @@ def _decoded(path: Path, errors: Errors) -> Iterator[str]:
 def _marked(start: bytes, done: int) -> bool:
     """Whether the decoder counts from behind a byte-order mark: in the block that begins with one."""
     return done == 0 and start.startswith(codecs.BOM_UTF8)
-
-
-def not_utf8(path: Path, where: str, start: bytes = b"") -> DataError:
-    """The error for a file that is not UTF-8 at `where`; `start` are its first bytes, which may tell what it is."""
-    utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    convert = utf16_advice(path) if utf16 else "convert the file"
-    return DataError(f"{path}: not UTF-8 at {where}: {convert}, or {REPLACE}")
-
-
-def not_text(path: Path, what: str, start: bytes) -> DataError:
-    """The error for a file that holds what text does not; `start` are bytes around it, which may tell what it is."""
-    convert = utf16_advice(path) if 3 * start.count(0) > len(start) else "it is no plain text: leave it out"
-    return DataError(f"{path}: holds {what}: {convert}, or {REPLACE}")
-
-
-def utf16_advice(path: Path) -> str:
-    """What to do with a file that seems to be UTF-16."""
-    return f"it looks like UTF-16: convert it (iconv -f UTF-16 -t UTF-8 {path.name})"

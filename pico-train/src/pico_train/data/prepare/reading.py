@@ -1,4 +1,4 @@
-"""Which kinds of file are read, and by what: one file, or one dataset on the Hub, becomes documents.
+"""What reads which kind of file: one file, or one dataset on the Hub, becomes documents.
 
 Which files there are, and in which order, `files` decides.
 """
@@ -11,31 +11,10 @@ from pathlib import Path
 from pico_train.data.prepare import lines, plain_text, tables
 from pico_train.data.prepare.documents import Document
 from pico_train.data.prepare.hub_text import HubText, hub_records
-from pico_train.data.prepare.opening import COMPRESSIONS, ending
+from pico_train.data.prepare.kinds import CSV, JSON_LINES, PLAIN, readable, uncompressed
+from pico_train.data.prepare.opening import ending
 from pico_train.data.prepare.records import BadRecords, Record, TextLayout, record_documents
 from pico_train.errors import DataError
-
-PLAIN = (".txt", ".text", ".md")
-"""One document a file."""
-JSON_LINES = (".jsonl", ".ndjson", ".json")
-"""One JSON object a line."""
-CSV = (".csv", ".tsv")
-"""Tables in text, under a line of names."""
-BINARY = (".parquet", ".arrow")
-"""Tables that are not compressed from without."""
-SUFFIXES = (*PLAIN, *JSON_LINES, *CSV, *BINARY)
-"""Endings of the files that are taken from a folder; all but those of `BINARY` may have one of `COMPRESSIONS` after."""
-
-
-def taken_from_folder(path: Path) -> bool:
-    """Whether a file is text by its ending, so that it is taken where only its folder is named."""
-    kind = ending(path)
-    return kind in SUFFIXES or _uncompressed(kind) in (*PLAIN, *JSON_LINES, *CSV)
-
-
-def readable() -> str:
-    """The endings that are read, for messages."""
-    return f"{' '.join(SUFFIXES)}; all but the last two also with {' '.join(COMPRESSIONS)} after"
 
 
 def read_file(path: Path, label: str, layout: TextLayout, bad: BadRecords) -> Iterator[Document]:
@@ -52,7 +31,7 @@ def read_file(path: Path, label: str, layout: TextLayout, bad: BadRecords) -> It
         StorageError: the disk failed.
     """
     folder = label.split("/")[0] if layout.group_by_folder and "/" in label else None
-    if _uncompressed(ending(path)) in PLAIN:
+    if uncompressed(ending(path)) in PLAIN:
         yield plain_text.text_file(path, folder or label, layout, named=folder is not None)
     else:
         yield from record_documents(_records(path, layout), folder, label, layout, bad)
@@ -72,9 +51,9 @@ def _records(path: Path, layout: TextLayout) -> Iterator[Record]:
     kind = ending(path)
     if path.is_dir() or kind in tables.WITH_DATASETS:
         return tables.dataset_records(path)
-    if _uncompressed(kind) in JSON_LINES:
+    if uncompressed(kind) in JSON_LINES:
         return lines.json_records(path, layout)
-    if _uncompressed(kind) in CSV:
+    if uncompressed(kind) in CSV:
         return lines.csv_records(path, layout)
     if kind == ".parquet":
         return tables.parquet_records(path, layout)
@@ -84,11 +63,3 @@ def _records(path: Path, layout: TextLayout) -> Iterator[Record]:
         f"{path}: files ending in {kind or 'nothing'} cannot be read: these can: {readable()}; and by themselves "
         f"{' '.join(tables.WITH_DATASETS)}"
     )
-
-
-def _uncompressed(kind: str) -> str:
-    """The kind of a file without its compression."""
-    for last in COMPRESSIONS:
-        if kind.endswith(last):
-            return kind.removesuffix(last)
-    return kind

@@ -6,8 +6,10 @@ here a record becomes a document.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pico_train.data.prepare.documents import Document
@@ -21,6 +23,8 @@ LONGEST_RECORD = 256 * 2**20
 BAD_RECORD = "bad_record"
 """The reason under which records that were passed over are counted."""
 _PLACES = 5
+REPLACE = "replace what cannot be read with --encoding-errors replace (data.encoding_errors=replace)"
+"""What to do with bytes that are not text, but to convert the file."""
 
 
 @dataclass
@@ -141,3 +145,29 @@ def without_half_pairs(text: str) -> str:
     if half_pair(text) is None:
         return text
     return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
+def no_column(path: Path, column: str, names: list[str]) -> DataError:
+    """The error for a table that has no column of that name."""
+    return DataError(
+        f"{path}: has no column {column} (its columns: {', '.join(names[:50]) or 'none'}): name the one that holds the "
+        "text with --text-column (data.text_column)"
+    )
+
+
+def not_utf8(path: Path, where: str, start: bytes = b"") -> DataError:
+    """The error for a file that is not UTF-8 at `where`; `start` are its first bytes, which may tell what it is."""
+    utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    convert = utf16_advice(path) if utf16 else "convert the file"
+    return DataError(f"{path}: not UTF-8 at {where}: {convert}, or {REPLACE}")
+
+
+def not_text(path: Path, what: str, start: bytes) -> DataError:
+    """The error for a file that holds what text does not; `start` are bytes around it, which may tell what it is."""
+    convert = utf16_advice(path) if 3 * start.count(0) > len(start) else "it is no plain text: leave it out"
+    return DataError(f"{path}: holds {what}: {convert}, or {REPLACE}")
+
+
+def utf16_advice(path: Path) -> str:
+    """What to do with a file that seems to be UTF-16."""
+    return f"it looks like UTF-16: convert it (iconv -f UTF-16 -t UTF-8 {path.name})"

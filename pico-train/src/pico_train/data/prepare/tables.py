@@ -11,9 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pico_train.data.prepare import opening
-from pico_train.data.prepare.lines import no_column
-from pico_train.data.prepare.plain_text import REPLACE
-from pico_train.data.prepare.records import Record, TextLayout
+from pico_train.data.prepare.records import REPLACE, Record, TextLayout, no_column
 from pico_train.errors import DataError
 
 WITH_DATASETS = {".xml": "xml", ".tar": "webdataset", ".tar.gz": "webdataset"}
@@ -105,13 +103,6 @@ def _row(where: str, batch: pa.RecordBatch, row: int, layout: TextLayout) -> Rec
                 return Record(where, {}, f"{name!r} is not UTF-8 at byte {error.start}", REPLACE)
             fields[name] = error.object.decode("utf-8", "replace")
     return Record(where, fields)
-
-
-def is_saved_dataset(path: Path) -> bool:
-    """Whether a folder is what `datasets` makes with `save_to_disk`: one dataset, or several splits."""
-    return (path / "dataset_dict.json").is_file() or (
-        (path / "dataset_info.json").is_file() and (path / "state.json").is_file()
-    )
 
 
 def dataset_records(path: Path) -> Iterator[Record]:

@@ -17,6 +17,8 @@ from pico_schema.files import replace_file
 from pico_train.errors import DataError
 
 FILE = "pico-data.json"
+UNFINISHED = ".prepare"
+"""Folder in which a preparation that is not finished keeps what it has."""
 TOKENIZER_DIR = "tokenizer"
 FORMAT = "1.0"
 MAX_BYTES = 256 * 2**20

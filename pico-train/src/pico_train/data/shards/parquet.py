@@ -20,8 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pico_train.data.cache import cannot_read
-from pico_train.errors import DataError
+from pico_train.errors import DataError, StorageError
 
 COLUMN = "input_ids"
 SOURCE = "source"
@@ -232,7 +231,7 @@ def _decode_chunk(chunk: pa.Array, row_len: int, *, where: str, group: int) -> n
 def _raise_if_of_the_disk(error: Exception, where: str) -> None:
     """Tell a disk that fails from a file that is damaged: the first has a number of the system's."""
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-        raise cannot_read(where, error) from error
+        raise StorageError.unreadable(where, error) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -251,7 +250,7 @@ def read_exactly(handle: int, target: memoryview, offset: int, *, where: str) ->
         try:
             got = _read_some(handle, target[done:], offset + done)
         except OSError as error:
-            raise cannot_read(where, error) from error
+            raise StorageError.unreadable(where, error) from error
         if got <= 0:
             raise DataError(f"{where}: ends before byte {offset + len(target)}: the file is cut short")
         done += got

@@ -16,10 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pico_train.data.cache import cannot_read
 from pico_train.data.shards.page_header import MAX_HEADER, is_plain_run
 from pico_train.data.shards.parquet import SOURCE, Layout, decode_group, read_exactly, read_layout
-from pico_train.errors import DataError
+from pico_train.errors import DataError, StorageError
 
 GROUP_CACHE_BYTES = 16 * 2**20
 """Decoded row groups kept, over all shards of a corpus."""
@@ -117,7 +116,7 @@ class ShardReader:
             try:
                 column = parquet.read_row_group(int(group), columns=[SOURCE]).column(0)
             except OSError as error:  # Arrow's own errors of damaged bytes are others
-                raise cannot_read(self.path, error) from error
+                raise StorageError.unreadable(self.path, error) from error
             for row in ids[groups == group]:
                 value = column[int(row - self.layout.starts[group])].as_py()
                 found[int(row)] = "" if value is None else str(value)
@@ -138,7 +137,7 @@ class ShardReader:
             try:
                 head = os.pread(self._file.fileno(), min(MAX_HEADER, end - begin), begin)
             except OSError as error:
-                raise cannot_read(self.path, error) from error
+                raise StorageError.unreadable(self.path, error) from error
             if not is_plain_run(head, chunk_size=end - begin, n_values=n_values):
                 raise DataError(f"{self.path}: declares a plain layout that it does not have: write the shard again")
 

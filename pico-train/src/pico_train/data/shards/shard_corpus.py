@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pico_schema import DataFingerprint
+from pico_train.data.naming import named
 from pico_train.data.order import Order
 from pico_train.data.shards.manifest import CorpusManifest
 from pico_train.data.shards.sharded_rows import FEW_SHARDS, OPEN_SHARDS, ShardedRows
@@ -172,12 +173,6 @@ def _held_out_in_words(manifest: CorpusManifest) -> str:
     val, rule = manifest.splits.get("val"), manifest.settings.get("held_out")
     documents = f"of {val.n_documents:,} document{'' if val.n_documents == 1 else 's'}" if val else "of no document"
     return f"{documents}: {rule}" if isinstance(rule, str) else documents
-
-
-def named(names: Sequence[str], most: int) -> str:
-    """The first of some names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def in_directory(directory: Path, names: Sequence[str]) -> Callable[[int], Path]:
