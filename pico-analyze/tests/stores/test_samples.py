@@ -260,3 +260,53 @@ def test_a_transformers_model_has_none(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(save({"model.embed_tokens.weight": np.ones((16, 4), np.float32)}))
     with pytest.raises(DataError, match="holds no captures, so step 0 has no val samples"):
         pico_analyze.open_run(tmp_path).samples(0, "val")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"decoder": null}',
+        b"\xff\xfe",
+        b'{"decoder": 1, "decoder": 2}',
+        b"[" * 100_000,
+        tokenizer_json().replace(b'"ByteLevel"', b'"Sequence"'),
+        tokenizer_json().replace(b'"vocab": {', b'"vocab": {"x": -1, '),
+        tokenizer_json()[:-100],
+    ],
+)
+def test_garbage_in_place_of_a_tokenizer_is_one_sentence(content):
+    rows = TokenRows(np.array([[1, 2]], np.int32), ["a"])
+    with pytest.raises(DataError, match=r"^there: tokenizer\.json is not a tokenizer \(.+\): it is damaged$"):
+        samples_table(rows, [0], [0, 1], content, where="there")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"input_ids": [1, 2], "source": ["a", "b"]},
+        {"input_ids": ["ab", "cd"], "source": ["a", "b"]},
+        {"input_ids": [[1.5], [2.5]], "source": ["a", "b"]},
+        {"input_ids": [[2**40], [1]], "source": ["a", "b"]},
+        {"input_ids": [[1, None], [1, 2]], "source": ["a", "b"]},
+        {"input_ids": [[[1]], [[2]]], "source": ["a", "b"]},
+        {"input_ids": [[1], [2]], "sources": ["a", "b"]},
+        {"ids": [[1], [2]], "source": ["a", "b"]},
+    ],
+)
+def test_columns_of_other_types_are_no_token_rows(columns):
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    with pytest.raises(DataError, match=r"^there: .*it is damaged$"):
+        read_token_rows(buffer.getvalue(), where="there")
+
+
+def test_a_text_that_is_none_is_no_source():
+    """Parquet does not check that texts are UTF-8."""
+    raw = pa.array([b"a\xff", b"b"], pa.binary()).view(pa.string())
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"input_ids": [[1], [2]], "source": raw}), buffer)
+    with pytest.raises(DataError, match=r"not a file of token rows .*it is damaged"):
+        read_token_rows(buffer.getvalue(), where="there")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from pico_analyze.errors import NotARunError, PicoAnalyzeError, PluginError, nearest
+from pico_analyze.errors import DataError, NotARunError, PicoAnalyzeError, PluginError, nearest
 from pico_analyze.stores.base import ReadOptions, Store
 from pico_analyze.stores.spec import STORES, StoreSpec
 
@@ -28,11 +28,13 @@ def open_store(location: str | Path, options: ReadOptions | None = None) -> Stor
 
     Raises:
         NotARunError: there is nothing there, or nothing of a known kind; the message says what was looked for.
-        DataError: it is a run, and damaged.
+        DataError: it is a run, and damaged, or its path is no text that a table could hold.
         PluginError: the kind of run needs a package that is not installed, or its plug-in is broken.
     """
     text = str(location)
     path = Path(location)
+    if not is_address(text):
+        _check_text(path)
     if not is_address(text) and not path.exists():
         known = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise NotARunError(f"{path}: there is no such path{nearest(path.name, known)}")
@@ -52,6 +54,18 @@ def open_store(location: str | Path, options: ReadOptions | None = None) -> Stor
     left_out = "".join(f"; left out: {error}" for error in broken)
     inside = "" if is_address(text) else _inside(path)
     raise NotARunError(f"{location}: not a run: looked for {looked}{inside}{left_out}")
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a path that is not UTF-8: rows say where their numbers come from, and could not be written."""
+    if "\0" in str(path):
+        raise NotARunError(f"{str(path)!r}: there is no such path")
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{str(path.absolute())!r}: the path is not UTF-8, so rows could not say where they come from: rename it"
+        ) from None
 
 
 def _kinds(*, remote: bool) -> tuple[list[StoreSpec], list[PluginError]]:
