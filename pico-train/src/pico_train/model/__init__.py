@@ -4,6 +4,6 @@ Knows weights, configurations and tokens of one checkpoint; not runs, data or tr
 so are its names.
 
 `decoder` · `generation` (tokens, with a cache) · `sampling` (text from a checkpoint) · `huggingface` (config.json and
-weights) · `tokenizer_export` (the tokenizer beside them) · `sealed_files` (whether they are what was sealed) · `pico_v1`
+weights) · `tokenizer_export` (the tokenizer beside them) · `sealed_files` (are they what was sealed) · `pico_v1`
 (weights of Pico 1.0).
 """
