@@ -31,7 +31,7 @@ READS = {
 WRITES = {
     "card": "POST /api/validate-yaml",
     "preupload": "POST /api/models/.*/preupload/",
-    "commit": "POST /api/models/.*/commit/",
+    "commit": "POST /api/models/.*/commit/demo",
     "tag": "POST /api/models/.*/tag/",
 }
 LFS = {
@@ -45,7 +45,7 @@ XET = {
     "token": "GET /api/models/.*/xet-write-token/",
     "xorb": "POST /v1/xorbs/",
     "shard": "POST /v./shards",
-    "commit": "POST /api/models/.*/commit/",
+    "commit": "POST /api/models/.*/commit/demo",
 }
 BEGINNING = {
     "whoami": "GET /api/whoami-v2",

@@ -95,7 +95,7 @@ def check_mention(text: str) -> None:
     Raises:
         ValueError: it does not.
     """
-    [words] = commands(text)
+    [words] = commands(text.partition(" > ")[0])
     if not any(_PLACEHOLDER.search(word) for word in words) and not _is_bare(words):
         if words[0] == "--set":
             check_settings([word for word in words if word != "--set"])
