@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,13 @@ def test_a_file_that_nobody_listed_is_unexpected(checkpoint: Path) -> None:
     assert [(item.problem, item.path) for item in verify_checkpoint(checkpoint)] == [
         ("unexpected", "captures/extra.bin")
     ]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are text there")
+def test_a_file_whose_name_is_no_text_is_named_as_it_can_be_shown(checkpoint: Path) -> None:
+    for name in (b"x\xff", b"a\x1b[2J"):
+        Path(os.fsdecode(bytes(checkpoint) + b"/" + name)).write_bytes(b"x")
+    assert {item.path for item in verify_checkpoint(checkpoint)} == {r"x\udcff", r"a\x1b[2J"}
 
 
 def test_a_listed_file_that_is_a_link_out_is_unsafe(checkpoint: Path) -> None:
@@ -160,7 +169,7 @@ def test_a_manifest_that_points_outside_is_refused(checkpoint: Path, path: str) 
         ({"cursor": {"epoch": 0, "row": 2**63, "batch_size": 4}}, r"cursor\.row: Input should be less than"),
         ({"cursor": {"epoch": 0, "row": 0, "batch_size": 2**64 - 1}}, r"cursor\.batch_size: Input should be less than"),
         ({"metrics": {"val_loss": "low"}}, r"metrics\.val_loss"),
-        ({"metrics": {"\x1b[2J": "low"}}, r"'metrics\.\\x1b\[2J'"),
+        ({"metrics": {"\x1b[2J": "low"}}, r"metrics\.\\x1b\[2J"),
         ({"files": {"a/" * 3 + "b" * 256: {"size": 1, "sha256": "0" * 64}}}, "not a plain relative path"),
         ({"files": ["model.safetensors"]}, "files: Input should be an object"),
     ],

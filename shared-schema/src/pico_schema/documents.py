@@ -107,8 +107,12 @@ def _first_fault(error: ValidationError) -> str:
     """The first field that is not what it has to be, and why; names in it are foreign text."""
     first = error.errors(include_url=False)[0]
     field = ".".join(map(str, first["loc"]))[:200] or "document"
-    shown = field if field.isprintable() else ascii(field)
-    return f"{shown}: {first['msg'][:500]}"
+    return f"{_printable(field)}: {first['msg'][:500]}"
+
+
+def _printable(name: str) -> str:
+    """A foreign name as a terminal and a document can hold it: control characters and what is no text, escaped."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _first_line(error: Exception) -> str:
@@ -216,5 +220,6 @@ def verify_checkpoint(
     for file in sorted(directory.rglob("*")):
         relative = file.relative_to(directory).as_posix()
         if (file.is_file() or file.is_symlink()) and relative != layout.MANIFEST and relative not in manifest.files:
-            findings.append(Finding("unexpected", relative, f"{relative} is not in the manifest"))
+            shown = _printable(relative)
+            findings.append(Finding("unexpected", shown, f"{shown} is not in the manifest"))
     return findings
