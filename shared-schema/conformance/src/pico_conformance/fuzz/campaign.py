@@ -24,7 +24,7 @@ from pico_conformance.fuzz import oracle
 from pico_conformance.fuzz.commands import COMMANDS, Command, Values
 from pico_conformance.fuzz.mutations import Mutation, mutate
 
-SECONDS = 30.0
+SECONDS = 60.0
 """Time of one command; one on a sound run takes less than a second."""
 
 
