@@ -296,7 +296,7 @@ def test_a_bug_is_one_sentence_too_and_a_full_disk_is_a_storage_error(runs, pico
     monkeypatch.delenv("PICO_DEBUG", raising=False)
     for raised, code, says in (
         (RuntimeError("boom"), 1, "error: RuntimeError: boom (set PICO_DEBUG=1 for the traceback)"),
-        (OSError(28, "No space left on device", "x.png"), 4, "error: x.png: No space left on device"),
+        (OSError(28, "No space left on device", "x.png"), 4, "error: x.png: No space left on device: check the disk"),
     ):
 
         def fail(*_, raised=raised):

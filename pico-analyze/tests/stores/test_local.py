@@ -149,3 +149,109 @@ def test_the_newest_run_is_the_one_that_changed_last(runs):
     os.utime(second / layout.RUN_MANIFEST, (1e9, 1e9))
     assert newest_run() == first.relative_to(runs.parent)
     assert [path.name for path in local_runs()] == ["b", "a"]
+
+
+class TestLinks:
+    """A link that leads out of the run is not followed: what it names is no part of what was sealed there."""
+
+    @pytest.mark.parametrize("what", [layout.CHECKPOINTS, f"{layout.CHECKPOINTS}/step-00000004"])
+    def test_of_a_directory_of_checkpoints_or_of_one(self, runs, tmp_path, what):
+        run = make_run(runs)
+        outside = tmp_path / "outside"
+        shutil.move(run / what, outside)
+        (run / what).symlink_to(outside)
+        store = open_store(run)
+        lost = {item.step: item.reason for item in store.unusable()}
+        assert set(lost) == (set(STEPS) if what == layout.CHECKPOINTS else {4})
+        assert all("a symbolic link that leaves the run: it is not followed" in reason for reason in lost.values())
+        assert {info.step for info in store.steps()} == set(STEPS) - set(lost)
+
+    def test_that_leads_nowhere_is_named(self, runs):
+        run = make_run(runs)
+        shutil.rmtree(run / layout.checkpoint_dir(4))
+        (run / layout.checkpoint_dir(4)).symlink_to("/nowhere")
+        assert [lost.step for lost in open_store(run).unusable()] == [4]
+
+    def test_of_the_run_itself_is_a_name_for_it(self, runs):
+        run = make_run(runs)
+        (runs / "other").symlink_to(run)
+        assert [info.step for info in open_store(runs / "other").steps()] == list(STEPS)
+
+    def test_of_evaluations_is_refused(self, runs, tmp_path):
+        run = make_run(runs)
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside" / "step-00000002.json").write_text("{}")
+        (run / layout.EVALUATIONS).symlink_to(tmp_path / "outside")
+        with pytest.raises(DataError, match=r"leaves .* through a symbolic link"):
+            open_store(run).evaluations()
+
+
+def evaluated(run, step, **changes):
+    store = open_store(run)
+    (info,) = (info for info in store.steps() if info.step == step)
+    facts = {"run_id": store.provenance(step)["run_id"], "step": step, "manifest_sha256": info.digest} | changes
+    (run / layout.EVALUATIONS).mkdir(exist_ok=True)
+    documents.write(
+        run / layout.evaluation_file(step),
+        Evaluation(
+            **facts,
+            created="2025-01-01T00:00:00Z",
+            producer=Producer(name="pico-train", version="2.0.0"),
+            tasks={"paloma": {"perplexity": 123.0}},
+        ),
+    )
+
+
+@pytest.mark.parametrize("change", [{"run_id": "0" * 32}, {"manifest_sha256": "0" * 64}])
+def test_results_of_another_checkpoint_are_refused(runs, change):
+    run = make_run(runs)
+    evaluated(run, 2)
+    assert open_store(run).evaluations()[2]["paloma.perplexity"] == 123.0
+    evaluated(run, 2, **change)
+    with pytest.raises(DataError, match=r"step-00000002\.json: results of another checkpoint than the one at step 2"):
+        open_store(run).evaluations()
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"tasks": ' + b"[" * 100_000, b"9" * 5000, b"[]", b"\xff\xfe", b"", b'{"tasks": {"a": {"b": 1e999}}}']
+)
+def test_damaged_results_are_refused_by_name(runs, damage):
+    run = make_run(runs)
+    evaluated(run, 2)
+    (run / layout.evaluation_file(2)).write_bytes(damage)
+    with pytest.raises(DataError, match=r"step-00000002\.json: [^\n]*$"):
+        open_store(run).evaluations()
+
+
+def test_a_result_that_no_float_holds_is_refused_by_name(runs):
+    run = make_run(runs)
+    evaluated(run, 2)
+    path = run / layout.evaluation_file(2)
+    path.write_text(path.read_text().replace("123.0", "1" + "0" * 400))
+    with pytest.raises(DataError, match=r"step-00000002\.json: "):
+        open_store(run).evaluations()
+
+
+def test_a_manifest_that_run_json_does_not_list_is_not_used(runs):
+    """One digit of one number of it, such as the digest of its samples, would pass for another run's."""
+    run = make_run(runs)
+    path = run / layout.checkpoint_dir(4) / layout.MANIFEST
+    path.write_bytes(path.read_bytes().replace(b'"loss": 3.5', b'"loss": 3.4'))
+    (lost,) = open_store(run).unusable()
+    assert (lost.step, lost.reason) == (4, "manifest.json is not the one that run.json lists: it was altered")
+
+
+def test_a_disk_that_does_not_give_a_manifest_is_no_checkpoint_that_lacks_one(runs, monkeypatch):
+    from pico_analyze.errors import StorageError
+    from pico_analyze.stores import local
+
+    run, real = make_run(runs), local.read_small
+
+    def broken(path, limit):
+        if path.name == layout.MANIFEST:
+            raise StorageError(f"{path}: reading failed (Input/output error): check the disk")
+        return real(path, limit)
+
+    monkeypatch.setattr(local, "read_small", broken)
+    with pytest.raises(StorageError, match="Input/output error"):
+        open_store(run).steps()

@@ -310,7 +310,7 @@ def _run() -> None:
         if os.environ.get("PICO_DEBUG"):
             raise
         if isinstance(error, OSError):
-            _end(f"{error.filename or 'a file'}: {error.strerror or error}", 4)
+            _end(f"{error.filename or 'a file'}: {error.strerror or error}: check the disk", 4)
         _end(f"{type(error).__name__}: {error} (set PICO_DEBUG=1 for the traceback)", 1)
 
 

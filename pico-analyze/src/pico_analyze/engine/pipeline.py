@@ -25,6 +25,7 @@ from pico_analyze.engine.worker import carry_out, check, for_threads
 from pico_analyze.errors import DataError, UsageError
 from pico_analyze.questions.question import Question
 from pico_analyze.stores.base import Confirms
+from pico_analyze.stores.known_digests import cache_root, known_digests
 from pico_analyze.table.columns import digest
 from pico_analyze.table.rows_file import part_content, rows_of
 from pico_analyze.table.store import RowStore, directory_for, frame_of, rows_saying, write_part
@@ -74,6 +75,7 @@ def analyze(
         if _confirmed(plan, tables, wanted, started, collected):
             raise DataError("what came from the Hub was damaged on its way, twice: try again")
 
+    _say_what_is_not_remembered(tally)
     import pandas
 
     if settings.out is None:
@@ -152,6 +154,16 @@ def _known(
         return set()
     # Shards leave that to the command that brings them together.
     return known if settings.shard else known - _confirmed(plan, tables, wanted, started, [])
+
+
+def _say_what_is_not_remembered(tally: Tally) -> None:
+    memory = known_digests(cache_root())
+    if memory.refused is not None:
+        why = memory.refused.strerror or memory.refused
+        tally.warnings[
+            f"{memory.folder}: cannot be written ({why}), so the next analysis reads all files through again to check "
+            "them: PICO_CACHE names another place"
+        ] += 1
 
 
 def _confirmed(

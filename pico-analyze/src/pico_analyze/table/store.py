@@ -240,6 +240,9 @@ def _locked(directory: Path) -> Iterator[None]:
         lock.acquire()
     except NotImplementedError:
         raise StorageError(f"{directory}: its file system has no locks: choose another --out") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise StorageError(f"{directory}: cannot be written ({why}): choose another --out") from None
     try:
         yield
     finally:
