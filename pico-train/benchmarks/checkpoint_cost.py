@@ -33,8 +33,9 @@ from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig, layers
 from pico_train.data.loader import Batch
 from pico_train.training.engine import Engine, build_fabric, set_up
-from pico_train.training.loop import Measured, Snapshot, fit
+from pico_train.training.loop import fit
 from pico_train.training.snapshot import PRODUCER, assemble
+from pico_train.training.step import Measured, Snapshot
 
 THREADS = 2
 PERIOD = 20

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from subprocess import Popen
 
 import torch
 
@@ -25,7 +26,8 @@ from pico_train.run_start import Start, begin, claim, on_rank_zero, open_run_dat
 from pico_train.run_summary import Summary, summarize
 from pico_train.training import launch
 from pico_train.training.engine import Engine, build_fabric, set_up
-from pico_train.training.loop import Measured, Outcome, Snapshot, fit
+from pico_train.training.loop import Outcome, fit
+from pico_train.training.step import Measured, Snapshot
 
 
 def train(config: RunConfig, *, override: bool = False, reporter: Reporter | None = None) -> Summary | None:
@@ -54,9 +56,13 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
     reporter = reporter or Reporter()
     run_dir = Path(config.out) / config.name
     with ExitStack() as stack:
-        stop = stack.enter_context(signals.StopRequest("before the first step: the same command begins again"))
+        others: list[Popen[bytes]] = []
+        stop = signals.StopRequest(
+            "before the first step: the same command begins again", ending=lambda: launch.end(others, grace=0.0)
+        )
+        stack.enter_context(stop)
         fabric = build_fabric(config)
-        stack.enter_context(launch.connected(fabric))
+        stack.enter_context(launch.connected(fabric, others))
         rank_zero = fabric.global_rank == 0
         if not rank_zero:
             reporter.silence()

@@ -34,8 +34,8 @@ from pico_train.publish.publisher import Publisher, PublishStatus, start_publish
 from pico_train.reporter import Reporter
 from pico_train.training.engine import Engine
 from pico_train.training.health import Meter
-from pico_train.training.loop import Measured, Snapshot
 from pico_train.training.snapshot import PRODUCER, assemble
+from pico_train.training.step import Measured, Snapshot
 from pico_train.training.tracking import Tracker
 
 

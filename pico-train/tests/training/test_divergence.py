@@ -12,7 +12,7 @@ import torch
 from pico_train.config import RunConfig
 from pico_train.errors import NonFiniteError
 from pico_train.training.divergence import LARGEST_NORM, Divergence, Verdict
-from pico_train.training.loop import Due, Measured
+from pico_train.training.step import Due, Measured
 
 BATCH = SimpleNamespace(step=7, row_ids=np.arange(30, 40))
 INF, NAN = math.inf, math.nan

@@ -20,6 +20,7 @@ from pico_schema import documents, layout
 from pico_train.checkpoint.signals import STOPPING, Received
 from pico_train.checkpoint.verify import verify_run
 from pico_train.training import loop
+from pico_train.training.step import Measured
 
 EVERY_THREE = {name: value for name, value in QUIET.items() if "evaluation" in name or "captures" in name}
 
@@ -167,7 +168,7 @@ def test_of_signals_that_came_to_several_processes_the_earliest_decides(text, tm
             gather=lambda mine: [there, mine],
         )
         zero = torch.zeros(())
-        return loop._synchronize(engine, settings, loop.Measured(0, 0), zero, zero, here)
+        return loop._synchronize(engine, settings, Measured(0, 0), zero, zero, here)
 
     settings = config(tmp_path, text)
     interrupt, end = Received(signal.SIGINT, 100.2), Received(signal.SIGTERM, 100.1)

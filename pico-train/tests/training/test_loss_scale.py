@@ -20,6 +20,7 @@ from pico_train.checkpoint.consumed import Consumed
 from pico_train.config import layers
 from pico_train.data.loader import Batch
 from pico_train.training import engine, loop
+from pico_train.training.step import Measured
 
 NEVER = [f"{section}.{key}" for section in ("checkpoint.weights", "checkpoint.training_state", "checkpoint.captures",
          "evaluation.cadence") for key in ("early=null", "every=null", "last=false")]  # fmt: skip
@@ -40,10 +41,10 @@ def trained(scaler: torch.amp.GradScaler | None, steps: int = 30, *changes: str)
     before = {name: weight.detach().clone() for name, weight in made.decoder.named_parameters()}
     tensor = torch.from_numpy(ROWS).long()
     batches = [Batch(step, tensor, np.arange(4), None, ROWS, Consumed()) for step in range(steps + 1)]  # type: ignore[arg-type]
-    seen: list[loop.Measured] = []
+    seen: list[Measured] = []
     scales: list[float] = []
 
-    def record(measured: loop.Measured) -> None:
+    def record(measured: Measured) -> None:
         seen.append(measured)
         scales.append(scaler.get_scale() if scaler is not None else 1.0)
 

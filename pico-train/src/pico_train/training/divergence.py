@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,9 +23,7 @@ from pico_train.config import RunConfig
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
 from pico_train.training.engine import Engine
-
-if TYPE_CHECKING:
-    from pico_train.training.loop import Measured
+from pico_train.training.step import Measured
 
 LARGEST_NORM = math.sqrt(torch.finfo(torch.float32).max)
 """The square of a larger gradient is infinite in AdamW's second moment, and stays there."""

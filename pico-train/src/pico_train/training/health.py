@@ -11,8 +11,8 @@ import torch
 
 from pico_train.config import RunConfig
 from pico_train.training.engine import Engine
-from pico_train.training.loop import Measured
 from pico_train.training.peak_flops import peak_flops
+from pico_train.training.step import Measured
 
 
 class Meter:

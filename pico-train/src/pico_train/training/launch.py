@@ -39,23 +39,25 @@ _LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "connection wa
 
 
 @contextlib.contextmanager
-def connected(fabric: Fabric) -> Iterator[None]:
-    """Start the other processes where nothing else did, and connect with them; at the end they are ended, if they must.
+def connected(fabric: Fabric, started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Start the other processes where nothing else did, and connect with them; where this one fails, they are ended.
+
+    Args:
+        fabric: Not launched yet.
+        started: Gets the processes that are started here.
 
     Raises:
         DistributedError: another process ended or cannot be reached; raised also for what happens inside.
     """
-    processes: list[subprocess.Popen[bytes]] = []
     launcher = fabric.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
-        processes = launcher.procs
-        fabric.strategy._launcher = _Launcher(launcher)  # noqa: SLF001
+        fabric.strategy._launcher = _Launcher(launcher, started)  # noqa: SLF001
     try:
         fabric.launch()
         wait_at_most(PREPARING)
         yield
     except BaseException as error:
-        end(processes, grace=1.0)
+        end(started, grace=1.0)
         if isinstance(error, RuntimeError) and _is_lost(error) and not isinstance(error, PicoTrainError):
             raise DistributedError(_sentence(error)) from error
         raise
@@ -94,9 +96,9 @@ def _sentence(error: RuntimeError) -> str:
 class _Launcher(_SubprocessScriptLauncher):
     """Fabric's, which kills this process without a word five seconds after another failed, however it was stopped."""
 
-    def __init__(self, launcher: _SubprocessScriptLauncher) -> None:
+    def __init__(self, launcher: _SubprocessScriptLauncher, started: list[subprocess.Popen[bytes]]) -> None:
         super().__init__(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)
-        self.procs = launcher.procs
+        self.procs = started
 
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Start the other processes, watch them, and call `function`."""

@@ -31,7 +31,7 @@ from pico_train.training.capture import SampleIndex
 from pico_train.training.divergence import is_finite
 from pico_train.training.engine import Engine
 from pico_train.training.forward_backward import Captured
-from pico_train.training.loop import Snapshot
+from pico_train.training.step import Snapshot
 from pico_train.version import __version__
 
 PRODUCER = Producer(name="pico-train", version=__version__)
