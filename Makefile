@@ -15,7 +15,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-schema test-train test-analyze test-together lint format bench build conformance docs mutants clean
+.PHONY: help install interpreter demo test test-schema test-train test-analyze test-together lint format bench build conformance docs fuzz mutants test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,9 +65,9 @@ test-train: install ## tests of pico-train
 	cd pico-train && $(ONE_THREAD) ../$(BIN)/python $(PYTEST)
 
 test-together: install ## train a very small model and analyze it, through the installed commands
-	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py tests/test_caches.py tests/test_repository.py
+	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py tests/test_caches.py
 
-conformance: install ## wheels of pico-train in one environment, of pico-analyze in another; revisions between them
+conformance: install ## wheels of both tools in environments of their own, revisions between them; every snippet of the documents; damaged runs
 	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt
 
 lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
@@ -85,6 +85,19 @@ format: install ## let ruff format everything
 bench: install ## all benchmarks, one after the other; prints tables, compares with peers
 	$(BIN)/python pico-train/benchmarks/all.py
 	$(BIN)/python pico-analyze/benchmarks/all.py
+
+fuzz: install ## damage golden runs in 2,000 ways and put them through every command (half an hour)
+	$(ONE_THREAD) $(BIN)/python -m pico_conformance.fuzz --mutations 2000
+
+# lm-eval, peft, TransformerLens and nnsight bring many packages: they have an environment of their own.
+.envs/ecosystem/.installed: $(PROJECTS) pico-train/tests/ecosystem-requirements.txt $(REQUIREMENTS) | interpreter
+	@echo "installing into .envs/ecosystem"
+	@test -x .envs/ecosystem/bin/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv .envs/ecosystem
+	@.envs/ecosystem/bin/python $(PIP) --editable shared-schema --editable pico-train pytest pytest-xdist hypothesis --requirement pico-train/tests/ecosystem-requirements.txt
+	@touch $@
+
+test-ecosystem: .envs/ecosystem/.installed ## a checkpoint in lm-eval, peft, TransformerLens and nnsight
+	cd pico-train && $(ONE_THREAD) ../.envs/ecosystem/bin/python -m pytest tests/ecosystem
 
 # All of them take hours; ONLY="metrics cca" or ONLY="training --sample 10" is a part.
 mutants: install ## put small faults into the code and see that the tests notice
