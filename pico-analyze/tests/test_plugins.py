@@ -20,6 +20,7 @@ from pico_analyze.errors import NotARunError, PluginError, UsageError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.spec import STORES, StoreSpec
+from pico_schema.digests import sha256_file
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "plugin"
@@ -131,7 +132,8 @@ def test_a_kind_of_run_of_a_plugin_is_listed_announced_and_read(installed, npz_r
         with np.load(npz_run / f"step-{row['step']}.npz") as arrays:
             norm = np.linalg.norm(arrays[f"layers.{row['layer']}.{row['site']}"].astype(np.float64))
         assert row["value"] == pytest.approx(norm, rel=1e-12)
-        assert json.loads(row["provenance"])["kind"] == "npz"
+        facts, name = json.loads(row["provenance"]), f"step-{row['step']}.npz"
+        assert facts["kind"] == "npz" and facts["inputs"] == {name: sha256_file(npz_run / name)}
 
 
 def test_a_place_that_is_no_run_says_what_all_kinds_looked_for(installed, tmp_path):

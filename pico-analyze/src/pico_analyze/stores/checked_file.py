@@ -60,6 +60,10 @@ class CheckedFile:
                 raise DataError(self._changed())
         return content
 
+    def whole(self) -> bytearray:
+        """All of it; raises as `read` does."""
+        return self.read(0, file_size(self.path))
+
     def check(self) -> None:
         """Compare it with its digest now; raises as `read` does."""
         self.read(0, 0)

@@ -1,6 +1,6 @@
 """A kind of run: a folder with `model.json`, the model's geometry, and the weights of each step as `step-<N>.npz`."""
 
-import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -8,7 +8,8 @@ from typing import NoReturn
 import numpy as np
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, ReadOptions, StepInfo, Unusable
+from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable
+from pico_analyze.stores.checked_file import CheckedFile
 from pico_analyze.stores.spec import StoreSpec
 from pico_schema import ModelSpec
 
@@ -24,7 +25,7 @@ class NpzStore:
         self.path, self.location, self.run = path, str(path), path.resolve().name
         try:
             self._model = ModelSpec.model_validate_json((path / MODEL).read_bytes())
-            self._files = {int(file.stem.removeprefix("step-")): file for file in path.glob(STEPS)}
+            self._files = {int(file.stem.removeprefix("step-")): CheckedFile(file) for file in path.glob(STEPS)}
         except ValueError as error:
             raise DataError(f"{path}: not a folder of steps ({str(error).splitlines()[0]})") from None
 
@@ -32,9 +33,8 @@ class NpzStore:
         """Every file; its digest tells whether rows have to be computed again."""
         found = []
         for step, file in sorted(self._files.items()):
-            with np.load(file) as arrays:
-                digest = hashlib.sha256(file.read_bytes()).hexdigest()
-                found.append(StepInfo(step, digest, size=file.stat().st_size, weights=tuple(arrays)))
+            with np.load(io.BytesIO(file.whole())) as arrays:
+                found.append(StepInfo(step, file.sha256, weights=tuple(arrays)))
         return tuple(found)
 
     def unusable(self) -> tuple[Unusable, ...]:
@@ -47,12 +47,17 @@ class NpzStore:
         return self._model
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
-        """One weight."""
-        with np.load(self._file(step)) as arrays:
+        """One weight, of a file that is still what it was when it was listed."""
+        with np.load(io.BytesIO(self._file(step).whole())) as arrays:
             if data != "weights" or site not in arrays:
                 raise DataError(f"run {self.run!r} holds no {split or ''} {data} at site {site!r} in step {step}")
             array: np.ndarray = arrays[site]
             return array
+
+    def inputs(self, step: int, *_tensor: object) -> tuple[Input, ...]:
+        """The file, whatever is read of it."""
+        file = self._file(step)
+        return (Input(file.path.name, file.sha256),)
 
     def samples(self, step: int, split: str) -> NoReturn:
         """None: there are no activations."""
@@ -64,9 +69,9 @@ class NpzStore:
 
     def provenance(self, step: int) -> dict[str, str]:
         """Which file the numbers come from."""
-        return {"path": str(self._file(step).resolve())}
+        return {"path": str(self._file(step).path.resolve())}
 
-    def _file(self, step: int) -> Path:
+    def _file(self, step: int) -> CheckedFile:
         if step not in self._files:
             raise DataError(f"run {self.run!r} has no step {step}")
         return self._files[step]
