@@ -14,6 +14,7 @@ COMMANDS = (
     ("bench_metrics.py", "384"),
     ("bench_cli.py", "384", "--steps", "11"),
     ("bench_cli.py", "1536"),
+    ("bench_checking.py", "384"),
     ("bench_cluster.py", "384", "--steps", "11"),
     ("bench_tasks.py",),
 )
