@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-
 _unfinished: set[Path] = set()
 """Temporary files that are being written, and what else is to go with the process."""
 
