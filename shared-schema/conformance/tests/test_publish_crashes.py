@@ -42,7 +42,7 @@ def titles(hub: Hub, branch: str = "demo") -> list[str]:
     return [row["title"] for row in repository.log(repository.resolve(branch))][::-1][1:]
 
 
-def wait_until(true: object, seconds: float = 30.0) -> None:
+def wait_until(true: object, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():  # type: ignore[operator]
         assert time.monotonic() < deadline
