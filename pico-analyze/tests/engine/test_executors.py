@@ -223,6 +223,40 @@ def test_damage_in_a_run_ends_the_analysis_wherever_it_is_found(runs, settings):
             analyze([(run, Question((Use("cka"),)))], replace(settings, **how))
 
 
+def test_what_is_still_being_computed_when_a_command_is_interrupted_is_not_waited_for_and_leaves_nothing(
+    run_dir, settings, monkeypatch
+):
+    """BLAS has its threads back by then, and values depend on their number."""
+    from pico_analyze.engine import compute, worker
+
+    real, first, release, held = compute.measure, [], threading.Event(), threading.Event()
+    keep, kept = worker._keep, []
+    monkeypatch.setattr(worker, "_keep", lambda *words: kept.append(threading.current_thread()) or keep(*words))
+
+    def measure(*words):
+        if not first or first[0] is threading.current_thread():
+            first.append(threading.current_thread())
+            held.wait(30)  # so that both are at work
+        else:
+            held.set()
+            release.wait(30)
+        return real(*words)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compute, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        analyze([(run_dir, Question((Use("cka"),)))], replace(settings, threads=2), _At(1, interrupt))
+    at_work = [thread for thread in threading.enumerate() if thread.name.startswith("pico-analyze")]
+    assert at_work  # not waited for
+    release.set()
+    for thread in at_work:
+        thread.join(30)
+    assert set(kept) == {first[0]}
+    assert not list((settings.out / "demo" / PARTS).iterdir())
+
+
 def test_blas_has_one_thread_while_tasks_run_and_what_it_had_afterwards(run_dir):
     np.ones((4, 4)) @ np.ones((4, 4))
 

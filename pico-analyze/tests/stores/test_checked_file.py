@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -92,6 +93,26 @@ def test_a_file_put_in_its_place_with_the_same_times_and_size_is_read_through(pa
     with pytest.raises(DataError, match="content that was sealed"):
         CheckedFile(path, SHA).read(0, 4)
     assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("fact", ["st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"])
+def test_each_fact_about_a_file_stands_for_its_content_by_itself(path, fact):
+    facts = {name: getattr(path.stat(), name) for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")}
+    one, other = (SimpleNamespace(**facts), SimpleNamespace(**facts | {fact: facts[fact] + 1}))
+    assert key_of(path, state_of(one)) != key_of(path, state_of(other))
+    assert key_of(path, state_of(one)) != key_of(path.with_name("other"), state_of(one))
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(path, monkeypatch):
+    real = checked_file._range
+
+    def in_the_meantime(*words):
+        flip(path)
+        return real(*words)
+
+    monkeypatch.setattr(checked_file, "_range", in_the_meantime)
+    with pytest.raises(DataError, match="it was changed during the analysis"):
+        CheckedFile(path, SHA).read(0, 4)
 
 
 def test_without_a_manifest_the_digest_is_that_of_the_content_and_stays_for_the_analysis(path):
