@@ -263,12 +263,17 @@ class TestMain:
             main_branch.move_main(remote, run, 2, QUICK, before_commit=lambda _: None)
 
     def test_a_large_file_of_another_content_is_sent_not_referred_to(self, hub: Hub, remote: Remote, run: Path) -> None:
-        """The same path on the branch, other bytes: the validation rows of this disk were replaced by stored ones."""
+        """The same path on the branch, other bytes: the run got other validation rows after it was published."""
         for step in (0, 1, 2):
             publish_one(remote, run, step)
-        hub.commit_outside("models", REPO, "demo", layout.VALIDATION_ROWS, b"somebody else's rows" * 8)
+        rows = run / layout.VALIDATION_ROWS
+        rows.write_bytes(rows.read_bytes()[::-1])
+        document = read_run(run)
+        assert document.validation is not None
+        validation = document.validation.model_copy(update={"sha256": sha256_file(rows)})
+        documents.write(run / layout.RUN_MANIFEST, document.model_copy(update={"validation": validation}))
         main_branch.move_main(remote, run, 2, QUICK, before_commit=lambda _: None)
-        assert content(hub, "main")[layout.VALIDATION_ROWS] == (run / layout.VALIDATION_ROWS).read_bytes()
+        assert content(hub, "main")[layout.VALIDATION_ROWS] == rows.read_bytes()
 
 
 class TestAnswers:

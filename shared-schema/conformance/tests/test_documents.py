@@ -124,8 +124,10 @@ def _run(snippet: Snippet, notebook: Notebook) -> None:
 
 
 def _load(snippet: Snippet, notebook: Notebook) -> None:
-    """A study is kept, since commands of the document ask for it; pico-train's are configurations that it takes; what else
-    there is belongs to other programs."""
+    """A study is kept, since commands of the document ask for it; pico-train's are configurations that it takes.
+
+    Whatever else there is belongs to other programs.
+    """
     name = re.search(r"^# (\S+\.yaml)", snippet.code)
     study = "measurements:" in snippet.code
     file = notebook.place / (name[1] if name else "study.yaml" if study else "settings.yaml")
