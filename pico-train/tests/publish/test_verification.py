@@ -27,7 +27,7 @@ from pico_train.publish.remote import DeniedError, MismatchError, Remote, Remote
 @pytest.fixture
 def remote(hub: Hub) -> Remote:
     """The repository, made."""
-    found = Remote(REPO, timeout=5.0)
+    found = Remote(REPO, timeout=60.0)  # of a machine that has other things to do
     found.create_repository(private=False, collection=None)
     del hub
     return found
