@@ -164,32 +164,26 @@ class TestWhatTheHubHolds:
 
 
 class TestAfterACommit:
+    @pytest.mark.parametrize(("step", "path"), [(0, layout.MODEL_CONFIG), (1, layout.WEIGHTS)])
     def test_a_file_that_the_hub_took_otherwise_is_found(
-        self, hub: Hub, remote: Remote, run: Path, monkeypatch: pytest.MonkeyPatch
+        self, remote: Remote, run: Path, monkeypatch: pytest.MonkeyPatch, step: int, path: str
     ) -> None:
-        """One letter of the manifest, and one bit of the weights: neither changes a size."""
+        """One letter of the configuration, and one bit of the weights: neither changes a size."""
         from huggingface_hub import CommitOperationAdd
 
+        for before in range(step):
+            publish_one(remote, run, before)
         create = remote.api.create_commit
-        for step, path in enumerate((layout.MODEL_CONFIG, layout.WEIGHTS)):
-            raw = bytearray((run / layout.checkpoint_dir(step) / path).read_bytes())
-            raw[-3] ^= 1
+        raw = bytearray((run / layout.checkpoint_dir(step) / path).read_bytes())
+        raw[-3] ^= 1
 
-            def altered(
-                *args: Any, operations: list[Any], path: str = path, raw: bytes = bytes(raw), **rest: Any
-            ) -> Any:
+        def altered(*args: Any, operations: list[Any], **rest: Any) -> Any:
+            changed = [CommitOperationAdd(path, bytes(raw)) if o.path_in_repo == path else o for o in operations]
+            return create(*args, operations=changed, **rest)
 
-                changed = [CommitOperationAdd(path, raw) if o.path_in_repo == path else o for o in operations]
-                return create(*args, operations=changed, **rest)
-
-            monkeypatch.setattr(remote.api, "create_commit", altered)
-            with pytest.raises(MismatchError, match=rf"{path} is not what was sealed at step {step}"):
-                publish_one(remote, run, step)
-            hub.remove("models", REPO)
-            monkeypatch.undo()
-            remote.create_repository(private=False, collection=None)
-            if step == 0:
-                publish_one(remote, run, 0)
+        monkeypatch.setattr(remote.api, "create_commit", altered)
+        with pytest.raises(MismatchError, match=rf"{path} is not what was sealed at step {step}"):
+            publish_one(remote, run, step)
 
     def test_captures_that_the_checkpoint_has_not_do_not_pass_for_its_own(
         self, hub: Hub, remote: Remote, run: Path
