@@ -9,7 +9,6 @@ replaced atomically, with `rows.csv` beside it. What a killed analysis left behi
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.table.columns import KEY, ORDER, Row, as_json, digest, schema
 from pico_analyze.table.rows_file import content_of, read_rows_file
+from pico_schema import strict_json
 from pico_schema.files import discard_with_process, open_replacement, replace_file
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def directory_for(out: Path, run: str, identity: str, location: str) -> Path:
 def _owner(directory: Path, key: str = "identity") -> str | None:
     """Whose table lies in a directory, or None where there is none."""
     try:
-        value = json.loads((directory / SOURCE).read_text(encoding="utf-8"))[key]
+        value = strict_json.parse((directory / SOURCE).read_bytes())[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return value if isinstance(value, str) else None
