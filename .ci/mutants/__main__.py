@@ -11,6 +11,7 @@ of reasons.toml. Ends with 1 where a file lets more than a tenth through.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sys
@@ -82,7 +83,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of tests that one fault is tried with")
     parser.add_argument(
-        "--keep", type=Path, default=ROOT / ".mutants", help="where coverage is kept; remove it to measure anew"
+        "--keep",
+        type=Path,
+        default=ROOT / ".mutants",
+        help="a folder for coverage and what was noticed; remove it to measure anew",
     )
     parser.add_argument("--report", type=Path, help="a folder to write into")
     return parser.parse_args()
@@ -96,7 +100,12 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
     files = [file for file in files if not words or any(word in str(file.relative_to(ROOT)) for word in words)]
     if not files:
         return []
-    covered = covering.measure(package, name, group["suite"], arguments.keep / name)
+    keep = arguments.keep / name
+    covered = covering.measure(package, name, group["suite"], keep)
+    trials.load_libraries(package, sorted({test.partition("::")[0] for test in covered.seconds}))
+    covered = _without_false_alarms(covered, package, keep / "sound.json", arguments.jobs)
+    noticed = keep / "noticed"
+    known = set(noticed.read_text().split()) if noticed.exists() else set()
     scores = [Score(file) for file in files]
     work: list[tuple[tuple[Score, Mutant], trials.Trial]] = []
     for score in scores:
@@ -107,22 +116,36 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
         score.tried = len(found)
         module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts)
         for mutant in found:
+            if mutant.digest in known:
+                continue
             tests = covered.tests(score.path, mutant.line, arguments.seconds)
             if not tests:
-                score.survivors.append(mutant)
+                _tell(score, mutant)
                 continue
             spent = sum(covered.seconds[test] for test in tests)
             work.append(((score, mutant), trials.Trial(package, module, score.path, mutant.source, tests, spent)))
-    tests = sorted({test for _, trial in work for test in trial.tests})
-    trials.load_libraries(package, sorted({test.partition("::")[0] for test in tests}))
-    for n, ((score, mutant), outcome) in enumerate(trials.run(work, arguments.jobs), 1):
-        score.timed_out += outcome == trials.TIMED_OUT
-        if outcome == trials.SURVIVED:
-            score.survivors.append(mutant)
-            print(f"  {score.path.relative_to(ROOT)}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True)
-        if n % 100 == 0:
-            print(f"{name}: {n} of {len(work)}", flush=True)
+    with noticed.open("a") as log:
+        for n, ((score, mutant), outcome) in enumerate(trials.run(work, arguments.jobs), 1):
+            score.timed_out += outcome == trials.TIMED_OUT
+            if outcome == trials.SURVIVED:
+                _tell(score, mutant)
+            else:
+                print(mutant.digest, file=log, flush=True)
+            if n % 100 == 0:
+                print(f"{name}: {n} of {len(work)}", flush=True)
     return scores
+
+
+def _without_false_alarms(covered: covering.Covering, package: Path, keep: Path, jobs: int) -> covering.Covering:
+    """Only the tests that pass as trials run them, with the seconds that they take there."""
+    if not keep.exists():
+        keep.write_text(json.dumps(trials.sound(package, covered.seconds, jobs)))
+    return covered.of(json.loads(keep.read_text()))
+
+
+def _tell(score: Score, mutant: Mutant) -> None:
+    score.survivors.append(mutant)
+    print(f"  {score.path.relative_to(ROOT)}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True)
 
 
 def _report(name: str, scores: list[Score], reasons: dict[tuple[str, str, str], str]) -> str:

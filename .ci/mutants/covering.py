@@ -40,6 +40,14 @@ class Covering:
             chosen.append(test)
         return chosen
 
+    def of(self, seconds: dict[str, float]) -> Covering:
+        """The same lines with these tests only."""
+        by_line = {
+            file: {line: tests & seconds.keys() for line, tests in lines.items() if tests & seconds.keys()}
+            for file, lines in self.by_line.items()
+        }
+        return Covering(by_line, seconds)
+
 
 def measure(package: Path, name: str, suite: Iterable[str], keep: Path) -> Covering:
     """Run a package's tests under coverage.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -74,6 +75,11 @@ class Mutant:
     before: str  # the line or lines that differ, joined by a space
     after: str
     source: str
+
+    @property
+    def digest(self) -> str:
+        """Of the whole text with the fault."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
 
 
 def mutants(source: str) -> Iterator[Mutant]:
