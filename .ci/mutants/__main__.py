@@ -3,6 +3,7 @@
     python .ci/mutants                       all files of groups.toml
     python .ci/mutants metrics cca           one group, files whose path has "cca"
     python .ci/mutants --sample 20 --seed 1  twenty faults of each file, chosen by chance
+    python .ci/mutants metrics cca --suite tests/metrics/test_cca.py --keep /tmp/cca   which of them these tests notice
 
 Prints a table and each survivor; `--report FOLDER` writes both for each group that is measured whole, with the reasons
 of reasons.toml. Ends with 1 where a file lets more than a tenth through.
@@ -69,7 +70,8 @@ def main() -> None:
             report = _report(name, scores, reasons)
             print(report)
             too_many |= any(score.share < LEAST for score in scores)
-        if scores and arguments.report and not words and arguments.sample is None:
+        whole = not words and arguments.sample is None and arguments.suite is None
+        if scores and arguments.report and whole:
             arguments.report.mkdir(exist_ok=True)
             (arguments.report / f"{name}.md").write_text(report)
     sys.exit(too_many)
@@ -88,6 +90,9 @@ def _arguments() -> argparse.Namespace:
         default=ROOT / ".mutants",
         help="a folder for coverage and what was noticed; remove it to measure anew",
     )
+    parser.add_argument(
+        "--suite", nargs="+", help="files or folders of tests, relative to the package, that may notice"
+    )
     parser.add_argument("--report", type=Path, help="a folder to write into")
     return parser.parse_args()
 
@@ -101,7 +106,7 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
     if not files:
         return []
     keep = arguments.keep / name
-    covered = covering.measure(package, name, group["suite"], keep)
+    covered = covering.measure(package, name, arguments.suite or group["suite"], keep)
     trials.load_libraries(package, sorted({test.partition("::")[0] for test in covered.seconds}))
     covered = _without_false_alarms(covered, package, keep / "sound.json", arguments.jobs)
     noticed = keep / "noticed"
