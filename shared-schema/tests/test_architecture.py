@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,11 @@ def test_flops_are_six_per_matrix_parameter_plus_causal_attention() -> None:
     ("changes", "says"),
     [
         ({"d_model": 18}, "d_model=18 is not divisible by n_heads=4: choose d_model=16"),
-        ({"n_kv_heads": 3}, "n_kv_heads must be one of 1, 2, 4"),
+        ({"d_model": 21}, "d_model=21 is not divisible by n_heads=4: choose d_model=24"),
+        ({"d_model": 13}, "choose d_model=16"),  # 12 is nearer, but gives heads of three features
+        ({"d_model": 1}, "choose d_model=8"),
+        ({"n_kv_heads": 3}, r"n_kv_heads must be one of 1, 2, 4 \["),
+        ({"n_heads": 8, "n_kv_heads": 5}, r"n_kv_heads must be one of 1, 2, 4, 8 \["),
         ({"d_model": 12}, "odd"),
         ({"n_layers": 0}, "greater than 0"),
     ],
@@ -59,6 +64,24 @@ def test_bases_and_epsilons_of_published_models_are_taken() -> None:
         assert spec(rope_theta=theta).rope_theta == theta
     for eps in (1e-12, 1e-8, 1e-6, 1e-5, 1e-3):
         assert spec(norm_eps=eps).norm_eps == eps
+
+
+@given(d_model=st.integers(1, 200), heads=st.integers(1, 40))
+def test_a_width_that_is_proposed_would_do(d_model: int, heads: int) -> None:
+    try:
+        spec(d_model=d_model, n_heads=heads, n_kv_heads=1)
+    except ValidationError as error:
+        proposed = re.search(r"choose d_model=(\d+)", str(error))
+        if proposed:
+            width = int(proposed[1])
+            assert spec(d_model=width, n_heads=heads, n_kv_heads=1).d_model == width
+            assert abs(width - d_model) <= heads or width == 2 * heads
+
+
+def test_sizes_are_whole_numbers() -> None:
+    made = spec()
+    sizes = (made.head_dim, made.q_dim, made.kv_dim, made.group_size, made.n_params, *made.weight_shape("attn.k"))
+    assert repr(sizes) == "(4, 16, 8, 2, 6736, 8, 16)"
 
 
 @given(heads=st.integers(1, 8), pairs=st.integers(1, 8), layers=st.integers(1, 5), kv=st.integers(1, 8))

@@ -14,9 +14,24 @@ def test_a_step_directory_parses_back(step: int) -> None:
     assert layout.parse_step_dir(layout.step_dir(step)) == step
 
 
+def test_the_last_step_has_eight_nines() -> None:
+    assert layout.MAX_STEP == 99_999_999
+    assert layout.step_dir(99_999_999) == "step-99999999"
+    assert layout.tag_name("demo", 99_999_999) == "demo-step-99999999"
+
+
 @given(st.integers(0, layout.MAX_STEP))
 def test_a_tag_parses_back_even_where_the_name_looks_like_a_tag(step: int) -> None:
     assert layout.parse_tag(layout.tag_name("a-step-7", step)) == ("a-step-7", step)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["demo", "demo-step-", "-step-1", "demo-step-01", "demo-step-100000000", "demo-step--1", "demo-step-1 ",
+     "a/b-step-1", "demo-step-x", "step-1", "a..b-step-1", "demo.lock-step-1", "demo.-step-1", "a" * 97 + "-step-1"],
+)  # fmt: skip
+def test_a_tag_that_no_run_and_step_could_have_is_none_of_ours(tag: str) -> None:
+    assert layout.parse_tag(tag) is None
 
 
 def test_names_are_those_of_the_contract() -> None:
@@ -43,8 +58,10 @@ def test_a_name_that_cannot_be_a_directory_and_a_branch_is_refused(name: str) ->
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "a\0b", "a\\b", "C:x", "a\nb", "nul.", "a ", "x" * 2000],
-)
+    ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "a\0b", "a\\b", "C:x", "a\nb", "nul.", "a ",
+     "x" * 256, "ü" * 128, "/".join(["a" * 204] * 5) + "b",
+     "a\x1fb", "a\x7fb", "a\ud800b", "a\udfffb", "/", ".", "a/..", *(f"a{char}b" for char in '<>"|?*')],
+)  # fmt: skip
 def test_a_path_that_could_leave_its_directory_is_refused(path: str) -> None:
     with pytest.raises(UnsafePathError):
         layout.safe_relative_path(path)
@@ -57,7 +74,14 @@ def test_paths_that_collide_on_some_file_systems_are_refused(paths: list[str]) -
 
 
 def test_ordinary_paths_are_accepted() -> None:
-    layout.check_paths(["a", "b/c", "b/d", "captures/train.safetensors"])
+    layout.check_paths(["a", "b/c", "b/d", "captures/train.safetensors", "a b/.c", "\ud7ff\ue000", "~a/b..c"])
+
+
+def test_paths_and_their_parts_may_be_as_long_as_file_systems_take() -> None:
+    longest = "/".join(["a" * 204] * 5)
+    assert len(longest) == 1024
+    for path in (longest, "x" * 255, "ü" * 127 + "/b"):
+        assert str(layout.safe_relative_path(path)) == path
 
 
 def test_a_symbolic_link_out_of_the_directory_is_refused(tmp_path: Path) -> None:
@@ -65,6 +89,18 @@ def test_a_symbolic_link_out_of_the_directory_is_refused(tmp_path: Path) -> None
     (tmp_path / "root" / "link").symlink_to(tmp_path)
     with pytest.raises(UnsafePathError, match="symbolic link"):
         layout.inside(tmp_path / "root", "link/secret")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Symlink loop"), OSError(40, "Too many levels of symbolic links")])
+def test_links_that_cannot_be_followed_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def resolve(_: Path) -> Path:
+        raise error  # as Python does, up to 3.12 in one way, on some systems in the other
+
+    monkeypatch.setattr(Path, "resolve", resolve)
+    with pytest.raises(UnsafePathError, match="symbolic link"):
+        layout.inside(tmp_path, "round/and/round")
 
 
 @given(st.text(max_size=40))

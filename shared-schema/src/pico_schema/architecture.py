@@ -51,7 +51,8 @@ class ModelSpec(BaseModel):
     @model_validator(mode="after")
     def _geometry_exists(self) -> Self:
         if self.d_model % self.n_heads:
-            near = max(1, round(self.d_model / self.n_heads)) * self.n_heads
+            pair = 2 * self.n_heads  # two features a head: fewer cannot be rotated
+            near = max(pair, round(self.d_model / pair) * pair)
             raise ValueError(
                 f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}: "
                 f"choose d_model={near} or another number of heads"

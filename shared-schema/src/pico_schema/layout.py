@@ -61,13 +61,16 @@ def check_run_name(name: str) -> str:
     Raises:
         DocumentError: it cannot; the message says what may stand in a name.
     """
-    bad = not RUN_NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock"))
-    if bad:
+    if not _names_a_run(name):
         raise DocumentError(
             f"run name {name!r} cannot be used: take 1 to 96 letters, digits, '.', '_' or '-', beginning with a "
             "letter or digit, without '..', not ending with '.' or '.lock'"
         )
     return name
+
+
+def _names_a_run(name: str) -> bool:
+    return RUN_NAME.fullmatch(name) is not None and ".." not in name and not name.endswith((".", ".lock"))
 
 
 def check_step(step: int) -> int:
@@ -125,8 +128,8 @@ def tag_name(run_name: str, step: int) -> str:
 
 def parse_tag(tag: str) -> tuple[str, int] | None:
     """The run name and step of a tag that `tag_name` made, or None."""
-    run_name, sep, digits = tag.rpartition("-step-")
-    if not sep or not re.fullmatch(r"0|[1-9][0-9]{0,7}", digits) or not RUN_NAME.fullmatch(run_name):
+    run_name, _, digits = tag.rpartition("-step-")
+    if not re.fullmatch(r"0|[1-9][0-9]{0,7}", digits) or not _names_a_run(run_name):
         return None
     return run_name, int(digits)
 
@@ -136,21 +139,19 @@ def safe_relative_path(path: str) -> PurePosixPath:
 
     Raises:
         UnsafePathError: it is empty, absolute, climbs (``..``), is not normalised, holds a NUL, a backslash, a
-            colon, a control character or half a surrogate pair, or a part of it is longer than file systems take.
+            colon, a control character or half a surrogate pair, is longer than 1,024 characters, or a part of it is
+            longer than file systems take.
     """
-    pure = PurePosixPath(path)
-    parts = path.split("/")
+    parts = path.split("/")  # of an empty path and of an absolute one, the first is empty
     if (
-        not path
-        or len(path) > 1024
-        or pure.is_absolute()
+        len(path) > 1024
         or any(part in ("", ".", "..") for part in parts)
         or any(ord(char) < 32 or char in '\\:\x7f<>"|?*' for char in path)
         or any("\ud800" <= char <= "\udfff" for char in path)
         or any(part.endswith((".", " ")) or len(part.encode()) > _MAX_PART for part in parts)
     ):
         raise UnsafePathError(f"path {path[:200]!r} is not a plain relative path: refusing to use it")
-    return pure
+    return PurePosixPath(path)
 
 
 def check_paths(paths: Iterable[str]) -> None:
