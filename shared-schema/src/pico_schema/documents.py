@@ -8,6 +8,7 @@ everything that differs, rather than stopping at the first.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from pico_schema.migrations import migrate
 from pico_schema.revisions import RevisionIndex
 
 MAX_DOCUMENT = 64 * 2**20
-"""Largest document read, in bytes."""
+"""Largest document read, in bytes: 64 MiB."""
 
 D = TypeVar("D", RunManifest, CheckpointManifest, Evaluation, RevisionIndex)
 _KINDS: dict[type[BaseModel], str] = {
@@ -67,7 +68,7 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
@@ -80,11 +81,11 @@ def parse(content: bytes, model: type[D], *, where: str) -> D:
         DocumentError: too large, not JSON, or not what its kind requires: the message names the first field.
     """
     if len(content) > MAX_DOCUMENT:
-        raise DocumentError(f"{where}: {len(content)} bytes is too large for a document (at most {MAX_DOCUMENT})")
+        raise DocumentError(f"{where}: too large for a document (at most {MAX_DOCUMENT} bytes)")
     try:
         raw = strict_json.parse(content)
     except ValueError as error:
-        raise DocumentError(f"{where}: not valid JSON ({_first_line(error)}): the file is damaged") from None
+        raise DocumentError(f"{where}: not valid JSON ({str(error)[:200]}): the file is damaged") from None
     if not isinstance(raw, dict):
         raise DocumentError(f"{where}: a JSON object was expected, found {type(raw).__name__}")
     kind = _KINDS[model]
@@ -105,18 +106,14 @@ def parse(content: bytes, model: type[D], *, where: str) -> D:
 
 def _first_fault(error: ValidationError) -> str:
     """The first field that is not what it has to be, and why; names in it are foreign text."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))[:200] or "document"
-    return f"{_printable(field)}: {first['msg'][:500]}"
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"])) or "document"
+    return f"{_printable(field[:200])}: {first['msg'][:500]}"
 
 
 def _printable(name: str) -> str:
     """A foreign name as a terminal and a document can hold it: control characters and what is no text, escaped."""
     return name if name.isprintable() else ascii(name)[1:-1]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def read(path: Path, model: type[D]) -> D:

@@ -71,7 +71,7 @@ def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):  # what went wrong first is what the caller must hear of
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
         raise
     finally:
         _unfinished.discard(temporary)
@@ -92,7 +92,7 @@ def discard_unfinished() -> None:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                path.unlink()
 
 
 def _fsync_file(path: Path) -> None:

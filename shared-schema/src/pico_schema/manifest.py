@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pico_schema.architecture import ModelSpec
-from pico_schema.errors import SiteError
 from pico_schema.layout import check_paths, check_run_name
 from pico_schema.sites import Site
 
@@ -20,6 +19,7 @@ SCHEMA_VERSION = "1.1"
 """Version of the documents this package writes."""
 
 MAX_FILES = 100_000
+"""Most files of a checkpoint: 100,000."""
 MAX_FILE_SIZE = 2**44
 """16 TiB: no single file of a revision is larger, so a larger claim is hostile or damaged."""
 
@@ -123,10 +123,7 @@ class Capture(Document):
     @classmethod
     def _sites(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            try:
-                Site.parse(name)
-            except SiteError as error:
-                raise ValueError(str(error)) from None
+            Site.parse(name)
         if len(set(names)) != len(names):
             raise ValueError("a site is listed twice")
         return names

@@ -22,7 +22,6 @@ _ADDRESS = re.compile(
     r"hf://([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*?)(?:@([^:@\s\x00-\x1f\x7f-\x9f]{1,200}))?(?::step-([0-9]{1,8}))?",
     re.A,
 )
-_MOST_SHOWN = 300
 
 
 class HubAddress(NamedTuple):
@@ -59,7 +58,7 @@ def parse_address(text: str) -> HubAddress:
     match = _ADDRESS.fullmatch(text)
     if match is None or ".." in text or "--" in match[1]:
         raise AddressError(
-            f"{text[:_MOST_SHOWN]!r} is not an address on the Hub: write hf://org/name@branch-or-tag, or "
+            f"{text[:300]!r} is not an address on the Hub: write hf://org/name@branch-or-tag, or "
             "hf://org/name@branch:step-128"
         )
     return HubAddress(match[1], match[2], int(match[3]) if match[3] else None)

@@ -90,7 +90,7 @@ class Site:
 
 def _unknown(name: str, kinds: tuple[str, ...]) -> str:
     near = get_close_matches(name.rpartition("layers.")[2].lstrip("0123456789."), kinds, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}" if near else ""
+    hint = "".join(f"; did you mean {kind!r}" for kind in near)
     return f"{name!r} is not a site{hint}: sites are {', '.join(kinds)}, inside a block as layers.<i>.<kind>"
 
 

@@ -62,7 +62,6 @@ after each of three fields."""
 _MORE_MARKS = re.compile(
     rb"""(?: (?: [^",\[{]++ | "(?: [^"\\]++ | \\. )*+"? )*+ [,\[{] ){%d}+""" % (_MOST_MARKS + 1), re.DOTALL | re.VERBOSE
 )
-_LONG_HEADER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +151,13 @@ def _exactly(read: ReadRange, offset: int, length: int, where: str) -> bytes:
 def _parse(text: bytes, where: str) -> dict[str, object]:
     """The header's JSON object."""
     # A value of two bytes takes up to thirty times as many once parsed, so those of a long text are counted before.
-    if len(text) > _LONG_HEADER and _MORE_MARKS.match(text):
+    if len(text) > _MOST_MARKS and _MORE_MARKS.match(text):
         raise TensorHeaderError(f"{where}: the header holds more values than {MAX_TENSORS} tensors have")
     try:
         raw = strict_json.parse(text)
     except ValueError as error:
-        why = str(error).splitlines()[0][:200]
         raise TensorHeaderError(
-            f"{where}: the header is not valid JSON ({why}): not a safetensors file, or a damaged one"
+            f"{where}: the header is not valid JSON ({str(error)[:200]}): not a safetensors file, or a damaged one"
         ) from None
     if not isinstance(raw, dict) or len(raw) > MAX_TENSORS:
         raise TensorHeaderError(f"{where}: the header is not an object of at most {MAX_TENSORS} tensors")
@@ -173,7 +171,7 @@ def _entry(value: object, start: int, size: int) -> TensorEntry | None:
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPE_SIZES:
         return None
-    if not _naturals(shape, MAX_DIMENSIONS) or not _naturals(offsets, 2) or len(offsets) != 2:
+    if not _naturals(shape) or not _naturals(offsets) or len(shape) > MAX_DIMENSIONS or len(offsets) != 2:
         return None
     begin, end = offsets
     if not begin <= end <= size - start or math.prod(shape) * DTYPE_SIZES[dtype] != end - begin:
@@ -181,13 +179,9 @@ def _entry(value: object, start: int, size: int) -> TensorEntry | None:
     return TensorEntry(dtype, tuple(shape), start + begin, end - begin)
 
 
-def _naturals(values: object, at_most: int) -> TypeGuard[list[int]]:
-    """Whether this is a list of at most so many integers of 0 to 2^62."""
-    return (
-        isinstance(values, list)
-        and len(values) <= at_most
-        and all(type(value) is int and 0 <= value <= 2**62 for value in values)
-    )
+def _naturals(values: object) -> TypeGuard[list[int]]:
+    """Whether this is a list of integers of 0 to 2^62."""
+    return isinstance(values, list) and all(type(value) is int and 0 <= value <= 2**62 for value in values)
 
 
 def _without_gaps(tensors: Iterable[TensorEntry], start: int, size: int) -> bool:

@@ -44,10 +44,9 @@ class Document:
 
     def line(self, path: Place) -> int | None:
         """Line of a value, or of the nearest one around it; None for a text without content."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return None
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
 
 
 def compose(text: str, *, where: str, one_word: bool = False) -> Document:
@@ -88,7 +87,7 @@ class _Composer:
         self.anchors: dict[str, tuple[Any, int] | None] = {}
         """Value and count by anchor; None while the value is being made."""
         self.parser: Any = None
-        self.end = 0
+        self.end: int
         """Where the newest event ends, in characters."""
 
     def document(self) -> Document:
@@ -125,14 +124,14 @@ class _Composer:
     def explain(self, error: Exception) -> str:
         """What the parser has to say, in one sentence."""
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "an impossible character")
+        problem = str(getattr(error, "problem", None) or "an impossible character")
         if "'\\t'" in problem:
             problem = "a tab, where YAML has spaces"
         if isinstance(error, yaml.reader.ReaderError):
             line = self.text.count("\n", 0, error.position) + 1
             problem = f"the control character U+{ord(self.text[error.position]):04X}"
         else:
-            line = mark.line + 1 if mark else self.parser.line + 1 if self.parser else 1
+            line = (mark or self.parser).line + 1
         if self.one_word:
             return f"{self.where}: the value is not valid YAML ({problem}); quote it if it is text"
         return f"{self.where}, line {line}: not valid YAML ({problem})"

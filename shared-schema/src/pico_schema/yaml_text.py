@@ -9,6 +9,7 @@ of YAML 1.1 and is not used. No other module of this package needs it.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def dump(value: Any) -> str:
         YamlError: a value is of another type.
     """
     try:
-        text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
+        text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
     except yaml.YAMLError as error:
         raise YamlError(f"cannot be written as YAML: {error}") from None
     return text
