@@ -70,6 +70,26 @@ def test_each_damage_to_each_file_is_found_and_named(checkpoint: Path, path: str
     assert [(item.problem, item.path) for item in findings] == [("truncated" if damage == "longer" else damage, path)]
 
 
+def test_all_that_is_wrong_is_found_and_said(checkpoint: Path) -> None:
+    manifest = CheckpointManifest.model_validate(
+        checkpoint_fields({"a": b"missing", "b": b"out", "c": b"short", "d": b"other", "e": b"gone", "f": b"sound"})
+    )
+    (checkpoint / "b").symlink_to(checkpoint.parents[2] / "outside")
+    for name, content in {"c": b"shor", "d": b"Other", "f": b"sound", "g": b"more", "config.json": b"{}"}.items():
+        (checkpoint / name).write_bytes(content)
+    assert [(item.problem, item.detail) for item in verify_checkpoint(checkpoint, manifest)] == [
+        ("missing", "a is missing"),
+        ("unsafe", f"path 'b' leaves {checkpoint} through a symbolic link: refusing to use it"),
+        ("truncated", "c has 4 bytes, the manifest says 5"),
+        ("altered", "d does not have the content that was sealed"),
+        ("missing", "e is missing"),
+        ("unexpected", "captures/train.safetensors is not in the manifest"),
+        ("unexpected", "config.json is not in the manifest"),
+        ("unexpected", "g is not in the manifest"),
+        ("unexpected", "model.safetensors is not in the manifest"),
+    ]
+
+
 def test_a_file_that_nobody_listed_is_unexpected(checkpoint: Path) -> None:
     (checkpoint / "captures" / "extra.bin").write_bytes(b"x")
     assert [(item.problem, item.path) for item in verify_checkpoint(checkpoint)] == [
@@ -218,7 +238,8 @@ def test_a_checkpoint_directory_that_is_a_link_is_refused(checkpoint: Path) -> N
     """It would be read as a checkpoint of this run, and may be one of another or change behind its seal."""
     link = checkpoint.with_name("step-00000004")
     link.symlink_to(checkpoint)
-    for read in (read_checkpoint, verify_checkpoint):
+    manifest = read_checkpoint(checkpoint)
+    for read in (read_checkpoint, verify_checkpoint, lambda directory: verify_checkpoint(directory, manifest)):
         with pytest.raises(UnsafePathError, match="step-00000004: a symbolic link"):
             read(link)
 

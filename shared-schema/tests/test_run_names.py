@@ -38,6 +38,7 @@ def test_a_step_without_a_run_is_a_name():
         ("hf://org/name@feature/x", ("org/name", "feature/x", None)),
         ("hf://_o.r-g/1.0_n-m.v2@" + "a" * 40, ("_o.r-g/1.0_n-m.v2", "a" * 40, None)),
         ("hf://org/name@" + "r" * 200 + ":step-99999999", ("org/name", "r" * 200, 99_999_999)),
+        ("hf://org/name@a--b", ("org/name", "a--b", None)),
         ("hf://org/name@zweig-ä", ("org/name", "zweig-ä", None)),
     ],
 )

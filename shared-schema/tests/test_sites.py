@@ -47,6 +47,30 @@ def test_a_near_miss_is_suggested() -> None:
         sites.check_kind("attn_v")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("layers.3.attn_v", "; did you mean 'attn.v': "),
+        ("attn", "; did you mean 'attn.v': "),  # as near to four kinds: one is named
+        ("layers.12.mlp.gat", "; did you mean 'mlp.gate': "),
+        ("heads", "; did you mean 'head': "),
+        ("nothing like it", ": "),
+    ],
+)
+def test_the_nearest_kind_is_named_and_no_other(name: str, hint: str) -> None:
+    with pytest.raises(SiteError) as refused:
+        Site.parse(name)
+    assert str(refused.value) == (
+        f"{name!r} is not a site{hint}sites are embed, attn.q, attn.k, attn.v, attn.o, mlp.gate, mlp.up, mlp.down, "
+        "resid, norm.final, head, inside a block as layers.<i>.<kind>"
+    )
+
+
+def test_sites_of_blocks_are_in_order_of_their_numbers() -> None:
+    shuffled = [Site(10, "attn.v"), Site(2, "resid"), Site(2, "attn.v")]
+    assert sorted(shuffled) == [Site(2, "attn.v"), Site(2, "resid"), Site(10, "attn.v")]
+
+
 def test_llama_names_are_those_of_transformers() -> None:
     assert sites.llama_parameter(Site(3, "mlp.down")) == "model.layers.3.mlp.down_proj.weight"
     assert sites.llama_parameter(Site(None, "embed")) == "model.embed_tokens.weight"

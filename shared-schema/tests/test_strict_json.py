@@ -68,3 +68,25 @@ def test_our_own_documents_have_no_such_numbers_and_no_mark(content: bytes, says
 def test_a_whole_pair_written_as_two_escapes_is_one_character() -> None:
     assert strict_json.parse(b'"\\ud83d\\ude00"') == "\U0001f600"
     assert strict_json.parse(b'"\\\\ud83d"') == "\\ud83d"  # an escaped backslash, then letters
+
+
+@pytest.mark.parametrize("number", [-(2**63), 2**64 - 1, 2**63, 0])
+def test_whole_numbers_of_64_bits_are_ours(number: int) -> None:
+    assert strict_json.parse(str(number).encode()) == number
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("9" * 40, "9" * 40), ("9" * 41, "9" * 40 + "…"), (str(2**64), str(2**64))]
+)
+def test_of_a_number_beyond_them_the_beginning_is_shown(content: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^number {said} is beyond 64 bits$"):
+        strict_json.parse(content.encode())
+
+
+def test_a_number_has_at_most_four_hundred_characters() -> None:
+    assert strict_json.parse(b"1" * 400, own=False) == int("1" * 400)
+    assert strict_json.parse(b"0." + b"1" * 398) == strict_json.parse(b"0." + b"1" * 398, own=False) == 1 / 9
+    for content in (b"1" * 401, b"0." + b"1" * 399):
+        for own in (True, False):
+            with pytest.raises(ValueError, match=r"^a number has 401 digits$"):
+                strict_json.parse(content, own=own)
