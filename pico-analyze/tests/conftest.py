@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import pytest
 from synthetic import make_run
 
 from pico_analyze.cli import app
+
+
+def pytest_configure() -> None:
+    """A runner in the background (`nohup`, a script's `&`) ignores Ctrl-C, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from pico_train.data.prepare.recipe import Recipe
 from pico_train.data.prepare.records import TextLayout
 from pico_train.data.shards.manifest import CorpusManifest
 from pico_train.data.shards.shard_corpus import ShardCorpus
+
+
+def pytest_configure() -> None:
+    """A runner in the background (`nohup`, a script's `&`) ignores Ctrl-C, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

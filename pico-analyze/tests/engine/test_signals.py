@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, sent to real processes: within two seconds, what is done kept, nothing left behind."""
 
+import contextlib
 import os
 import re
 import signal
@@ -33,12 +34,24 @@ def environment(plugin, tmp_path):
     return os.environ | {"PYTHONPATH": str(plugin), "QUICK_CALLS": "1", "TMPDIR": str(tmp_path)}
 
 
-def start(run, environment, *how):
-    command = [PROGRAM, *WORDS, str(run), *how]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        cwd=run.parent,
-    )  # fmt: skip
+@pytest.fixture
+def start(environment):
+    """`start(run, *how, **environment)` begins a computation; one that a test leaves behind is ended."""
+    begun = []
+
+    def begin(run, *how, **more):
+        process = subprocess.Popen(
+            [PROGRAM, *WORDS, str(run), *how], env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True, cwd=run.parent,
+        )  # fmt: skip
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
 
 
 def ended(process):
@@ -60,9 +73,9 @@ def _session(pid):
 
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("how", [("--threads", "2"), ("--jobs", "2")], ids=["threads", "processes"])
-def test_a_signal_in_the_midst_of_a_long_computation_keeps_what_is_done(tmp_path, environment, number, how):
+def test_a_signal_in_the_midst_of_a_long_computation_keeps_what_is_done(tmp_path, start, number, how):
     run = make_run(tmp_path / "runs")
-    process = start(run, environment, *how)
+    process = start(run, *how)
     parts = run.parent / "analysis" / "demo" / PARTS
     wait_for(lambda: list(parts.glob("*.parquet")))
     if number == signal.SIGINT:
@@ -75,20 +88,20 @@ def test_a_signal_in_the_midst_of_a_long_computation_keeps_what_is_done(tmp_path
     left = [path.name for path in tmp_path.rglob("*") if path.is_file() and "analysis" in path.parts]
     assert not [name for name in left if ".tmp" in name or name.startswith(".command")]
     assert not list(tmp_path.glob("pico-analyze-*"))
-    again = start(run, environment | {"QUICK_CALLS": "1000"}, *how)
+    again = start(run, *how, QUICK_CALLS="1000")
     _, out, err = ended(again)
     assert again.returncode == 0 and len(out.splitlines()) == 1 + 10
     told = re.search(r"10 rows \((\d+) new, (\d+) already there", err)
     assert told and int(told[1]) > 0 and int(told[2]) > 0
 
 
-def test_a_signal_while_a_cluster_computes_keeps_what_is_done(tmp_path, environment, monkeypatch):
+def test_a_signal_while_a_cluster_computes_keeps_what_is_done(tmp_path, start, environment, monkeypatch):
     run = make_run(tmp_path / "runs")
     monkeypatch.setenv("QUICK_CALLS", "1")
     with Cluster(tmp_path / "cluster", path=environment["PYTHONPATH"]) as cluster:
         with cluster.client():
             pass
-        process = start(run, environment, "--scheduler", cluster.address)
+        process = start(run, "--scheduler", cluster.address)
         wait_for(lambda: list((run.parent / "analysis" / "demo" / PARTS).glob("*.parquet")))
         process.send_signal(signal.SIGTERM)
         seconds, _, err = ended(process)
@@ -105,30 +118,32 @@ with Signals("stopped") as signals:
 """
 
 
+@pytest.fixture
 def busy():
+    """A process whose main thread computes for minutes, in one call."""
     process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     time.sleep(0.3)  # for the call to begin
-    return process
+    yield process
+    process.kill()
+    process.wait(60)
 
 
-def test_a_main_thread_that_cannot_be_interrupted_has_its_time_and_no_more():
-    process = busy()
+def test_a_main_thread_that_cannot_be_interrupted_has_its_time_and_no_more(busy):
     begun = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143 and err == "error: stopped\n"
+    busy.send_signal(signal.SIGTERM)
+    _, err = busy.communicate(timeout=60)
+    assert busy.returncode == 143 and err == "error: stopped\n"
     assert 0.9 < time.monotonic() - begun < SECONDS
 
 
-def test_a_second_signal_ends_it_at_once_and_the_first_decides_the_exit_code():
-    process = busy()
-    process.send_signal(signal.SIGINT)
+def test_a_second_signal_ends_it_at_once_and_the_first_decides_the_exit_code(busy):
+    busy.send_signal(signal.SIGINT)
     time.sleep(0.2)
     begun = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and err == "error: stopped\n"
+    busy.send_signal(signal.SIGTERM)
+    _, err = busy.communicate(timeout=60)
+    assert busy.returncode == 130 and err == "error: stopped\n"
     assert time.monotonic() - begun < 0.7  # less than the first had left
 
 
@@ -149,10 +164,10 @@ def test_what_was_before_is_there_again_afterwards():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before and signals.first is None
 
 
-def test_worker_processes_end_with_their_command_however_that_ends(tmp_path, environment):
+def test_worker_processes_end_with_their_command_however_that_ends(tmp_path, start):
     """SIGKILL gives no one time to tell them."""
     run = make_run(tmp_path / "runs")
-    process = start(run, environment, "--jobs", "2")
+    process = start(run, "--jobs", "2")
     wait_for(lambda: list((run.parent / "analysis" / "demo" / PARTS).glob("*.parquet")))
     process.kill()
     ended(process)
