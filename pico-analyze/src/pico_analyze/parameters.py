@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pico_analyze.errors import UsageError, nearest
 
 ParamValue = bool | int | float | str
+_LARGEST_COUNT = 2**31 - 1
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,9 @@ class Param:
     help: str
     choices: tuple[ParamValue, ...] = ()
     low: float | None = None
-    """Smallest allowed value."""
+    """Smallest allowed value; None for the smallest that is finite."""
     high: float | None = None
-    """Largest allowed value."""
+    """Largest allowed value; None for the largest that is finite, or that a count can have."""
 
     def parse(self, owner: str, name: str, raw: object) -> ParamValue:
         """`raw` (a value, or its text from a command line) as this parameter's type.
@@ -37,10 +40,12 @@ class Param:
         if not isinstance(value, str) and not isinstance(value, bool):
             if math.isnan(value):
                 raise UsageError(f"{owner}: {name} is not a number: give one")
-            if self.low is not None and value < self.low:
-                raise UsageError(f"{owner}: {name}={value} is below {self.low:g}, the smallest value allowed")
-            if self.high is not None and value > self.high:
-                raise UsageError(f"{owner}: {name}={value} is above {self.high:g}, the largest value allowed")
+            largest = _LARGEST_COUNT if isinstance(value, int) else _LARGEST
+            low, high = -largest if self.low is None else self.low, largest if self.high is None else self.high
+            if value < low:
+                raise UsageError(f"{owner}: {name}={value} is below {low:.12g}, the smallest value allowed")
+            if value > high:
+                raise UsageError(f"{owner}: {name}={value} is above {high:.12g}, the largest value allowed")
         return value
 
     def _typed(self, owner: str, name: str, raw: object) -> ParamValue:

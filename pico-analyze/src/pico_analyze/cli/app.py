@@ -5,6 +5,7 @@ Only this module, `show.py` and `console.py` print. Heavy packages are imported 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -214,7 +215,7 @@ def run_study(
 @app.command()
 def dynamics(
     words: o.MetricsAndRuns,
-    tau: Annotated[float, typer.Option("--tau", help="Threshold of the convergence step.")] = 0.9,
+    tau: o.Tau = 0.9,
     evaluation: Annotated[
         str | None,
         typer.Option("--evaluation", help="Correlate with this result, such as val_loss or paloma.perplexity."),
@@ -309,6 +310,8 @@ def _run() -> None:
             _end(str(error), code)
         if os.environ.get("PICO_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _end(f"{str(error.filename)[:80]}…: this is too long for the name of a file", 2)
         if isinstance(error, OSError):
             _end(f"{error.filename or 'a file'}: {error.strerror or error}: check the disk", 4)
         _end(f"{type(error).__name__}: {error} (set PICO_DEBUG=1 for the traceback)", 1)

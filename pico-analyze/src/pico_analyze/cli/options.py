@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+MOST_DRAWS = 100_000
+"""Most resamples, and most draws, that a question takes."""
+LARGEST_SEED = 2**63 - 1
+
+
+def finite(value: float) -> float:
+    """The value, as every option that takes a fraction has it checked: "nan" is neither below nor above its bounds."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 class Form(StrEnum):
@@ -80,11 +92,16 @@ ComponentParams = Annotated[
 ]
 Bootstrap = Annotated[
     int,
-    typer.Option("--bootstrap", help="Resamples for a 95 % interval of what is measured of activations; 0 for none."),
+    typer.Option(
+        "--bootstrap",
+        min=0,
+        max=MOST_DRAWS,
+        help="Resamples for a 95 % interval of what is measured of activations; 0 for none.",
+    ),
 ]
 Null = Annotated[NullOption | None, typer.Option("--null", help="Also the value by chance.")]
-Draws = Annotated[int, typer.Option("--draws", help="Draws for --null.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of --bootstrap and --null.")]
+Draws = Annotated[int, typer.Option("--draws", min=1, max=MOST_DRAWS, help="Draws for --null.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of --bootstrap and --null.")]
 Out = Annotated[Path, typer.Option("--out", help="Directory in which each run gets its own.")]
 As = Annotated[Form, typer.Option("--format", help="How rows are printed on stdout.")]
 Plot = Annotated[bool, typer.Option("--plot/--no-plot", help="Draw PNG files.")]
@@ -104,7 +121,11 @@ ShardOption = Annotated[
         help="Only the I-th of N shares, for job arrays; the same command without it brings all together.",
     ),
 ]
-Memory = Annotated[float, typer.Option("--memory", min=0.01, help="Bound of tensors held at a time, in GiB.")]
+Memory = Annotated[
+    float,
+    typer.Option("--memory", min=0.01, max=1e6, callback=finite, help="Bound of tensors held at a time, in GiB."),
+]
+Tau = Annotated[float, typer.Option("--tau", callback=finite, help="Threshold of the convergence step.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Compute again what is already in the table.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Read runs on the Hub from the local cache only.")]
 CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Where remote files are cached.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.shard is not None and self.out is None:
             raise UsageError("a shard without a directory for its rows is lost work: give one (out)")
+        if not 0 < self.memory < math.inf:
+            raise UsageError(f"memory={self.memory} bounds nothing: give a number of GiB above 0")
         if self.scheduler is not None and self.jobs > 1:
             raise UsageError("--jobs and --scheduler exclude each other: workers of the scheduler do the work")
 

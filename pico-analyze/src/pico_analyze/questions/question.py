@@ -21,7 +21,8 @@ PAIRS: tuple[Pairs, ...] = get_args(Pairs)
 NULLS: tuple[Null, ...] = get_args(Null)
 SPLITS = ("train", "val")
 
-_RANGE = re.compile(r"([0-9]+)\s*(?:-|\.\.)\s*([0-9]+)(?:\s*:\s*([0-9]+))?")
+_NUMBER = "([0-9]{1,18})"
+_RANGE = re.compile(rf"{_NUMBER}\s*(?:-|\.\.)\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?")
 _WORDS = ("first", "last")
 
 
@@ -76,7 +77,7 @@ class Selection:
             if not found:
                 raise UsageError(f"no {what} lies in {item}: {existing(what, known, of)}")
             return found
-        if not re.fullmatch(r"[0-9]+", item):
+        if not re.fullmatch(_NUMBER, item):
             raise UsageError(f"{item!r} is not a {what}: give numbers, ranges such as 0-16, first, last or all")
         if int(item) not in known:
             raise UsageError(f"{what} {int(item)} does not exist: {existing(what, known, of)}")
@@ -179,6 +180,8 @@ class Question:
             raise UsageError(f"bootstrap={self.bootstrap} is out of range: take 10 to 100000 resamples, or 0 for none")
         if not 1 <= self.draws <= 100_000:
             raise UsageError(f"draws={self.draws} is out of range: take 1 to 100000")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed={self.seed} is out of range: take 0 to {2**63 - 1}")
 
     @property
     def effective_target(self) -> Target:

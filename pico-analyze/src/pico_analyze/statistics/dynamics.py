@@ -158,10 +158,13 @@ def summarise(
         correlation.
 
     Raises:
-        UsageError: no `step` or `value` column, or a series with two values at one step (rows of different questions).
+        UsageError: `tau` is not finite, no `step` or `value` column, or a series with two values at one step (rows of
+            different questions).
     """
     import pandas as pd
 
+    if not np.isfinite(tau):
+        raise UsageError(f"tau={tau} is no threshold: give a finite number")
     for column in ("step", "value"):
         if column not in table.columns:
             raise UsageError(f"a table without the column {column!r} has no series: give rows that pico-analyze wrote")

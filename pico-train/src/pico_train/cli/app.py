@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import math
 import os
 import sys
 import warnings
@@ -15,6 +15,7 @@ import typer
 from pico_train.checkpoint import signals
 from pico_train.cli import checkpoint, data, import_
 from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
+from pico_train.cli.numbers import LARGEST_SEED, MOST, finite
 from pico_train.cli.publish import publish
 from pico_train.version import __version__
 
@@ -40,8 +41,6 @@ app.command()(checkpoint.repair)
 app.command()(publish)
 
 
-_MOST = 2**31 - 1
-"""Largest count that the libraries below can hold."""
 File = Annotated[Path | None, typer.Argument(help="YAML over the preset; its key `preset` may name one.")]
 Preset = Annotated[str | None, typer.Option(help="Layer below everything; see `pico-train presets`. [default: demo]")]
 Set = Annotated[
@@ -49,13 +48,6 @@ Set = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the run: its directory, and its branch on the Hub.")]
 Out = Annotated[str | None, typer.Option(help="Directory in which the run's directory is made. [default: runs]")]
-
-
-def _finite(value: float | None) -> float | None:
-    """Bounds alone let "nan" through: it is neither below nor above them."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a finite number.")
-    return value
 
 
 def _version(wanted: bool) -> None:
@@ -139,16 +131,16 @@ def _sample(summary: Summary) -> tuple[str, str]:
 def generate(
     place: Place,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=_MOST, help="Most tokens to add.")] = 64,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Most tokens to add.")] = 64,
     temperature: Annotated[
-        float, typer.Option(min=0.0, callback=_finite, help="0 takes the likeliest token each time.")
+        float, typer.Option(min=0.0, max=1e6, callback=finite, help="0 takes the likeliest token each time.")
     ] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Sample among the k likeliest tokens.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, max=MOST, help="Sample among the k likeliest tokens.")] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, callback=_finite, help="Sample among tokens up to this probability."),
+        typer.Option(min=0.0, max=1.0, callback=finite, help="Sample among tokens up to this probability."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draws.")] = 0,
     output: As = Format.table,
 ) -> None:
     """Sample from a checkpoint."""
@@ -177,13 +169,14 @@ def plan(
     preset: Preset = None,
     assignments: Set = None,
     devices: Annotated[
-        int | None, typer.Option(min=1, max=_MOST, help="Devices in all. [default: as configured, or 1]")
+        int | None, typer.Option(min=1, max=MOST, help="Devices in all. [default: as configured, or 1]")
     ] = None,
     peak_tflops: Annotated[
-        float | None, typer.Option(min=0.001, callback=_finite, help="Dense peak of one device at the run's precision.")
+        float | None,
+        typer.Option(min=0.001, max=1e9, callback=finite, help="Dense peak of one device at the run's precision."),
     ] = None,
     mfu: Annotated[
-        float, typer.Option(min=0.001, max=1.0, callback=_finite, help="Part of the peak that is reached.")
+        float, typer.Option(min=0.001, max=1.0, callback=finite, help="Part of the peak that is reached.")
     ] = 0.4,
     output: As = Format.table,
 ) -> None:
@@ -274,6 +267,8 @@ def _run_app() -> None:
             sys.exit(2)
         if (fault := command_line_fault(error)) is not None:
             _end(fault, 2)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _end(f"{str(error.filename)[:80]}…: this is too long for the name of a file", 2)
         code: int = getattr(error, "exit_code", 0)
         if code and getattr(error, "everywhere", False) and _rank() not in (None, "0"):
             sys.exit(code)  # rank 0 says it

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pico_train.cli.console import As, Format, progress_line
+from pico_train.cli.numbers import MOST, MOST_STEPS, MOST_TOKENS
 from pico_train.cli.prepare import prepare
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ Corpus = Annotated[
 def show(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run. [default: the newest in ./runs]")] = None,
     step: Annotated[
-        int | None, typer.Option(min=0, help="Step whose batch to show. [default: RUN's @STEP, or 0]")
+        int | None, typer.Option(min=0, max=MOST_STEPS, help="Step whose batch to show. [default: RUN's @STEP, or 0]")
     ] = None,
-    row: Annotated[int | None, typer.Option(min=0, help="Only this row of the batch.")] = None,
+    row: Annotated[int | None, typer.Option(min=0, max=MOST, help="Only this row of the batch.")] = None,
     split: Annotated[
         str, typer.Option(metavar="[train|val]", help="The batch of a step, or the validation rows, which are fixed.")
     ] = "train",
-    chars: Annotated[int, typer.Option(min=0, help="Print at most this many characters per row; 0 prints all.")] = 0,
+    chars: Annotated[
+        int, typer.Option(min=0, max=MOST, help="Print at most this many characters per row; 0 prints all.")
+    ] = 0,
     output: As = Format.table,
 ) -> None:
     """The text of batch N of a run, with row ids and sources: what the update N → N + 1 learns from."""
@@ -130,7 +133,7 @@ def _print_batch(batch: SeenBatch, chars: int) -> None:
 def stats(
     corpus: Corpus = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Count only this many rows per split, evenly spaced.")
+        int | None, typer.Option(min=1, max=MOST, help="Count only this many rows per split, evenly spaced.")
     ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer of shards that do not say theirs.")] = None,
     output: As = Format.table,
@@ -168,10 +171,11 @@ def _print_stats(each: SplitStats) -> None:
 def verify(
     corpus: Corpus = None,
     seq_len: Annotated[
-        int | None, typer.Option(min=1, help="Row length to expect of shards without a manifest, less one.")
+        int | None,
+        typer.Option(min=1, max=MOST_TOKENS, help="Row length to expect of shards without a manifest, less one."),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(min=1, help="Vocabulary to expect of shards without a manifest.")
+        int | None, typer.Option(min=1, max=MOST, help="Vocabulary to expect of shards without a manifest.")
     ] = None,
     output: As = Format.table,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pico_train.cli.console import As, Format
+from pico_train.cli.numbers import MOST_STEPS
 
 app = typer.Typer(help="Turn checkpoints from elsewhere into runs.", no_args_is_help=True)
 
@@ -24,7 +25,7 @@ def pico_v1(
     out: Annotated[Path, typer.Option(help="The run to make, or to add this step to.")],
     step: Annotated[
         int | None,
-        typer.Option(min=0, max=10**8 - 1, help="Updates done. [default: from the name, as in step_20]"),
+        typer.Option(min=0, max=MOST_STEPS, help="Updates done. [default: from the name, as in step_20]"),
     ] = None,
     output: As = Format.table,
 ) -> None:

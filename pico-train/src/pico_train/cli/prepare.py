@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pico_train.cli.console import As, Format, progress_line
+from pico_train.cli.numbers import LARGEST_SEED, MOST, MOST_PROCESSES, MOST_TOKENS, finite
 
 if TYPE_CHECKING:
     from pico_train.data.prepare.inputs import TextInputs
@@ -48,21 +49,27 @@ def prepare(
         ),
     ] = None,
     tokenizer: Annotated[str, typer.Option(help="A name on the Hub, a directory, or train:N.")] = "train:4096",
-    seq_len: Annotated[int, typer.Option(min=2, help="Tokens per row that are predicted; rows hold one more.")] = 2048,
+    seq_len: Annotated[
+        int, typer.Option(min=2, max=MOST_TOKENS, help="Tokens per row that are predicted; rows hold one more.")
+    ] = 2048,
     out: Annotated[Path, typer.Option(help="Directory of the corpus.")] = Path("corpus"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the global shuffle.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the global shuffle.")] = 0,
     val_fraction: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Part of the documents to hold out, chosen by hash.")
+        float,
+        typer.Option(min=0.0, max=0.9, callback=finite, help="Part of the documents to hold out, chosen by hash."),
     ] = 0.0,
     val_input: Annotated[list[str] | None, typer.Option(help="Files, folders, globs to hold out; repeatable.")] = None,
     val_rows_per_source: Annotated[
-        int | None, typer.Option(min=1, help="Keep at most this many held-out rows of each source.")
+        int | None, typer.Option(min=1, max=MOST, help="Keep at most this many held-out rows of each source.")
     ] = None,
     sample: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Use only this part of the documents, chosen by hash.")
+        float,
+        typer.Option(min=0.0, max=1.0, callback=finite, help="Use only this part of the documents, chosen by hash."),
     ] = 1.0,
-    max_rows: Annotated[int | None, typer.Option(min=1, help="Keep only the first rows of the shuffled order.")] = None,
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows of each shard.")] = 20_480,
+    max_rows: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Keep only the first rows of the shuffled order.")
+    ] = None,
+    rows_per_shard: Annotated[int, typer.Option(min=1, max=MOST, help="Rows of each shard.")] = 20_480,
     compression: Annotated[
         Compression, typer.Option(help="none is read fastest; zstd halves the size.")
     ] = Compression.none,
@@ -78,7 +85,7 @@ def prepare(
     source: Annotated[str | None, typer.Option(help="Where the text is from, for the manifest.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of the text, for the manifest.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes. [default: all cores that fit --memory]")
+        int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes. [default: all cores that fit --memory]")
     ] = None,
     memory: Annotated[str, typer.Option(help="Memory that all processes may take together, such as 2GB.")] = "2GB",
     output: As = Format.table,

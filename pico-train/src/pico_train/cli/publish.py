@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from pico_train.cli.console import As, Format, Place, print_table
+from pico_train.cli.numbers import MOST
 
 Repo = Annotated[str | None, typer.Option(help="Repository, org/name. [default: the run's publish.repo]")]
 Steps = Annotated[str | None, typer.Option(help="Steps to publish, such as 0,1,128. [default: all that are sealed]")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show commits and bytes; send nothing.")]
 Private = Annotated[bool | None, typer.Option("--private/--public", help="Visibility of a repository it creates.")]
 License = Annotated[str | None, typer.Option(help="Licence in the card, by the Hub's short name.")]
-Attempts = Annotated[int, typer.Option(min=1, help="Attempts for each step before giving up.")]
+Attempts = Annotated[int, typer.Option(min=1, max=MOST, help="Attempts for each step before giving up.")]
 
 
 def publish(

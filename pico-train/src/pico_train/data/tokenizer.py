@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def parse_training(name: str) -> int | None:
     if not name.startswith("train:"):
         return None
     size = name.removeprefix("train:")
-    if not size.isdecimal() or not 257 <= int(size) <= 2**20:
+    if not re.fullmatch("[0-9]{3,7}", size) or not 257 <= int(size) <= 2**20:
         raise ConfigError(f"tokenizer {name}: the vocabulary to train has 257 to {2**20} tokens, such as train:4096")
     return int(size)
 
