@@ -120,7 +120,13 @@ def slow_run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("slow") / "runs", "slow")
 
 
-SLOW = Question((Use("cka"),), component=OV, bootstrap=300)
+SLOW = Question((Use("cka"),), component=OV, bootstrap=80)
+
+
+@pytest.fixture(scope="module")
+def slow_rows(slow_run, tmp_path_factory):
+    """What SLOW gives where nothing goes wrong."""
+    return analyze([(slow_run, SLOW)], Settings(out=tmp_path_factory.mktemp("expected"))).frame
 
 
 class _At(Silence):
@@ -140,8 +146,7 @@ def _children():
     return [child for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_a_worker_process_that_is_killed_costs_its_task_alone(slow_run, settings):
-    expected = analyze([(slow_run, SLOW)], replace(settings, out=settings.out / "expected")).frame
+def test_a_worker_process_that_is_killed_costs_its_task_alone(slow_run, slow_rows, settings):
     killed = []
 
     def kill():
@@ -155,11 +160,12 @@ def test_a_worker_process_that_is_killed_costs_its_task_alone(slow_run, settings
     killer.start()
     outcome = analyze([(slow_run, SLOW)], replace(settings, jobs=2))
     killer.join()
-    assert killed and outcome.frame.equals(expected)
+    assert killed and outcome.frame.equals(slow_rows)
 
 
-def test_worker_processes_that_keep_dying_are_an_error_and_what_is_done_is_kept(slow_run, settings, monkeypatch):
-    expected = analyze([(slow_run, SLOW)], replace(settings, out=settings.out / "expected")).frame
+def test_worker_processes_that_keep_dying_are_an_error_and_what_is_done_is_kept(
+    slow_run, slow_rows, settings, monkeypatch
+):
     monkeypatch.setattr(executors, "_RESTARTS", 0)
 
     def kill():
@@ -172,7 +178,7 @@ def test_worker_processes_that_keep_dying_are_an_error_and_what_is_done_is_kept(
         analyze([(slow_run, SLOW)], replace(settings, jobs=2))
     killer.join()
     rest = analyze([(slow_run, SLOW)], settings)
-    assert rest.reused >= 1 and rest.computed < 10 and rest.frame.equals(expected)
+    assert rest.reused >= 1 and rest.computed < 10 and rest.frame.equals(slow_rows)
 
 
 def test_what_a_worker_cannot_write_the_command_writes(run_dir, settings, alone, monkeypatch):
