@@ -19,6 +19,9 @@ from pico_train.config.checkpoints import CapturesConfig, CheckpointConfig, Eval
 from pico_train.config.data import DataConfig
 from pico_train.config.training import DistributedConfig, ModelConfig, TrainingConfig
 
+_MOST_TOKENS_SEEN = 2**62
+"""Largest number of tokens that a checkpoint's manifest counts."""
+
 
 class PublishConfig(Section):
     """Publishing checkpoints as revisions on the Hugging Face Hub. Off unless repo is set."""
@@ -131,6 +134,11 @@ class RunConfig(Section):
             raise ValueError(
                 f"training.schedule.warmup_steps={warmup} leaves nothing of training.max_steps={training.max_steps}: "
                 "set fewer, or training.schedule.warmup, a part of the run"
+            )
+        if training.max_steps * self.tokens_per_step > _MOST_TOKENS_SEEN:
+            raise ValueError(
+                f"training.max_steps={training.max_steps} updates of {self.tokens_per_step:,} tokens are more tokens "
+                f"than can be counted ({_MOST_TOKENS_SEEN}): lower training.max_steps, training.batch_size or data.seq_len"
             )
         return self
 

@@ -13,24 +13,26 @@ from pico_train.schedules.base import Anneal
 
 DEFAULT_WARMUP = 0.1
 """Part of the run that is warm-up, where nothing says another."""
+Dimension = Annotated[int, Field(gt=0, le=2**24), Whole]
+"""A width or a number of heads, bounded as in `ModelSpec`, which says what a checkpoint can hold."""
 
 
 class ModelConfig(Section):
     """Size of the model. Presets differ in this section only (and in the micro-batch)."""
 
-    d_model: PositiveInt = 128
+    d_model: Dimension = 128
     """Width of the residual stream; divisible by n_heads."""
     n_layers: Annotated[int, Field(gt=0, le=4096), Whole] = 4
     """Number of decoder blocks."""
-    n_heads: PositiveInt = 4
+    n_heads: Dimension = 4
     """Number of query heads."""
-    n_kv_heads: PositiveInt = 2
+    n_kv_heads: Dimension = 2
     """Number of key/value heads; divides n_heads."""
-    d_ff: PositiveInt = 512
+    d_ff: Dimension = 512
     """Width inside the SwiGLU feed-forward."""
-    vocab_size: PositiveInt = 4096
+    vocab_size: Dimension = 4096
     """Rows of embedding and head; at least the tokenizer's vocabulary."""
-    rope_theta: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
+    rope_theta: Annotated[float, Field(ge=1, le=1e12)] = 10_000.0
     """Base of the rotary embedding's wavelengths."""
     norm_eps: Annotated[float, Field(ge=1e-30, lt=1)] = 1e-6
     """Epsilon of RMSNorm."""
