@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from support.small_run import DATA, PRODUCER, RUN_ID, SPEC, WHEN, contents
 
 from pico_schema import CheckpointManifest, ConfigChange, DataCursor, RunManifest
+from pico_schema.export import json_schemas
 from pico_train.checkpoint.consumed import DATA_CHANGED, Consumed, consumed_before, consumed_in, value_at
 
 
@@ -61,6 +64,15 @@ def test_what_a_manifest_says_is_where_it_goes_on():
     )
     assert consumed_before(manifest) == Consumed(7, 2 * DATA.n_rows + 3, 999)
     assert consumed_before(manifest).after(9, batch_size=8, seq_len=4) == Consumed(9, 219, 999 + 64)
+
+
+def test_the_contract_says_that_tokens_are_carried_on_under_another_batch_size():
+    """What `test_the_reported_case…` computes is not step × batch size × sequence length, so no schema may say so."""
+    (schema,) = (json.loads(text) for name, text in json_schemas().items() if name.startswith("checkpoint-"))
+    words = schema["properties"]["tokens_seen"]["description"]
+    assert not re.fullmatch(r"step × batch size × sequence length\.?", words)
+    assert "each update's batch size" in words and "resumed" in words
+    assert "resumed" in schema["$defs"]["DataCursor"]["description"]
 
 
 def test_earlier_steps_cannot_be_asked_for():

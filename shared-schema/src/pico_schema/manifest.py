@@ -76,14 +76,18 @@ class DataFingerprint(Document):
 
 
 class DataCursor(Document):
-    """Where in the data a checkpoint stands. A function of the step; recorded for people and for checks."""
+    """Where in the data a checkpoint stands: the row at which the next batch begins.
+
+    It follows from the step where batch size and data were the same throughout. A run that was resumed under another
+    batch size goes on from here; one that was resumed with other data began at their first row.
+    """
 
     epoch: Count
     """Complete passes over the data before the next batch begins."""
     row: Count
     """Rows of the current epoch already consumed."""
     batch_size: Annotated[int, Field(gt=0, le=2**62)]
-    """Rows of a global batch."""
+    """Rows of a global batch, of the one that the next update consumes."""
 
 
 class Capture(Document):
@@ -143,7 +147,9 @@ class CheckpointManifest(Document):
     step: Step
     """Updates done: the weights are those after this many."""
     tokens_seen: Count
-    """step × batch size × sequence length."""
+    """Tokens that the updates up to this step were trained on: each update's batch size × sequence length, added up.
+    That is step × batch size × sequence length where the batch size was the same throughout; a run that was resumed
+    under another one carries the sum on."""
     created: datetime
     """When the checkpoint was taken, with time zone."""
     producer: Producer

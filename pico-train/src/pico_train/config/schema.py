@@ -138,7 +138,7 @@ class RunConfig(Section):
         if training.max_steps * self.tokens_per_step > _MOST_TOKENS_SEEN:
             raise ValueError(
                 f"training.max_steps={training.max_steps} updates of {self.tokens_per_step:,} tokens are more tokens "
-                f"than can be counted ({_MOST_TOKENS_SEEN}): lower training.max_steps, training.batch_size or data.seq_len"
+                f"than can be counted ({_MOST_TOKENS_SEEN}): lower max_steps, batch_size or data.seq_len"
             )
         return self
 
