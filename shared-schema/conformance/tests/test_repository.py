@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from pico_schema import __version__
 
 ROOT = Path(__file__).resolve().parents[3]
 INTERPRETER = ROOT / ".ci" / "interpreter"
@@ -25,6 +29,16 @@ def test_a_folder_in_the_root_is_no_package_of_ours(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         checked = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert checked.returncode == 0, (folder, checked.stdout)
+
+
+def test_the_tools_require_the_release_of_the_contract_that_they_are_written_against() -> None:
+    """Its CHANGELOG begins with it, and what it adds to the one before may be in use from its first day on."""
+    newest = re.search(r"^## (.*)$", (ROOT / "shared-schema" / "CHANGELOG.md").read_text(), re.M)
+    assert newest is not None and newest[1].split()[0] == __version__
+    minor = __version__.rpartition(".")[0]
+    for tool in ("pico-train", "pico-analyze"):
+        required = tomllib.loads((ROOT / tool / "pyproject.toml").read_text())["project"]["dependencies"]
+        assert f"pico-schema[yaml]>={minor},<2" in required, tool
 
 
 def _interpreter(*words: str, path: str | None = None) -> subprocess.CompletedProcess[str]:

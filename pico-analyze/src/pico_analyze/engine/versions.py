@@ -7,12 +7,15 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import pico_schema
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
     from pico_analyze.questions.question import Question
+
+_OURS = {"pico_analyze": __version__, "pico_schema": pico_schema.__version__}
 
 
 def code_version(spec: MetricSpec | ComponentSpec) -> str:
@@ -27,9 +30,14 @@ def _package(spec: MetricSpec | ComponentSpec) -> str:
 
 @cache
 def package_version(package: str) -> str:
-    """Version of an installed package, by the name it is imported by."""
+    """Version of an installed package, by the name it is imported by.
+
+    Of ours, that of what runs: an editable package's metadata is that of the day it was installed.
+    """
+    if package in _OURS:
+        return _OURS[package]
     try:
-        return __version__ if package == "pico_analyze" else version(package.replace("_", "-"))
+        return version(package.replace("_", "-"))
     except PackageNotFoundError:
         return __version__
 
