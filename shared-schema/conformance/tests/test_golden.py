@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,21 @@ def golden(version: str) -> Path:
 
 def test_the_current_version_has_a_golden_run() -> None:
     assert SCHEMA_VERSION in VERSIONS
+
+
+def test_a_step_that_the_trainer_sets_aside_is_named_by_the_analysis(tmp_path: Path) -> None:
+    """Where it is kept and what its note says is the trainer's to decide: the two have to agree."""
+    run = tmp_path / "golden"
+    shutil.copytree(golden(SCHEMA_VERSION), run)
+    code = (
+        "import sys; from pathlib import Path; from pico_train.checkpoint.set_aside import put_step_aside\n"
+        "for step in 3, 4: put_step_aside(Path(sys.argv[1]), step, reason=f'because of {step}')"
+    )
+    subprocess.run([TRAIN, "-c", code, str(run)], check=True)
+    command = [ANALYZE, "-c", "from pico_analyze.cli.app import main; main()", "list", str(run)]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert listed.splitlines()[-2:] == ["set aside: step 3 (because of 3)", "set aside: step 4 (because of 4)"]
+    assert "3 checkpoints" in listed and "incomplete" not in listed
 
 
 @pytest.mark.parametrize("version", VERSIONS)

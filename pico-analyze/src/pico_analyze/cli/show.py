@@ -19,7 +19,7 @@ def list_runs(
     offline: o.Offline = False,
     cache_dir: o.CacheDir = None,
 ) -> None:
-    """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not."""
+    """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not; and what was set aside."""
     from pico_analyze.errors import NotARunError
     from pico_analyze.output import listing
     from pico_analyze.output.text import as_csv, as_json

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pico_analyze.output.text import aligned, number, size_text
-from pico_analyze.stores.base import Store
+from pico_analyze.stores.base import SetsAside, Store
 from pico_schema.sites import KINDS, Site
+
+if TYPE_CHECKING:
+    from pico_analyze.stores.set_aside import SetAside
+
+_MOST_STEPS = 12
 
 
 def records(store: Store) -> list[dict[str, Any]]:
-    """One record per checkpoint, by step: complete ones, and those that are not, with the reason."""
+    """One record per checkpoint, by step: complete ones, those that are not, and those that the run has set aside, with
+    the reason."""
     found: list[dict[str, Any]] = []
     for info in store.steps():
         found.append(
@@ -32,17 +38,36 @@ def records(store: Store) -> list[dict[str, Any]]:
                     for split, held in info.splits.items()
                 },
                 "complete": True,
+                "set_aside": False,
                 "reason": None,
                 "location": store.location,
             }
         )
     for lost in store.unusable():
-        empty = dict.fromkeys(("tokens_seen", "loss", "val_loss", "size"))
-        found.append(
-            {"run": store.run, "kind": store.kind, "step": lost.step, **empty, "captures": {}, "complete": False}
-            | {"reason": f"{lost.name}: {lost.reason}", "location": store.location}
-        )
-    return sorted(found, key=lambda record: (record["step"] is None, record["step"] or 0))
+        found.append(_without_values(store, lost.step, f"{lost.name}: {lost.reason}", set_aside=False))
+    for aside in _set_aside(store):
+        found += [_without_values(store, step, aside.reason, set_aside=True) for step in aside.steps or (None,)]
+    return sorted(found, key=lambda record: (record["step"] is None, record["step"] or 0, record["set_aside"]))
+
+
+def _without_values(store: Store, step: int | None, reason: str, *, set_aside: bool) -> dict[str, Any]:
+    """The record of a checkpoint that is not measured."""
+    empty = dict.fromkeys(("tokens_seen", "loss", "val_loss", "size"))
+    return {
+        "run": store.run,
+        "kind": store.kind,
+        "step": step,
+        **empty,
+        "captures": {},
+        "complete": False,
+        "set_aside": set_aside,
+        "reason": reason,
+        "location": store.location,
+    }
+
+
+def _set_aside(store: Store) -> tuple[SetAside, ...]:
+    return store.set_aside() if isinstance(store, SetsAside) else ()
 
 
 def _loss(metrics: Any) -> float | None:
@@ -50,13 +75,15 @@ def _loss(metrics: Any) -> float | None:
 
 
 def text(store: Store, found: Sequence[dict[str, Any]]) -> str:
-    """The listing of one run for people."""
+    """The listing of one run for people; steps that were set aside stand in a line of their own below it."""
+    found = [record for record in found if not record["set_aside"]]
     complete = sum(record["complete"] for record in found)
     title = f"{store.run} ({store.kind}, {store.location}): {complete} checkpoint{'' if complete == 1 else 's'}"
     if lost := len(found) - complete:
         title += f", {lost} incomplete"
+    below = "".join(f"\nset aside: {_steps(aside.steps)} ({aside.reason})" for aside in _set_aside(store))
     if not found:
-        return title
+        return title + below
     header = ["step", "tokens", "loss", "val loss", "size", "captures", "complete"]
     rows = [
         [
@@ -70,7 +97,16 @@ def text(store: Store, found: Sequence[dict[str, Any]]) -> str:
         ]
         for record in found
     ]
-    return f"{title}\n{aligned(header, rows, left=(5, 6))}"
+    return f"{title}\n{aligned(header, rows, left=(5, 6))}{below}"
+
+
+def _steps(steps: Sequence[int]) -> str:
+    """``steps 14, 16``, long lists in short."""
+    if not steps:
+        return "an unknown step"
+    shown = ", ".join(map(str, steps[:_MOST_STEPS]))
+    more = f", … ({len(steps)} in all)" if len(steps) > _MOST_STEPS else ""
+    return f"step{'' if len(steps) == 1 else 's'} {shown}{more}"
 
 
 def _captures(captures: dict[str, dict[str, Any]]) -> str:

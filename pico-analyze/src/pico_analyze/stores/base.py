@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas
 
+    from pico_analyze.stores.set_aside import SetAside
     from pico_schema import ModelSpec
 
 Data = Literal["weights", "activations", "gradients"]
@@ -166,6 +167,15 @@ class NamesInputs(Protocol):
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...] | None:
         """The files that a tensor is read from, with their digests; None if the store cannot tell after all."""
+        ...
+
+
+@runtime_checkable
+class SetsAside(Protocol):
+    """A store of runs that keep steps of theirs apart from their history."""
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Those steps, with the reasons."""
         ...
 
 

@@ -21,6 +21,7 @@ from pico_analyze.stores.base import Data, Input, ReadOptions, SplitInfo, StepIn
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples, read_whole
+from pico_analyze.stores.set_aside import SetAside, set_aside
 from pico_analyze.stores.spec import StoreSpec
 from pico_schema import (
     CheckpointManifest,
@@ -176,6 +177,10 @@ class LocalStore:
     def unusable(self) -> tuple[Unusable, ...]:
         """Checkpoint directories without a manifest, or whose files are not what it says."""
         return tuple(self._checkpoints[1])
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Steps that belong to another trajectory."""
+        return set_aside(self.path)
 
     def _checkpoint(self, step: int) -> tuple[CheckpointManifest, str, Path]:
         found = self._checkpoints[0].get(step)

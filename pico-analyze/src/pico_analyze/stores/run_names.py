@@ -127,6 +127,10 @@ class _OneCheckpoint:
         """None: no other checkpoint is asked for."""
         return ()
 
+    def set_aside(self) -> tuple[()]:
+        """None either."""
+        return ()
+
     def evaluations(self) -> Mapping[int, Mapping[str, float]]:
         """The results of this step."""
         return {step: found for step, found in self._store.evaluations().items() if step == self._kept[0].step}
