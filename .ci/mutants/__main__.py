@@ -107,7 +107,7 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
         return []
     keep = arguments.keep / name
     covered = covering.measure(package, name, arguments.suite or group["suite"], keep)
-    trials.load_libraries(package, sorted({test.partition("::")[0] for test in covered.seconds}))
+    trials.load_libraries(package, name, sorted({test.partition("::")[0] for test in covered.seconds}))
     covered = _without_false_alarms(covered, package, keep / "sound.json", arguments.jobs)
     noticed = keep / "noticed"
     known = set(noticed.read_text().split()) if noticed.exists() else set()

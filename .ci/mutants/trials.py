@@ -6,6 +6,7 @@ A fault exists in the memory of one process alone: files stay as they are, and a
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.machinery
 import importlib.util
@@ -20,7 +21,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-OURS = ("pico_schema", "pico_train", "pico_analyze", "pico_conformance")
+# What is imported anew in each process: a package, and those that stand upon it.
+ANEW = {
+    "pico_schema": ("pico_schema", "pico_train", "pico_analyze", "pico_conformance"),
+    "pico_train": ("pico_train", "pico_conformance"),
+    "pico_analyze": ("pico_analyze", "pico_conformance"),
+}
 KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
 
 
@@ -43,8 +49,8 @@ class _Running:
     until: float = field(default=0.0)
 
 
-def load_libraries(package: Path, tests: Iterable[str]) -> None:
-    """Import in this process what these tests import, but for what is ours: the processes forked from it have it."""
+def load_libraries(package: Path, name: str, tests: Iterable[str]) -> None:
+    """Import in this process what these tests import, but for `name`: the processes forked from it have it."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -54,11 +60,14 @@ def load_libraries(package: Path, tests: Iterable[str]) -> None:
     with os.fdopen(reading) as pipe:
         names = json.loads(pipe.read())
     os.waitpid(child, 0)
-    for name in names:
-        if name.partition(".")[0] in OURS or name.startswith(("tests", "conftest", "test_", "_pytest", "pytest")):
+    own = {file.stem for file in (package / "tests").rglob("*.py")} | {"tests", "support", "_pytest", "pytest"}
+    for module in names:
+        if module.partition(".")[0] in own.union(ANEW[name]):
             continue
         with contextlib.suppress(Exception):  # some modules may only be imported in their own way
-            importlib.import_module(name)
+            importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what is loaded now is not looked through in each of the processes
 
 
 def sound(package: Path, tests: Iterable[str], at_once: int) -> dict[str, float]:
@@ -138,6 +147,7 @@ def _run(package: Path, arguments: list[str], then: Callable[[], object] = lambd
             os.dup2(nowhere, stream)
         os.chdir(package)
         sys.path.insert(0, str(package))
+        sys.dont_write_bytecode = False  # test files are compiled once
         import pytest
         from hypothesis import HealthCheck, settings
 
