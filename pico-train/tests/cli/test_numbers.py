@@ -110,3 +110,13 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: p
     *before, sentence = said.err.splitlines()
     assert sentence.startswith("error: ") and all(line.startswith("reading ") for line in before), (words, said)
     return sentence
+
+
+@pytest.mark.parametrize("count", ["", "four", "nan", "9" * 5000, "-2", "1"])
+def test_a_count_of_processes_that_is_none_does_not_hide_what_went_wrong(
+    count: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"WORLD_SIZE": count, "RANK": "1", "SLURM_NTASKS": count, "SLURM_PROCID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert "did you mean 'demo'" in refusal(["run", "--preset", "demmo"], capsys, monkeypatch)

@@ -17,6 +17,7 @@ from typing import Self
 from filelock import FileLock
 
 from pico_train.errors import CheckpointError
+from pico_train.json_file import read_json
 
 LOCK_FILE = ".lock"
 _held: set[RunLock] = set()
@@ -71,7 +72,7 @@ class RunLock:
     def holder(self) -> str:
         """Who holds the lock, for a message."""
         try:
-            known = json.loads(self.path.read_bytes())
+            known = read_json(self.path, most=10_000)
             return f"process {int(known['pid'])} on {str(known['host'])[:100]}"
         except (ValueError, KeyError, TypeError, OSError):
             return "another process"

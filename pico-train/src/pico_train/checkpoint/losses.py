@@ -13,13 +13,14 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pico_schema import RunManifest, documents, layout
 from pico_train.checkpoint import metrics_log, set_aside
 from pico_train.checkpoint.consumed import value_at
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import CheckpointError
+from pico_train.json_file import read_model
 
 ACCEPTED = "accepted_losses.json"
 
@@ -70,10 +71,10 @@ def accepted(run_dir: Path) -> tuple[Accepted, ...]:
     """
     path = run_dir / ACCEPTED
     try:
-        return AcceptedLosses.model_validate_json(path.read_bytes()).accepted
+        return read_model(path, AcceptedLosses).accepted
     except FileNotFoundError:
         return ()
-    except (OSError, ValidationError, RecursionError):
+    except (OSError, ValueError):
         raise CheckpointError(f"{path}: cannot be read: restore it, or remove it and accept the losses again") from None
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pico_schema import layout
+from pico_schema import layout, strict_json
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import StorageError
 
@@ -107,8 +107,8 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = strict_json.parse(line, own=False)
+    except ValueError:
         return None
     if not isinstance(row, dict) or type(row.get("step")) is not int or not 0 <= row["step"] <= layout.MAX_STEP:
         return None

@@ -5,13 +5,13 @@ Every call goes through a `Disk`. What is moved, and why, `set_aside` decides.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pico_schema import CheckpointEntry, RunManifest, documents, layout
 from pico_schema.digests import sha256_file
 from pico_train.checkpoint.storage import Disk, replace_file
+from pico_train.json_file import read_json
 
 
 def index_entries(run: RunManifest, here: Mapping[int, Path]) -> tuple[CheckpointEntry, ...]:
@@ -27,8 +27,8 @@ def index_entries(run: RunManifest, here: Mapping[int, Path]) -> tuple[Checkpoin
 def _tokens(manifest: Path) -> int:
     """Tokens of a checkpoint that the index does not list; 0 where its manifest cannot be read."""
     try:
-        tokens = json.loads(manifest.read_bytes())["tokens_seen"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        tokens = read_json(manifest)["tokens_seen"]
+    except (ValueError, KeyError, TypeError):
         return 0
     return tokens if type(tokens) is int and 0 <= tokens <= 2**62 else 0
 

@@ -18,13 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pico_schema import CheckpointEntry, ConfigChange, Evaluation, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
 from pico_train.checkpoint import metrics_log, moving
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import CheckpointError
+from pico_train.json_file import read_model
 
 FOLDER = "set_aside"
 """In `checkpoints/`, so that a checkpoint is moved by a rename wherever that directory lies."""
@@ -128,8 +129,8 @@ def listed(run_dir: Path) -> list[SetAside]:
         if not path.is_file():
             continue  # interrupted before anything was moved
         try:
-            note = Note.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError, RecursionError):
+            note = read_model(path, Note)
+        except (OSError, ValueError):
             raise CheckpointError(
                 f"{path}: cannot be read: restore it, or move {folder} out of the run to forget what was set aside"
             ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -282,9 +283,13 @@ def _run_app() -> None:
 def _rank() -> str | None:
     """This process's rank, where the environment says that there are several."""
     env = os.environ
-    if "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
+    if "SLURM_PROCID" in env and _several(env.get("SLURM_NTASKS")):
         return env["SLURM_PROCID"]
-    return env.get("RANK") or env.get("LOCAL_RANK") if int(env.get("WORLD_SIZE", "1")) > 1 else None
+    return env.get("RANK") or env.get("LOCAL_RANK") if _several(env.get("WORLD_SIZE")) else None
+
+
+def _several(count: str | None) -> bool:
+    return count is not None and re.fullmatch("[0-9]{1,9}", count) is not None and int(count) > 1
 
 
 def _end(message: str, code: int) -> None:

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pico_schema import documents, layout
 from pico_schema.digests import sha256_file
 from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.errors import CheckpointError, PublishError, StorageError
+from pico_train.json_file import read_json, read_model
 
 FOLDER = "publish"
 HOUR = 3600.0
@@ -61,8 +62,8 @@ class Queue:
         """The record of a sealed step: as stored, or a fresh one if there is none or its manifest is another by now."""
         digest = sha256_file(self.run_dir / layout.checkpoint_dir(step) / layout.MANIFEST)
         try:
-            stored = StepRecord.model_validate_json(self._path(step).read_bytes())
-        except (OSError, ValidationError):
+            stored = read_model(self._path(step), StepRecord)
+        except (OSError, ValueError):
             return StepRecord(step=step, manifest_sha256=digest)
         return stored if stored.manifest_sha256 == digest else StepRecord(step=step, manifest_sha256=digest)
 
@@ -96,7 +97,7 @@ class Queue:
 
     def _commit_times(self) -> list[float]:
         try:
-            stored = json.loads((self.root / "commits.json").read_bytes())
+            stored = read_json(self.root / "commits.json")
             return sorted(float(t) for t in stored if time.time() - HOUR < float(t) <= time.time())
         except (OSError, ValueError, TypeError):
             return []
@@ -136,8 +137,8 @@ def not_recorded(run_dir: Path, error: OSError) -> StorageError:
 def halted(run_dir: Path) -> Halt | None:
     """The halt in force, if any."""
     try:
-        found = Halt.model_validate_json((run_dir / FOLDER / "halt.json").read_bytes())
-    except (OSError, ValidationError):
+        found = read_model(run_dir / FOLDER / "halt.json", Halt)
+    except (OSError, ValueError):
         return None
     return found if max(sealed(run_dir), default=-1) <= found.step else None
 

@@ -7,7 +7,6 @@ the same one. A checkpoint whose files do not have the digests that were sealed 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from pico_schema import (
 )
 from pico_schema.digests import git_blob_id, sha256_file
 from pico_schema.results import flat_results
-from pico_train.checkpoint import validation_rows
+from pico_train.checkpoint import metrics_log, validation_rows
 from pico_train.errors import CheckpointError
 from pico_train.publish.nonfinite import first_nonfinite
 from pico_train.publish.remote import RemoteFile
@@ -221,14 +220,8 @@ def _validation_file(run_dir: Path, run: RunManifest) -> LocalFile:
 
 def lines_before(log: bytes, step: int) -> bytes:
     """The whole lines of metrics.jsonl that belong to steps before `step`."""
-
-    def belongs(line: bytes) -> bool:
-        try:
-            return line.endswith(b"\n") and bool(json.loads(line)["step"] < step)
-        except (ValueError, KeyError, TypeError):
-            return False
-
-    return b"".join(line for line in log.splitlines(keepends=True) if belongs(line))
+    rows = ((line, metrics_log.parse_line(line)) for line in log.splitlines(keepends=True))
+    return b"".join(line for line, row in rows if row is not None and row["step"] < step)
 
 
 def holding_secret(files: Mapping[str, LocalFile], secret: str | None) -> str | None:

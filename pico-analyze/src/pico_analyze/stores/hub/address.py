@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError, nearest
 from pico_analyze.stores.hub.client import COMMIT, HubClient, parse_refs
-from pico_schema import AddressError, layout
+from pico_schema import AddressError, layout, strict_json
 from pico_schema.files import replace_file
 from pico_schema.revisions import BranchesAndTags
 from pico_schema.run_names import HubAddress, parse_address
@@ -79,7 +79,7 @@ class KnownRefs:
         """
         path = self._folder / "pins.json"
         try:
-            pins = dict(json.loads(path.read_bytes()))
+            pins = dict(strict_json.parse(path.read_bytes()))
         except (OSError, ValueError, TypeError):
             pins = {}
         pinned = pins.get(tag)

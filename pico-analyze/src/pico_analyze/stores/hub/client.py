@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import math
 import os
 import random
 import re
@@ -19,7 +19,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from pico_analyze.errors import DataError, NotARunError, StorageError
+from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError
+from pico_schema import strict_json
 from pico_schema.digests import git_blob_id
 from pico_schema.revisions import BranchesAndTags
 
@@ -34,6 +35,7 @@ MAX_WAIT = 120.0
 """Most seconds that the Hub may make one wait."""
 LINK_LIFETIME = 300.0
 """Seconds for which the address of a large file is used again."""
+_MOST_SECONDS = 86_400.0
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -69,7 +71,7 @@ class HubClient:
 
         self.repo = repo
         self.endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
-        self.timeout = float(os.environ.get("PICO_HUB_TIMEOUT", "30")) if timeout is None else timeout
+        self.timeout = _timeout() if timeout is None else timeout
         self._links: dict[tuple[str, str], tuple[str, float]] = {}
 
     def refs(self) -> BranchesAndTags:
@@ -82,15 +84,15 @@ class HubClient:
         raw = self._get(f"{self.endpoint}/api/models/{self.repo}/refs", MAX_LISTING)
         try:
             return parse_refs(raw)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise DataError(f"the Hub's list of branches and tags of {self.repo} is damaged: try again") from None
 
     def files(self, commit: str) -> set[str]:
         """Names of the files of a revision, to say what it is."""
         raw = self._get(f"{self.endpoint}/api/models/{self.repo}/revision/{commit}", MAX_LISTING)
         try:
-            return {str(row["rfilename"]) for row in json.loads(raw)["siblings"]}
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return {str(row["rfilename"]) for row in strict_json.parse(raw, own=False)["siblings"]}
+        except (ValueError, KeyError, TypeError):
             return set()
 
     def whole(self, commit: str, path: str, limit: int) -> bytes:
@@ -192,9 +194,20 @@ class HubClient:
         raise StorageError(f"the Hub answers {status} for {self.repo}: not what its interface says")
 
 
+def _timeout() -> float:
+    text = os.environ.get("PICO_HUB_TIMEOUT", "30")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise UsageError(f"PICO_HUB_TIMEOUT={text[:40]} is no number of seconds above 0, such as 30")
+    return seconds
+
+
 def parse_refs(raw: bytes) -> BranchesAndTags:
     """Branches and tags of the API's answer; raises ValueError, KeyError or TypeError where it is not one."""
-    answer = json.loads(raw)
+    answer = strict_json.parse(raw, own=False)
     found: list[dict[str, str]] = []
     for kind in ("branches", "tags"):
         rows = answer[kind]

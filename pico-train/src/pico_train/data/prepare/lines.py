@@ -7,7 +7,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pico_train.data.prepare import opening
 from pico_train.data.prepare.records import (
@@ -44,7 +44,8 @@ def json_records(path: Path, layout: TextLayout) -> Iterator[Record]:
 
 def _json_record(path: Path, where: str, line: bytes, layout: TextLayout, *, first: bool) -> Record:
     try:
-        value = json.loads(line.decode("utf-8-sig" if first else "utf-8", layout.codec_errors))
+        text = line.decode("utf-8-sig" if first else "utf-8", layout.codec_errors)
+        value = json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         utf16 = first and line.startswith(_UTF16)
         convert = utf16_advice(path) if utf16 else "convert the file"
@@ -57,6 +58,16 @@ def _json_record(path: Path, where: str, line: bytes, layout: TextLayout, *, fir
     if isinstance(value, dict):
         return Record(where, value)
     return Record(where, {}, f"a JSON object was expected, found {type(value).__name__}", JSON_EXPECTED)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object that means one thing. (What half a surrogate pair means is the text layout's to say, so that lines are
+    not read by `strict_json`.)"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in found if names.count(name) > 1)[:100]!r} is there twice")
+    return found
 
 
 def _numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -22,6 +22,7 @@ from pico_schema.files import replace_file
 from pico_train.data.shards.parquet import check_schema
 from pico_train.data.shards.split_names import in_order
 from pico_train.errors import DataError
+from pico_train.json_file import read_json
 
 TAIL = 2**16
 """Bytes read at first: most footers are smaller."""
@@ -159,9 +160,7 @@ def local_index(
 def _remembered(path: Path, count: int) -> list[Footer] | None:
     """An index kept in the cache, or None if there is none or it cannot be read (it is then made again)."""
     try:
-        found = [
-            Footer(int(n_rows), str(columns), str(digest)) for n_rows, columns, digest in json.loads(path.read_bytes())
-        ]
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+        found = [Footer(int(n_rows), str(columns), str(digest)) for n_rows, columns, digest in read_json(path)]
+    except (OSError, ValueError, TypeError):
         return None
     return found if len(found) == count else None

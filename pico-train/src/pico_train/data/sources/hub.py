@@ -24,6 +24,7 @@ from pico_train.data.shards.shard_corpus import ShardCorpus, prepared_corpus
 from pico_train.data.shards.split_names import in_order, split_of
 from pico_train.data.sources.tokens import bare_corpus, check_tokenizer
 from pico_train.errors import ConfigError, DataError
+from pico_train.json_file import read_json
 
 if TYPE_CHECKING:
     from pico_train.config import DataConfig
@@ -118,10 +119,13 @@ def _remembered(folder: Path, commit: str | None) -> Listing | None:
     if commit is None:
         return None
     try:
-        raw = json.loads((folder / f"{commit}.json").read_bytes())
-        return Listing(raw["repo"], raw["commit"], {name: (size, sha) for name, (size, sha) in raw["files"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raw = read_json(folder / f"{commit}.json")
+        files = {str(name): (size, sha) for name, (size, sha) in raw["files"].items()}
+        listing = Listing(str(raw["repo"]), str(raw["commit"]), files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged in the cache: it is asked for again
+    sizes_known = all(type(size) is int and size >= 0 for size, _ in files.values())
+    return listing if sizes_known and all(sha is None or isinstance(sha, str) for _, sha in files.values()) else None
 
 
 def _prepared(
