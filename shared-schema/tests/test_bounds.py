@@ -66,7 +66,7 @@ NUMBERS: list[tuple[str, str, tuple[int | None, int | None]]] = [
     ("checkpoint", "captures.0.positions.0", ROW),
     ("checkpoint", "files.config.json.size", (0, 16 * 2**40)),
     ("checkpoint", "model.vocab_size", WIDTH),
-    ("checkpoint", "model.n_layers", (None, 4096)),
+    ("run", "model.n_layers", (1, 4096)),
     ("checkpoint", "model.d_ff", WIDTH),
     ("checkpoint", "model.max_seq_len", WIDTH),
     ("run", "seed", SEED),
