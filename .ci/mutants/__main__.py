@@ -6,7 +6,7 @@
     python .ci/mutants metrics cca --suite tests/metrics/test_cca.py --keep /tmp/cca   which of them these tests notice
 
 Prints a table and each survivor; `--report FOLDER` writes both for each group that is measured whole, with the reasons
-of reasons.toml. Ends with 1 where a file lets more than a tenth through.
+of reasons.toml for those that change nothing. Ends with 1 where a file lets more than a tenth through.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import os
 import random
 import sys
 import tomllib
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,16 +39,33 @@ class Score:
     tried: int = 0
     timed_out: int = 0
     survivors: list[Mutant] = field(default_factory=list)
+    no_faults: list[tuple[Mutant, str]] = field(default_factory=list)
+
+    def give_reasons(self, reasons: list[dict[str, str]]) -> None:
+        """Take those that change nothing, as reasons.toml says, from the survivors."""
+        file = str(self.path.relative_to(ROOT))
+        survivors, self.survivors = self.survivors, []
+        for one in survivors:
+            for reason in reasons:
+                if (
+                    file == reason["file"]
+                    and one.before == reason["before"]
+                    and reason.get("after") in (None, one.after)
+                ):
+                    self.no_faults.append((one, reason["why"]))
+                    break
+            else:
+                self.survivors.append(one)
 
     @property
     def killed(self) -> int:
         """How many were noticed."""
-        return self.tried - len(self.survivors)
+        return self.tried - len(self.survivors) - len(self.no_faults)
 
     @property
     def share(self) -> float:
-        """Of those tried; 1 where there are none."""
-        return self.killed / self.tried if self.tried else 1.0
+        """Noticed, of those tried that change something; 1 where there are none."""
+        return self.killed / faults if (faults := self.tried - len(self.no_faults)) else 1.0
 
 
 def main() -> None:
@@ -57,17 +73,16 @@ def main() -> None:
     arguments = _arguments()
     groups = tomllib.loads((HERE / "groups.toml").read_text())
     words = [word for word in arguments.only if word not in groups]
-    reasons = {
-        (one["file"], one["before"], one["after"]): one["why"]
-        for one in tomllib.loads((HERE / "reasons.toml").read_text()).get("survivor", [])
-    }
+    reasons = tomllib.loads((HERE / "reasons.toml").read_text()).get("survivor", [])
     too_many = False
     for name, group in groups.items():
         if len(words) < len(arguments.only) and name not in arguments.only:
             continue
         scores = _measure(group, words, arguments)
         if scores:
-            report = _report(name, scores, reasons)
+            for score in scores:
+                score.give_reasons(reasons)
+            report = _report(name, scores)
             print(report)
             too_many |= any(score.share < LEAST for score in scores)
         whole = not words and arguments.sample is None and arguments.suite is None
@@ -153,30 +168,29 @@ def _tell(score: Score, mutant: Mutant) -> None:
     print(f"  {score.path.relative_to(ROOT)}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True)
 
 
-def _report(name: str, scores: list[Score], reasons: dict[tuple[str, str, str], str]) -> str:
+def _report(name: str, scores: list[Score]) -> str:
     lines = [
         f"# {name}: faults that tests notice, and those they do not",
         "",
-        f"Written by `make mutants ONLY={name}`.",
+        f"Written by `make mutants ONLY={name}`. The share is of the faults that change something: for the others,",
+        "`.ci/mutants/reasons.toml` says why they do not.",
         "",
+        "| file | changes | tried | noticed | of them by time | change nothing | share |",
+        "|---|---|---|---|---|---|---|",
     ]
-    lines += ["| file | faults | tried | noticed | of them by time | share |", "|---|---|---|---|---|---|"]
+    rows = [
+        (one.path.relative_to(ROOT), one.possible, one.tried, one.killed, one.timed_out, len(one.no_faults), one.share)
+        for one in sorted(scores, key=lambda one: one.path)
+    ]
+    sums = [sum(row[column] for row in rows) for column in range(1, 6)]
+    rows.append(("all", *sums, sums[2] / max(sums[1] - sums[4], 1)))
+    lines += ["| " + " | ".join(map(str, row[:-1])) + f" | {row[-1]:.0%} |" for row in rows]
     for score in sorted(scores, key=lambda one: one.path):
-        row = (score.path.relative_to(ROOT), score.possible, score.tried, score.killed, score.timed_out)
-        lines.append("| " + " | ".join(map(str, row)) + f" | {score.share:.0%} |")
-    possible, tried, killed, timed_out = (
-        sum(getattr(score, name) for score in scores) for name in ("possible", "tried", "killed", "timed_out")
-    )
-    lines.append(f"| all | {possible} | {tried} | {killed} | {timed_out} | {killed / max(tried, 1):.1%} |")
-    by_file: dict[Path, list[Mutant]] = defaultdict(list)
-    for score in scores:
-        by_file[score.path] += sorted(score.survivors, key=lambda one: (one.line, one.operator, one.after))
-    for path, survivors in sorted(by_file.items()):
-        if survivors:
-            lines += ["", f"## {path.relative_to(ROOT)}", ""]
-        for one in survivors:
-            why = reasons.get((str(path.relative_to(ROOT)), one.before, one.after), "no reason known")
-            lines.append(f"- {one.line}: `{one.before}` → `{one.after or '(left out)'}`: {why}")
+        found = [(one, "") for one in score.survivors] + [(one, f": {why}") for one, why in score.no_faults]
+        if found:
+            lines += ["", f"## {score.path.relative_to(ROOT)}", ""]
+        for one, why in sorted(found, key=lambda pair: (pair[0].line, pair[0].operator, pair[0].after)):
+            lines.append(f"- {one.line}: `{one.before}` → `{one.after or '(left out)'}`{why}")
     return "\n".join(lines) + "\n"
 
 
