@@ -59,7 +59,7 @@ def test_what_cannot_be_removed_does_not_keep_the_rest(root: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", first_is_stuck)
         files.discard_unfinished()
-    left = {str(path.relative_to(root)) for path in root.rglob("*")}
+    left = {path.relative_to(root).as_posix() for path in root.rglob("*")}
     assert left == {"scratch", f"scratch/{stuck['inside']}", stuck["beside"]}
 
 
@@ -97,7 +97,8 @@ def test_each_way_is_durable_unless_told_otherwise_and_leaves_no_handle(
         with files.replacement(root / "x", **more) as temporary:
             temporary.write_bytes(b"new")
     assert (root / "x").read_bytes() == b"new"
-    assert len(synced) == (0 if durable is False else 2)  # the file, then its directory
+    both = 2 if os.name == "posix" else 1  # the file, then its directory where there are handles for one
+    assert len(synced) == (0 if durable is False else both)
     for handle in synced:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(handle)
@@ -117,8 +118,9 @@ def test_a_disk_that_does_not_sync_is_an_error_and_no_handle_is_left(
     with pytest.raises(OSError, match="Input/output error"):
         files.replace_file(root / "x", b"new")
     assert [path.name for path in root.iterdir()] == ["x"] and (root / "x").read_bytes() == b"old"
-    with pytest.raises(OSError, match="Input/output error"):
-        files.fsync_directory(root)
+    if os.name == "posix":
+        with pytest.raises(OSError, match="Input/output error"):
+            files.fsync_directory(root)
     for handle in asked:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(handle)
