@@ -8,9 +8,10 @@ counted and reported. A plan is plain data: `tasks.py` cuts it, `compute.py` car
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from pico_analyze.components.spec import COMPONENTS
+from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.engine.pairs import compared, verifiable
 from pico_analyze.engine.run_view import RunView
 from pico_analyze.engine.tasks import Job, Side
@@ -18,7 +19,7 @@ from pico_analyze.engine.versions import code_version
 from pico_analyze.errors import UsageError
 from pico_analyze.metrics.spec import METRICS
 from pico_analyze.questions.question import Question, Selection, Use
-from pico_analyze.stores.base import Store
+from pico_analyze.stores.base import StepInfo, Store
 from pico_analyze.table.columns import digest
 
 _CHECKED = "checked"
@@ -79,9 +80,9 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
     plan.questions.append(question)
     here = RunView(store, question)
     there = here if target_store is None else RunView(target_store, replace(question, steps=Selection(), layers=None))
-    number, metrics = len(plan.questions) - 1, [METRICS.get(use.name) for use in question.metrics]
+    number = len(plan.questions) - 1
     for kind in ("single", "pair"):
-        uses = tuple(use for use, spec in zip(question.metrics, metrics, strict=True) if spec.kind == kind)
+        uses = tuple(use for use in question.metrics if METRICS.get(use.name).kind == kind)
         if not uses:
             continue
         if kind == "pair" and question.data == "activations" and there is not here and not verifiable(here, there):
@@ -89,22 +90,17 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
                 f"whether {here.name} and {there.name} captured the same samples cannot be verified: one has no "
                 "digests, so rows are taken to correspond"
             ] += 1
-        pairs = (
-            ((step, unit, None, None) for step, unit in here.matrices(plan.skipped))
+        pairs: Iterator[tuple[StepInfo, Unit, tuple[StepInfo, Unit] | None]] = (
+            ((step, unit, None) for step, unit in here.matrices(plan.skipped))
             if kind == "single"
-            else compared(question, here, there, plan.skipped)
+            else ((a, unit, (b, place)) for a, unit, b, place in compared(question, here, there, plan.skipped))
         )
-        for step, unit, other_step, other_unit in pairs:
-            x = Side(own, step.step, unit)
-            y = None if other_step is None or other_unit is None else Side(other, other_step.step, other_unit)
-            compared_with = None
-            if other_step is not None and other_unit is not None:
-                compared_with = [
-                    there.store.run,
-                    other_step.step,
-                    there.content(other_step, other_unit),
-                    vars(other_unit),
-                ]
+        for step, unit, target in pairs:
+            x, y, compared_with = Side(own, step.step, unit), None, None
+            if target is not None:
+                to, place = target
+                y = Side(other, to.step, place)
+                compared_with = [there.store.run, to.step, there.content(to, place), vars(place)]
             base = (
                 [question.component.name, question.component.params, question.data, question.split, question.heads],
                 [question.uncertainty(), code_version(here.component), store.run, store.kind, vars(unit), step.step],

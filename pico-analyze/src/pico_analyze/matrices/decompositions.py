@@ -10,6 +10,7 @@ without, and start a sixth of a second earlier.
 from __future__ import annotations
 
 import ctypes
+import re
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -40,9 +41,9 @@ def scipy_linalg() -> Any:
 def singular_values(matrix: np.ndarray) -> np.ndarray:
     """Singular values, descending, in float64; min(N, P) of them.
 
-    LAPACK's divide-and-conquer SVD, and its slower QR iteration should that one not converge. A tall matrix
-    is first reduced to its triangular factor, block of rows by block, so that no float64 copy of all of it is
-    made.
+    LAPACK's divide-and-conquer SVD, and its slower QR iteration should that one not converge. A matrix that is at
+    least twice as long one way as the other is first reduced to its triangular factor, block by block, so that no
+    float64 copy of all of it is made.
     """
     core = _triangular_core(matrix)
     try:
@@ -78,11 +79,10 @@ def triangular_root(matrix: np.ndarray) -> np.ndarray:
 
 
 def _triangular_core(matrix: np.ndarray) -> np.ndarray:
-    if matrix.shape[0] < matrix.shape[1]:
-        matrix = matrix.T
-    if matrix.shape[0] >= 2 * matrix.shape[1]:
-        return triangular_root(matrix)
-    return matrix.astype(np.float64)
+    tall = max(matrix, matrix.T, key=len)
+    if len(tall) >= 2 * min(matrix.shape):
+        return triangular_root(tall)
+    return tall.astype(np.float64)
 
 
 _INT = ctypes.POINTER(ctypes.c_int)
@@ -104,6 +104,9 @@ _SIGNATURE = (
     _INT,
 )
 """jobz, m, n, a, lda, s, u, ldu, vt, ldvt, work, lwork, iwork, info."""
+_POINTERS = {ctypes.c_char_p: r"char \*", _INT: r"int \*", _DOUBLE: r"\w+_d \*"}
+_AS_WRITTEN = re.compile(r"void \(" + ", ".join(_POINTERS[kind] for kind in _SIGNATURE) + r"\)")
+"""The same as Cython writes it: its own name for double, which is longer, ends in `_d`."""
 
 
 @cache
@@ -115,11 +118,7 @@ def _dgesdd() -> Any | None:
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
     name = api.PyCapsule_GetName(capsule)
-    kinds = [word.strip(" *") for word in name.decode().partition("(")[2].rstrip(")").split(",")]
-    doubles = [kind.endswith("_d") for kind in kinds]
-    expected = [kind is _DOUBLE for kind in _SIGNATURE]
-    ints = all(kind == "int" for kind, of in zip(kinds, _SIGNATURE, strict=False) if of is _INT)
-    if doubles != expected or not ints or kinds[0] != "char":
+    if not _AS_WRITTEN.fullmatch(name.decode()):
         return None
     return ctypes.CFUNCTYPE(None, *_SIGNATURE)(api.PyCapsule_GetPointer(capsule, name))
 
@@ -138,18 +137,18 @@ def divide_and_conquer(matrix: np.ndarray) -> np.ndarray:
     short = min(m, n)
     if short == 0:
         return np.zeros(0)
-    s, integers, none = np.empty(short), np.empty(8 * short, np.intc), np.empty(1)
-    info = ctypes.c_int()
+    s, integers = np.empty(short), np.empty(8 * short, np.intc)
+    none, wanted, info = ctypes.c_double(), ctypes.c_double(), ctypes.c_int()
 
-    def call(work: np.ndarray, size: int) -> None:
+    def call(work: Any, size: int) -> None:
         routine(
-            b"N", _int(m), _int(n), _doubles(a), _int(m), _doubles(s), _doubles(none), _int(1), _doubles(none), _int(1),
-            _doubles(work), _int(size), integers.ctypes.data_as(_INT), ctypes.byref(info),
+            b"N", _int(m), _int(n), _doubles(a), _int(m), _doubles(s), none, _int(m), none, _int(n),
+            work, _int(size), integers.ctypes.data_as(_INT), info,
         )  # fmt: skip
 
-    call(none, -1)  # asks how much room it wants
-    room = int(none[0])
-    call(np.empty(room), room)
+    call(wanted, -1)  # asks how much room it wants
+    room = int(wanted.value)
+    call(_doubles(np.empty(room)), room)
     if info.value != 0:
         raise np.linalg.LinAlgError(f"SVD did not converge (dgesdd: {info.value})")
     return s

@@ -34,7 +34,7 @@ class Factor:
     @lazy
     def gram(self) -> np.ndarray:
         """Inner products of the columns, (R, R) float64."""
-        wide = self.array.astype(np.float64, copy=False)
+        wide = np.asarray(self.array, np.float64)
         return wide.T @ wide
 
     @lazy
@@ -52,7 +52,7 @@ class Factor:
     @lazy
     def mean(self) -> np.ndarray:
         """Mean of each column, (R,) float64."""
-        return np.asarray(self.array.astype(np.float64, copy=False).mean(axis=0))
+        return np.asarray(np.asarray(self.array, np.float64).mean(axis=0))
 
     @lazy
     def n_bad(self) -> int:
@@ -95,13 +95,13 @@ class Factored(Matrix):
         return float(np.vdot(self.left.gram, self.right.gram))
 
     def column_means(self) -> Iterator[np.ndarray]:  # noqa: D102
-        yield self.right.array.astype(np.float64, copy=False) @ self.left.mean
+        yield np.asarray(self.right.array, np.float64) @ self.left.mean
 
     def sample_covariance(self) -> np.ndarray:  # noqa: D102
         return self.left.gram
 
     def row_means(self) -> np.ndarray:  # noqa: D102
-        return np.asarray(self.left.array.astype(np.float64, copy=False) @ self.right.mean)
+        return np.asarray(np.asarray(self.left.array, np.float64) @ self.right.mean)
 
     @property
     def _n_bad(self) -> int:
@@ -111,10 +111,10 @@ class Factored(Matrix):
         yield self.left.array @ self.right.array.T
 
     def reduced(self) -> np.ndarray:  # noqa: D102
-        return np.asarray(self.left.array.astype(np.float64, copy=False) @ self.right.root.T)
+        return np.asarray(np.asarray(self.left.array, np.float64) @ self.right.root.T)
 
     def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
-        return self.left.array.astype(np.float64, copy=False), self.right.gram
+        return np.asarray(self.left.array, np.float64), self.right.gram
 
     def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
         yield (rows @ self.left.array) @ self.right.array.T
@@ -141,14 +141,16 @@ class Concatenated(Matrix):
         super().__init__()
         if not parts:
             raise ValueError("nothing to concatenate")
-        if len({part.shape[0] for part in parts}) > 1:
+        rows = {part.shape[0] for part in parts}
+        if len(rows) > 1:
             raise ValueError("matrices side by side need the same number of rows")
+        (self._n_rows,) = rows
         self.parts = tuple(parts)
-        self.samples = parts[0].samples
+        self.samples = any(part.samples for part in parts)
 
     @property
     def shape(self) -> tuple[int, int]:  # noqa: D102
-        return self.parts[0].shape[0], sum(part.shape[1] for part in self.parts)
+        return self._n_rows, sum(part.shape[1] for part in self.parts)
 
     @property
     def dtype(self) -> np.dtype[Any]:  # noqa: D102
@@ -196,16 +198,15 @@ class Concatenated(Matrix):
     def reduced(self) -> np.ndarray:  # noqa: D102
         columns = []
         for left, rights in self._by_left:
-            roots = [right.root for right in rights]
-            root = roots[0] if len(roots) == 1 else triangular_root(np.concatenate(roots))
-            columns.append(left.array.astype(np.float64, copy=False) @ root.T)
+            root = triangular_root(np.concatenate([right.root for right in rights]))
+            columns.append(np.asarray(left.array, np.float64) @ root.T)
         return np.concatenate(columns, axis=1)
 
     def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
         return self.memo("lefts", self._lefts), self.memo("gram", self._gram)
 
     def _lefts(self) -> np.ndarray:
-        wide = [left.array.astype(np.float64, copy=False) for left, _ in self._by_left]
+        wide = [np.asarray(left.array, np.float64) for left, _ in self._by_left]
         return np.concatenate(wide, axis=1)
 
     def _gram(self) -> np.ndarray:

@@ -135,8 +135,7 @@ class Matrix(ABC):
     @property
     def rank(self) -> int:
         """Number of singular values above `tolerance`."""
-        values = self.singular_values
-        return int(np.count_nonzero(values > self.tolerance)) if values[0] > 0 else 0
+        return int(np.count_nonzero(self.singular_values > self.tolerance))
 
     def pieces(self) -> Iterator[np.ndarray]:
         """All entries once, as blocks of whole rows of `blocks`, each small enough to work on in float64."""
@@ -246,12 +245,12 @@ class Dense(Matrix):
         yield self.array.mean(axis=0, dtype=np.float64)
 
     def sample_covariance(self) -> np.ndarray:  # noqa: D102
-        wide = self.array.astype(np.float64, copy=False)
+        wide = np.asarray(self.array, np.float64)
         return np.asarray(wide.T @ wide)
 
     def _wide_pieces(self) -> Iterator[np.ndarray]:
         for piece in self.pieces():
-            yield piece.astype(np.float64, copy=False)
+            yield np.asarray(piece, np.float64)
 
     def row_means(self) -> np.ndarray:  # noqa: D102
         return np.asarray(self.array.mean(axis=1, dtype=np.float64))
@@ -269,11 +268,11 @@ class Dense(Matrix):
     def reduced(self) -> np.ndarray:  # noqa: D102
         n_rows, n_cols = self.shape
         if n_cols <= n_rows:
-            return self.array.astype(np.float64, copy=False)
+            return np.asarray(self.array, np.float64)
         return np.ascontiguousarray(triangular_root(self.array.T).T)
 
     def sample_form(self) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: D102
-        return self.array.astype(np.float64, copy=False), None
+        return np.asarray(self.array, np.float64), None
 
     def left_product(self, rows: np.ndarray) -> Iterator[np.ndarray]:  # noqa: D102
         yield rows @ self.array
