@@ -268,7 +268,7 @@ class TestLosses:
             shutil.rmtree(path)
         before = digest_tree(run_dir)
         answer = train_again(config(tmp_path, text))
-        assert answer.startswith("CheckpointError") and "lists 6 checkpoints and none of them is there" in answer
+        assert answer.startswith("CheckpointError") and "lists 6 checkpoints and none is there" in answer
         assert {**digest_tree(run_dir), ".lock": ""} == {**before, ".lock": ""}
 
 

@@ -126,9 +126,9 @@ def test_without_a_peak_there_is_no_invented_time():
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_a_number_that_does():
-    with pytest.raises(ConfigError, match="1024 rows do not divide over 15 devices: 16 would do"):
+    with pytest.raises(ConfigError, match="1024 does not divide over 15 devices: 16 would do"):
         plan(config("large"), devices=15)
-    with pytest.raises(ConfigError, match="micro_batch_size=5 does not divide the 8 rows"):
+    with pytest.raises(ConfigError, match="micro_batch_size=5 does not divide the share of 8 rows"):
         plan(config("demo", "training.batch_size=80", "training.micro_batch_size=5"), devices=10)
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from support.tiny import config
+from support.training_runs import train_until
+from support.worlds import launch
 
 from pico_schema import documents
 from pico_train.checkpoint import metrics_log
+from pico_train.errors import ConfigError
 from pico_train.run import train
 from pico_train.schedules import learning_rate
 
@@ -60,3 +63,49 @@ def test_a_run_that_goes_on_as_it_was_says_nothing_of_its_rate(
     train(config(tmp_path, text, training__max_steps=16, **settings))
     assert [str(item.message) for item in recwarn if "learning rate" in str(item.message)] == []
     assert all("note" not in row for row in metrics_log.read(tmp_path / "tiny" / "metrics.jsonl"))
+
+
+def test_a_run_that_has_come_further_is_not_recorded_as_a_shorter_one(tmp_path: Path, text: Path) -> None:
+    train(config(tmp_path, text))
+    record = tmp_path / "tiny" / "run.json"
+    before = record.read_bytes()
+    for steps in (1, 13):
+        for override in (False, True):
+            with pytest.raises(
+                ConfigError, match=rf"training\.max_steps={steps} is less than the 14 steps that .* tiny"
+            ):
+                train(config(tmp_path, text, training__max_steps=steps), override=override)
+    assert record.read_bytes() == before
+    assert documents.read_run(tmp_path / "tiny").config["training"]["max_steps"] == 14
+
+
+def test_a_run_that_was_stopped_is_not_cut_behind_where_it_is(tmp_path: Path, text: Path) -> None:
+    made = config(tmp_path, text)
+    assert launch(train_until, made, 8) == [143]
+    there = [step for step, _ in documents.checkpoint_dirs(tmp_path / "tiny")][-1]
+    before = (tmp_path / "tiny" / "run.json").read_bytes()
+    with pytest.raises(ConfigError, match=f"less than the {there} steps"):
+        train(config(tmp_path, text, training__max_steps=there - 1))
+    assert (tmp_path / "tiny" / "run.json").read_bytes() == before
+    summary = train(config(tmp_path, text, training__max_steps=there))  # it may end where it is
+    assert summary is not None and summary.was_finished
+    run = documents.read_run(tmp_path / "tiny")
+    assert [(change.field, change.step, change.before, change.after) for change in run.changes] == [
+        ("training.max_steps", there, 14, there)
+    ]
+
+
+def test_a_finished_run_records_no_setting_that_nothing_was_trained_under(tmp_path: Path, text: Path) -> None:
+    train(config(tmp_path, text))
+    run_dir = tmp_path / "tiny"
+    before = documents.read_run(run_dir)
+    rows = (run_dir / "validation.parquet").read_bytes()
+    changed = config(tmp_path, text, training__optimizer={"lr": 0.5}, data__val_rows=3, monitoring__log_every=7)
+    with pytest.warns(RuntimeWarning, match=r"is finished: .*training\.optimizer\.lr=0\.5.* is not recorded"):
+        summary = train(changed, override=True)
+    assert summary is not None and summary.was_finished
+    after = documents.read_run(run_dir)
+    assert [change.field for change in after.changes] == ["monitoring.log_every"]
+    assert after.config == before.config | {"monitoring": before.config["monitoring"] | {"log_every": 7}}
+    assert (after.data, after.validation) == (before.data, before.validation)
+    assert (run_dir / "validation.parquet").read_bytes() == rows

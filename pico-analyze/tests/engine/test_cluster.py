@@ -186,7 +186,7 @@ def test_a_scheduler_that_is_lost_keeps_what_is_done_and_the_next_call_completes
         assert cluster.scheduler is not None
         killer = threading.Thread(target=_kill_when_begun, args=(out, cluster.scheduler.pid))
         killer.start()
-        with pytest.raises(WorkerError, match=r"the Dask cluster at tcp://.* of 10 tasks are done and kept"):
+        with pytest.raises(WorkerError, match=r"the Dask cluster at tcp://.* of 10 tasks done and kept"):
             analyze(asked(run, SLOW), Settings(out=out, scheduler=cluster.address))
         killer.join()
     rest = analyze(asked(run, SLOW), replace(settings, out=out))

@@ -174,7 +174,7 @@ def test_worker_processes_that_keep_dying_are_an_error_and_what_is_done_is_kept(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(WorkerError, match=r"worker processes were killed 1 times .* of 10 tasks are done and kept"):
+    with pytest.raises(WorkerError, match=r"worker processes were killed 1 time .* of 10 tasks done and kept"):
         analyze([(slow_run, SLOW)], replace(settings, jobs=2))
     killer.join()
     rest = analyze([(slow_run, SLOW)], settings)

@@ -155,7 +155,7 @@ def test_a_result_is_a_number_with_what_belongs_to_it():
     few = metrics.cka(X[:20], Y[:20])
     assert "n < 5d" in few.warning and few.extra["debiased"] < few
     nothing = metrics.cka(X[:1], X[:1])
-    assert math.isnan(nothing) and nothing.reason == "1 samples are too few: this needs 2"
+    assert math.isnan(nothing) and nothing.reason == "1 sample is too few: this needs 2"
     for one in (result, few, nothing):
         for other in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):  # noqa: S301 - it was made here
             assert repr(other) == repr(one) and isinstance(other, Result)

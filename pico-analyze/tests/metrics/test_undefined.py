@@ -28,7 +28,7 @@ def undefined(result, *words):
 def test_an_entry_that_is_not_finite_leaves_single_metrics_undefined(name, bad):
     matrix = GOOD.copy()
     matrix[3, 4] = bad
-    assert undefined(METRICS.get(name)(matrix), "1 entries are not finite")
+    assert undefined(METRICS.get(name)(matrix), "1 entry is not finite")
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -19,6 +19,7 @@ from pico_train.checkpoint.cadence import checkpoint_steps, is_due, steps_due
 from pico_train.checkpoint.retention import kept
 from pico_train.config import CaptureSplit, RunConfig
 from pico_train.config.base import divisors
+from pico_train.counting import counted
 from pico_train.errors import ConfigError
 
 HUB_COMMITS_PER_HOUR = 128
@@ -177,13 +178,15 @@ def _micro_batches(config: RunConfig, devices: int) -> tuple[int, int]:
     batch = config.training.batch_size
     if batch % devices:
         near = min(divisors(batch), key=lambda n: abs(n - devices))
-        raise ConfigError(f"training.batch_size={batch} rows do not divide over {devices} devices: {near} would do")
+        raise ConfigError(
+            f"training.batch_size={batch} does not divide over {counted(devices, 'device')}: {near} would do"
+        )
     share = batch // devices
     micro = min(config.training.micro_batch_size or share, share)
     if share % micro:
         raise ConfigError(
-            f"training.micro_batch_size={micro} does not divide the {share} rows that each of {devices} devices takes "
-            f"of training.batch_size={batch}"
+            f"training.micro_batch_size={micro} does not divide the share of {counted(share, 'row')} that a "
+            f"device takes of training.batch_size={batch}"
         )
     return micro, share // micro
 
@@ -252,13 +255,14 @@ def as_table(report: PlanReport) -> list[dict[str, Any]]:
     """Return the report as lines of a table for people: what, how much, and on which grounds."""
     unknown = "unknown: give --peak-tflops"
     r = report
-    hours = f"{r.mfu:.0%} of {r.peak_tflops:g} TFLOP/s on {r.devices} device(s)" if r.peak_tflops else ""
+    hours = f"{r.mfu:.0%} of {r.peak_tflops:g} TFLOP/s on {counted(r.devices, 'device')}" if r.peak_tflops else ""
+    passes = counted(r.accumulation, "micro-batch", "micro-batches")
     lines = [
         ("parameters", f"{r.parameters:,}", f"{r.parameters_in_blocks:,} of them in the blocks"),
         ("FLOPs per token", f"{r.flops_per_token / 1e9:,.3g} G", "forward and backward"),
-        ("tokens", f"{r.tokens:,}", f"{r.steps:,} steps of {r.tokens_per_step:,}"),
+        ("tokens", f"{r.tokens:,}", f"{counted(r.steps, 'step')} of {r.tokens_per_step:,}"),
         ("FLOPs in all", f"{r.flops:.3g}", ""),
-        ("devices", f"{r.devices}", f"{r.accumulation} micro-batch(es) of {r.micro_batch_size} row(s) a step"),
+        ("devices", f"{r.devices}", f"{passes} of {counted(r.micro_batch_size, 'row')} a step"),
         ("memory per device", _bytes(r.memory_per_device), "estimated; compiled it is less"),
         ("· weights", _bytes(r.memory_weights), ""),
         ("· gradients", _bytes(r.memory_gradients), ""),

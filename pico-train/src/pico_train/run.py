@@ -18,6 +18,7 @@ import torch
 
 from pico_train.checkpoint import signals, state
 from pico_train.config import RunConfig
+from pico_train.counting import counted
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Loader
 from pico_train.reporter import Reporter
@@ -148,8 +149,9 @@ def _introduce(reporter: Reporter, config: RunConfig, engine: Engine, corpus: Co
     spec, steps = engine.decoder.spec, config.training.max_steps
     where = f"{engine.world_size} × {engine.device.type}" if engine.world_size > 1 else engine.device.type
     reporter.say(
-        f"run {config.name}: {spec.n_params / 1e6:.1f} M parameters, {steps} steps of {config.tokens_per_step:,} "
-        f"tokens from {corpus.fingerprint.source} ({corpus.n_rows:,} rows), {where}, {config.training.precision}"
+        f"run {config.name}: {spec.n_params / 1e6:.1f} M parameters, {counted(steps, 'step')} of "
+        f"{config.tokens_per_step:,} tokens from {corpus.fingerprint.source} ({counted(corpus.n_rows, 'row')}), "
+        f"{where}, {config.training.precision}"
     )
     reporter.say(corpus.describe_held_out(config.data.val_rows))
     if start.checkpoint is not None:

@@ -27,6 +27,7 @@ from pico_train.checkpoint import set_aside, state
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig
+from pico_train.counting import counted
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
@@ -236,7 +237,9 @@ def _publishing(config: RunConfig, run_dir: Path, reporter: Reporter) -> Iterato
     status = publisher.close(progress=_PendingLines(reporter.say))
     reporter.say(status.line)
     if status.pending:
-        reporter.say(f"{len(status.pending)} checkpoint(s) still to be published: pico-train publish {run_dir}")
+        reporter.say(
+            f"{counted(len(status.pending), 'checkpoint')} still to be published: pico-train publish {run_dir}"
+        )
 
 
 @dataclass

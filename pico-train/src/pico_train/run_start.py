@@ -26,6 +26,7 @@ from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.repair import check_new_or_begun
 from pico_train.checkpoint.storage import cannot_be_written
 from pico_train.config import DataConfig, RunConfig, layers, recorded
+from pico_train.counting import counted
 from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.errors import CheckpointError, ConfigError, DataError, PicoTrainError, StorageError
@@ -170,12 +171,20 @@ def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) 
     finished = consumed.step >= config.training.max_steps
     if not (finished or changed or later):
         finished = _has_arrived(run_dir, config.training.max_steps)
-    if not finished:
+    found = documents.read_run(run_dir)
+    if finished:
+        _refuse_shorter(config, found, consumed.step)
+        changed, idle = changes.divide_finished(changed)
+        now = changes.applied(before, changed)
+        _say_idle(run_dir, idle)
+    else:
         _set_aside(run_dir, newest.step if newest else None, changed, later)
-    found = _store_validation(config, run_dir, documents.read_run(run_dir), corpus)
+        found, idle = documents.read_run(run_dir), ()
+    if not idle:
+        found = _store_validation(config, run_dir, found, corpus)
     if changed or later:
-        update = {"changes": (*kept, *changed), "config": now, "data": corpus.fingerprint}
-        found = found.model_copy(update=update)
+        data = run.data if finished else corpus.fingerprint
+        found = found.model_copy(update={"changes": (*kept, *changed), "config": now, "data": data})
     if found != run:
         _write_run(run_dir, found, config)
     bend = None if finished else recorded.bend(before, config, consumed.step)
@@ -184,19 +193,45 @@ def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) 
     return Start(found, consumed, newest.directory if newest else None, finished, bend)
 
 
+def _refuse_shorter(config: RunConfig, run: RunManifest, step: int) -> None:
+    """A run that has come further than it is now to come has been trained so far all the same.
+
+    Raises:
+        ConfigError: it has.
+    """
+    done = max([step, *(entry.step for entry in run.checkpoints[-1:])])
+    if config.training.max_steps < done:
+        raise ConfigError(
+            f"training.max_steps={config.training.max_steps} is less than the {counted(done, 'step')} that the run "
+            f"{run.name} has come to, and nothing is undone: leave it as it was, or train a shorter run under another "
+            "name with --name"
+        )
+
+
+def _say_idle(run_dir: Path, idle: tuple[ConfigChange, ...]) -> None:
+    """Name the changes that a finished run does not record."""
+    if idle:
+        fields = ", ".join(f"{change.field}={change.after!r}"[:80] for change in idle[:4])
+        more = f" and {len(idle) - 4} more" if len(idle) > 4 else ""
+        warnings.warn(
+            f"{run_dir} is finished: {fields}{more} changes nothing, and is not recorded", RuntimeWarning, stacklevel=2
+        )
+
+
 def _warn_of_losses(run_dir: Path, run: RunManifest) -> None:
     """Say what the run had and has no more; where nothing is left of its checkpoints, stop."""
     lost = losses.find(run_dir, run)
     if run.checkpoints and not any(True for _ in documents.checkpoint_dirs(run_dir)):
         raise CheckpointError(
-            f"{run_dir}: {layout.RUN_MANIFEST} lists {len(run.checkpoints)} checkpoints and none of them is there: put "
-            f"them back, or accept the loss with `pico-train repair {run_dir} --accept-losses` and begin anew"
+            f"{run_dir}: {layout.RUN_MANIFEST} lists {counted(len(run.checkpoints), 'checkpoint')} and none "
+            f"is there: put back what is missing, or accept the loss with `pico-train repair {run_dir} "
+            "--accept-losses` and begin anew"
         )
     for loss in lost[:_MOST_NAMED]:
         warnings.warn(f"{run_dir}: {loss.detail}", RuntimeWarning, stacklevel=2)
     if lost:
         warnings.warn(
-            f"{run_dir}: {len(lost)} {'loss' if len(lost) == 1 else 'losses'}: put back what is missing, or accept it "
+            f"{run_dir}: {counted(len(lost), 'loss', 'losses')}: put back what is missing, or accept it "
             f"with `pico-train repair {run_dir} --accept-losses`",
             RuntimeWarning,
             stacklevel=2,
@@ -274,7 +309,7 @@ def _check_fit(config: RunConfig, corpus: Corpus) -> None:
         )
     if corpus.n_rows < config.training.batch_size:
         raise DataError(
-            f"the corpus has {corpus.n_rows} row(s) of {config.data.seq_len} tokens, fewer than one batch of "
+            f"the corpus has {counted(corpus.n_rows, 'row')} of {config.data.seq_len} tokens, fewer than one batch of "
             f"training.batch_size={config.training.batch_size}: add text, or lower batch_size or data.seq_len"
         )
 

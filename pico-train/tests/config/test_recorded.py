@@ -82,7 +82,7 @@ def test_another_warm_up_that_is_asked_for_is_not_overlooked() -> None:
 
 def test_a_run_that_becomes_shorter_than_its_warm_up_is_told_so() -> None:
     begun = run(written(recorded.with_whole_warmup(config(), None)))
-    with pytest.raises(ConfigError, match=r"20 steps of warm-up, which leave nothing of training\.max_steps=8"):
+    with pytest.raises(ConfigError, match=r"a warm-up of 20 steps, which leaves nothing of training\.max_steps=8"):
         recorded.with_whole_warmup(config("training.max_steps=8"), begun)
 
 

@@ -103,9 +103,9 @@ def test_torchrun_gives_the_losses_of_one_process(text, tmp_path, alone):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"distributed__devices": 3}, "contradicts the launcher, which started 2 process(es) on each of 1 node(s)"),
-        ({"training__batch_size": 5}, "training.batch_size=5 rows do not divide over 2 devices"),
-        ({"training__micro_batch_size": 4}, "training.micro_batch_size=4 does not divide the 2 rows"),
+        ({"distributed__devices": 3}, "contradicts the launcher, which started 2 processes here"),
+        ({"training__batch_size": 5}, "training.batch_size=5 does not divide over 2 devices"),
+        ({"training__micro_batch_size": 4}, "training.micro_batch_size=4 does not divide the share of 2 rows"),
         ({"training__precision": "16-mixed"}, "training.precision=16-mixed: a CPU has no loss scaling"),
     ],
 )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pico_analyze.counting import counted
 from pico_analyze.errors import nearest
 from pico_analyze.stores.spec import STORES
 
@@ -59,7 +60,7 @@ class Console:
     def opened(self, store: Store) -> None:
         """Keep the run's name and kind: they are told once the question is known to make sense."""
         steps = store.steps()
-        count = f"{len(steps)} checkpoint{'' if len(steps) == 1 else 's'}"
+        count = counted(len(steps), "checkpoint")
         self._opened.append(f"{store.run}: {STORES.get(store.kind).title} ({store.location}), {count}")
 
     def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
@@ -101,22 +102,23 @@ class Console:
 def conclude(outcome: Outcome, written: Sequence[object], seconds: float) -> None:
     """The lines at the end: what was skipped, what is doubtful, what is undefined, and where the results are."""
     for reason, count in sorted(_merged(outcome.skipped).items()):
-        say(f"skipped: {reason}" + (f" ({count} matrices)" if count > 1 else ""))
+        say(f"skipped: {reason}" + (f" ({counted(count, 'matrix', 'matrices')})" if count > 1 else ""))
     for warning, count in outcome.tally.warnings.items():
-        say(f"warning: {warning}" + (f" ({count} rows)" if count > 1 else ""))
+        say(f"warning: {warning}" + (f" ({counted(count, 'row')})" if count > 1 else ""))
     undefined = outcome.frame["reason"].dropna().value_counts()
     for why, rows in undefined.items():
-        say(f"undefined: {rows} row{'' if rows == 1 else 's'}: {why}")
+        say(f"undefined: {counted(int(rows), 'row')}: {why}")
     reused = f", {len(outcome.frame) - outcome.new_rows} already there" if outcome.reused else ""
+    there = counted(len(outcome.frame), "row")
     where = " and ".join(str(directory) for directory in outcome.directories.values())
     if outcome.shard is not None:
         say(
-            f"shard {outcome.shard}: {len(outcome.frame)} rows ({outcome.new_rows} new{reused}, {seconds:.1f} s), as "
+            f"shard {outcome.shard}: {there} ({outcome.new_rows} new{reused}, {seconds:.1f} s), as "
             f"parts in {where}: when all shards are done, the same command without --shard brings them together"
         )
         return
     files = ", ".join(["rows.parquet", "rows.csv", *map(str, written)])
-    say(f"{len(outcome.frame)} rows ({outcome.new_rows} new{reused}, {seconds:.1f} s) in {where}: {files}")
+    say(f"{there} ({outcome.new_rows} new{reused}, {seconds:.1f} s) in {where}: {files}")
 
 
 def _merged(skipped: Mapping[str, int], at_most: int = 8) -> dict[str, int]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from pico_analyze.components.spec import COMPONENTS, Labelled
+from pico_analyze.counting import counted
 from pico_analyze.engine.rows import RowMaker
 from pico_analyze.engine.tasks import Job, Side, Task, TensorKey, tensors_of, tensors_of_side
 from pico_analyze.engine.work import Tally
@@ -185,7 +186,8 @@ def _check_samples(job: Job, x: Labelled, y: Labelled, stores: Sequence[Store]) 
     if x.matrix.samples and x.matrix.shape[0] != y.matrix.shape[0] and job.y is not None:
         mine, yours = stores[job.x.store], stores[job.y.store]
         raise SamplesError(
-            f"activations of step {job.x.step} of run {mine.run!r} have {x.matrix.shape[0]} samples, those of step "
+            f"activations of step {job.x.step} of run {mine.run!r} have "
+            f"{counted(x.matrix.shape[0], 'sample')}, those of step "
             f"{job.y.step} of run {yours.run!r} {y.matrix.shape[0]}: of different samples, they cannot be compared"
         )
 

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from threading import Event, Lock
 from typing import Any, TypeVar
 
+from pico_analyze.counting import counted
 from pico_analyze.engine.signals import begin_tracker, end_now, held_back, obey_parent
 from pico_analyze.engine.tasks import Task, batched
 from pico_analyze.engine.work import Done, Here, Opening, Work, Workers, shared_among
@@ -68,13 +69,13 @@ def carry_out_all(
         except BrokenExecutor:
             if attempt == _RESTARTS:
                 raise WorkerError(
-                    f"worker processes were killed {_RESTARTS + 1} times (out of memory? take fewer --jobs, or less "
-                    f"--memory): {_kept(len(tasks) - len(left), len(tasks))}"
+                    f"worker processes were killed {counted(_RESTARTS + 1, 'time')} (out of memory? take "
+                    f"fewer --jobs, or less --memory): {_kept(len(tasks) - len(left), len(tasks))}"
                 ) from None
 
 
 def _kept(done: int, n_tasks: int) -> str:
-    return f"{done} of {n_tasks} tasks are done and kept, and the same command goes on from there"
+    return f"{done} of {counted(n_tasks, 'task')} done and kept, and the same command goes on from there"
 
 
 def _one_round(

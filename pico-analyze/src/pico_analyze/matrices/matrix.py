@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pico_analyze.counting import counted
 from pico_analyze.errors import DataError
 from pico_analyze.matrices.decompositions import singular_values, thin_svd, triangular_root
 from pico_analyze.matrices.lazy import lazy
@@ -108,7 +109,7 @@ class Matrix(ABC):
         if n_rows == 0 or n_cols == 0:
             return f"the matrix is empty ({n_rows} x {n_cols})"
         if self._n_bad:
-            return f"{self._n_bad} entries are not finite"
+            return f"{counted(self._n_bad, 'entry is', 'entries are')} not finite"
         return None
 
     @property

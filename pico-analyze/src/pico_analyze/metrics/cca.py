@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pico_analyze.counting import counted
 from pico_analyze.matrices.decompositions import thin_svd
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
@@ -32,38 +33,36 @@ def principal_basis(x: Matrix, variance: float) -> np.ndarray:
     return u[:, : len(s)]
 
 
-def _correlations(
-    x: Matrix, y: Matrix, variance: float
-) -> tuple[np.ndarray, np.ndarray, dict[str, float], Result | None]:
+def _correlations(x: Matrix, y: Matrix, variance: float) -> tuple[np.ndarray, np.ndarray, dict[str, float]] | Result:
     """Canonical correlations (descending), the canonical variates of x (N, min(K, K′)), facts; or why not."""
     n = x.shape[0]
     facts = {"n": float(n), "d": float(x.feature_dim), "d_target": float(y.feature_dim)}
-    nothing = np.empty(0)
     if n < 2:
-        return nothing, nothing, facts, Result.undefined("one sample has no variance", **facts)
+        return Result.undefined("one sample has no variance", **facts)
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
-            reason = f"the {which} representation does not vary over the samples"
-            return nothing, nothing, facts, Result.undefined(reason, **facts)
+            return Result.undefined(f"the {which} representation does not vary over the samples", **facts)
     first = principal_basis(x.centred(), variance)
     second = principal_basis(y.centred(), variance)
     distinct = n_distinct_samples(x, y)
     facts |= {"k": float(first.shape[1]), "k_target": float(second.shape[1]), "n_distinct": float(distinct)}
     if max(first.shape[1], second.shape[1]) >= distinct - 1:
-        different = f"{n} samples" if distinct == n else f"{n} samples, of which {distinct} differ,"
+        samples = counted(n, "sample")
+        different = samples if distinct == n else f"{samples}, of which {distinct} differ,"
         reason = (
-            f"{different} are too few for {max(first.shape[1], second.shape[1])} directions: any two "
+            f"{different} are too few for {counted(max(first.shape[1], second.shape[1]), 'direction')}: any two "
             "representations would correlate perfectly"
         )
-        return nothing, nothing, facts, Result.undefined(reason, **facts)
+        return Result.undefined(reason, **facts)
     u, correlations, _ = thin_svd(first.T @ second)
-    return np.minimum(correlations, 1.0), first @ u, facts, None
+    return np.minimum(correlations, 1.0), first @ u, facts
 
 
 def _mean(x: Matrix, y: Matrix, variance: float) -> Result:
-    correlations, _, facts, undefined = _correlations(x, y, variance)
-    if undefined is not None:
-        return undefined
+    found = _correlations(x, y, variance)
+    if isinstance(found, Result):
+        return found
+    correlations, _, facts = found
     return Result(float(correlations.mean()), extra=facts, warning=_warning(facts))
 
 
@@ -161,9 +160,10 @@ def pwcca(x: Matrix, y: Matrix, *, variance: float = 0.999) -> Result:
         Morcos, Raghu and Bengio 2018, Insights on Representational Similarity in Neural Networks, NeurIPS, equations 3
         and 4.
     """
-    correlations, variates, facts, undefined = _correlations(x, y, variance)
-    if undefined is not None:
-        return undefined
+    found = _correlations(x, y, variance)
+    if isinstance(found, Result):
+        return found
+    correlations, variates, facts = found
     rows = np.ascontiguousarray(variates.T)
     weights = sum(np.abs(block).sum(axis=1) for block in x.centred().left_product(rows))
     return Result(float(weights @ correlations / np.sum(weights)), extra=facts, warning=_warning(facts))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
+from pico_analyze.counting import counted
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
@@ -81,12 +83,11 @@ def _linear_debiased(x: Matrix, y: Matrix, biased: _Alignment) -> _Alignment:
 
 
 def rbf_kernel(x: Matrix, bandwidth: float) -> np.ndarray | None:
-    """exp(−d²/2σ²) (N, N) with σ = bandwidth · median distance between two samples; None when that median is 0."""
+    """exp(−d²/2σ²) (N, N) with σ² = bandwidth² · median of d² over pairs of samples; None when that median is 0."""
     gram = x.sample_gram()
     squares = np.diag(gram).copy()
     distances = squares[:, None] + squares[None, :] - 2.0 * gram
     np.maximum(distances, 0.0, out=distances)
-    np.fill_diagonal(distances, 0.0)
     n = len(squares)
     median = float(np.median(distances[np.triu_indices(n, 1)]))
     # Squared distances come from a difference: below this share of the largest they are rounding.
@@ -139,7 +140,8 @@ def cka(
         y: (N, P′) activations of the same samples in the same order; P′ may differ from P.
         debiased: Use the unbiased HSIC, which is about 0 for independent data also where samples are few.
         kernel: linear, or rbf (Gaussian).
-        bandwidth: rbf: its σ as a multiple of the median distance of two samples, 0.001 to 1000.
+        bandwidth: rbf: its σ as a multiple of the median distance of two samples (the root of the median square),
+            0.001 to 1000.
         batch: Rows per batch of the minibatch form (at least 4), the unbiased HSIC averaged over consecutive batches;
             0 for all rows at once.
 
@@ -169,7 +171,7 @@ def cka(
         )
     fewest = _FEWEST_DEBIASED if debiased or batch else 2
     if n < fewest:
-        return Result.undefined(f"{n} samples are too few: this needs {fewest}", **facts)
+        return Result.undefined(f"{counted(n, 'sample is', 'samples are')} too few: this needs {fewest}", **facts)
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples", **facts)
@@ -177,7 +179,8 @@ def cka(
     distinct = n_distinct_samples(x, y)
     facts |= {"n_distinct": float(distinct)} if distinct < n else {}
     if distinct < fewest:
-        return Result.undefined(f"{distinct} different samples are too few: this needs {fewest}", **facts)
+        different = counted(distinct, "different sample is", "different samples are")
+        return Result.undefined(f"{different} too few: this needs {fewest}", **facts)
     if debiased or batch:
         result = _debiased(x, y, kernel, bandwidth, batch, facts)
         doubtful = _REPEATED if distinct < min(n, enough) and result.reason is None else None
@@ -224,9 +227,9 @@ def _in_batches(x: Matrix, y: Matrix, kernel: str, bandwidth: float, batch: int,
     stream = StreamingCKA(kernel=kernel, bandwidth=bandwidth)
     n = x.shape[0]
     edges = list(range(0, n, batch))
-    if len(edges) > 1 and n - edges[-1] < _FEWEST_DEBIASED:
-        edges.pop()  # the last few rows join the batch before them
-    for start, stop in zip(edges, [*edges[1:], n], strict=True):
+    if n - edges[-1] < _FEWEST_DEBIASED:
+        edges.pop()  # the last few rows join the batch before them, and n is at least as many
+    for start, stop in pairwise([*edges, n]):
         rows = np.arange(start, stop)
         stream.update(x.take(rows), y.take(rows))
     result = stream.result()

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from pico_analyze.counting import counted
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
@@ -27,12 +28,11 @@ def nearest_neighbours(x: Matrix, k: int, distance: str) -> np.ndarray:
         a, g = x.sample_form()
         left = a if g is None else a @ g
         squares = sample_squares(x)
-        norms = np.sqrt(np.maximum(squares, 0.0))
         found = np.empty((len(a), k), dtype=np.int64)
         for start in range(0, len(a), _ROWS):
             closeness = left[start : start + _ROWS] @ a.T
             if distance == "cosine":
-                closeness /= norms  # the norm of the sample itself does not change the order
+                closeness /= np.sqrt(squares)  # the norm of the sample itself does not change the order
             else:
                 closeness = 2.0 * closeness - squares
             rows = np.arange(len(closeness))
@@ -68,13 +68,18 @@ def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine",
     """
     n = x.shape[0]
     if n <= k:
-        return Result.undefined(f"{n} samples have no {k} neighbours each: this needs {k + 1}")
+        return Result.undefined(
+            f"{counted(n, 'sample has', 'samples have')} no {counted(k, 'neighbour')} each: this needs {k + 1}"
+        )
     if (distinct := n_distinct_samples(x, y)) <= k:
-        return Result.undefined(f"{distinct} different samples have no {k} neighbours each: this needs {k + 1}")
+        return Result.undefined(
+            f"{counted(distinct, 'different sample has', 'different samples have')} no "
+            f"{counted(k, 'neighbour')} each: this needs {k + 1}"
+        )
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples")
-        if distance == "cosine" and not sample_squares(matrix).all():
+        if distance == "cosine" and not (sample_squares(matrix) > 0).all():  # that of a circuit's may be -1e-20
             return Result.undefined(f"a sample of the {which} representation is zero: it has no direction (cosine)")
     rows = np.arange(n)[:, None]
     members = np.zeros((n, n), dtype=bool)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
+from pico_analyze.counting import counted
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
@@ -82,20 +83,19 @@ def rsa(
     """
     n = n_distinct_samples(x, y)
     if n < _FEWEST:
-        different = "" if n == x.shape[0] else "different "
-        return Result.undefined(f"{n} {different}samples are too few: this needs {_FEWEST}")
+        sample = "sample" if n == x.shape[0] else "different sample"
+        return Result.undefined(f"{counted(n, f'{sample} is', f'{sample}s are')} too few: this needs {_FEWEST}")
     lists = []
     for matrix, which in ((x, "first"), (y, "second")):
         values = dissimilarities(matrix, dissimilarity)
         if values is None:
             return Result.undefined(f"a sample of the {which} representation has no direction ({dissimilarity})")
-        if np.ptp(values) <= 1e-12 * max(1.0, float(values.max())) * (dissimilarity != "euclidean"):
+        scale = float(values.max()) if dissimilarity == "euclidean" else 1.0
+        if np.ptp(values) <= 1e-12 * scale:
             return Result.undefined(f"all dissimilarities of the {which} representation are equal")
-        lists.append(rankdata(values) if compare == "spearman" else values)
+        lists.append(rankdata(values) if compare == "spearman" else values / scale)
     first, second = (values - values.mean() for values in lists)
     spread = float(np.linalg.norm(first) * np.linalg.norm(second))
-    if spread == 0:
-        return Result.undefined("all dissimilarities of a representation are equal")
     return Result(max(-1.0, min(1.0, float(first @ second) / spread)))
 
 

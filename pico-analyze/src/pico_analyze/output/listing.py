@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pico_analyze.counting import counted
 from pico_analyze.output.text import aligned, number, size_text
 from pico_analyze.stores.base import SetsAside, Store
 from pico_schema.sites import KINDS, Site
@@ -78,7 +79,7 @@ def text(store: Store, found: Sequence[dict[str, Any]]) -> str:
     """The listing of one run for people; steps that were set aside stand in a line of their own below it."""
     found = [record for record in found if not record["set_aside"]]
     complete = sum(record["complete"] for record in found)
-    title = f"{store.run} ({store.kind}, {store.location}): {complete} checkpoint{'' if complete == 1 else 's'}"
+    title = f"{store.run} ({store.kind}, {store.location}): {counted(complete, 'checkpoint')}"
     if lost := len(found) - complete:
         title += f", {lost} incomplete"
     below = "".join(f"\nset aside: {_steps(aside.steps)} ({aside.reason})" for aside in _set_aside(store))

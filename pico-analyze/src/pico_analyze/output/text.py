@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
+from pico_analyze.counting import counted
 from pico_analyze.errors import PicoAnalyzeError
 from pico_analyze.table.columns import CORE, plain
 from pico_analyze.table.columns import as_json as as_json_text
@@ -90,7 +91,9 @@ def _block(group: pandas.DataFrame) -> str:
     wholes = shown[shown["head"].isna()]
     title = title_of(shown)
     if n_heads := group["head"].nunique():
-        title += "   (head by head)" if wholes.empty else f"   (whole; {n_heads} heads per layer in the files)"
+        title += (
+            "   (head by head)" if wholes.empty else f"   (whole; {counted(n_heads, 'head')} per layer in the files)"
+        )
     if shown["target_layer"].notna().any():
         pairs = shown.groupby(["step", "target_step", "head"], sort=True, dropna=False)
         body = [_layers_grid(part, *place) for place, part in pairs]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pico_analyze.counting import counted
 from pico_analyze.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def correlation_with_evaluation(values: Mapping[int, float], evaluation: Mapping
         return Correlation(n, math.nan, math.nan, math.nan, math.nan, reason)
 
     if n < 3:
-        return undefined(f"{n} steps have both the metric and the evaluation: a correlation needs 3")
+        return undefined(
+            f"{counted(n, 'step has', 'steps have')} both the metric and the evaluation: a correlation needs 3"
+        )
     x = np.array([values[s] for s in shared], dtype=np.float64)
     y = np.array([evaluation[s] for s in shared], dtype=np.float64)
     if _constant(x):

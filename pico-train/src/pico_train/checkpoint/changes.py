@@ -25,6 +25,9 @@ FREE = (
 )
 """Fields and sections that may change on a resume: length, devices and how they are used, publishing, logging."""
 
+AFTERWARDS = ("training.max_steps", "publish", "monitoring")
+"""What may change of a run that is finished: how long it was to be (down to where it is), and what is done with it. All
+else says how it was trained, and nothing is trained any more."""
 
 NEVER = ("model", "seed", "training.init_seed", "data.seed", "data.seq_len", "data.order")
 """Fields and sections that not even `--override` changes: the weights would be another model's, or the rows that were
@@ -94,6 +97,29 @@ def accept_changes(
     return tuple(ConfigChange(step=step, when=when, field=name, before=old, after=new) for name, old, new in changes)
 
 
+def divide_finished(changes: Iterable[ConfigChange]) -> tuple[tuple[ConfigChange, ...], tuple[ConfigChange, ...]]:
+    """The changes that a finished run records, and those that it does not: no update is made under them."""
+    changes = tuple(changes)
+    recorded = tuple(change for change in changes if _among(change.field, AFTERWARDS))
+    return recorded, tuple(change for change in changes if change not in recorded)
+
+
+def applied(config: Mapping[str, Any], changes: Iterable[ConfigChange]) -> dict[str, Any]:
+    """A copy of a configuration (as JSON values) with changes made to it."""
+    changed: dict[str, Any] = copy.deepcopy(dict(config))
+    for change in changes:
+        _put(changed, change.field, change.after)
+    return changed
+
+
+def _put(config: dict[str, Any], field: str, value: Any) -> None:
+    *sections, key = field.split(".")
+    target = config
+    for section in sections:
+        target = target.setdefault(section, {})
+    target[key] = value
+
+
 def configuration_at(
     config: Mapping[str, Any], changes: Iterable[ConfigChange], step: int
 ) -> tuple[dict[str, Any], tuple[ConfigChange, ...], tuple[ConfigChange, ...]]:
@@ -116,11 +142,7 @@ def configuration_at(
     for change in reversed(later):
         if change.field == DATA_CHANGED:
             continue  # no field of the configuration
-        *sections, key = change.field.split(".")
-        target = back
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[key] = change.before
+        _put(back, change.field, change.before)
     return back, tuple(change for change in changes if change.step <= step), later
 
 

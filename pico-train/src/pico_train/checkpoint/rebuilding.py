@@ -11,6 +11,7 @@ from pico_train.checkpoint import resume, set_aside, validation_rows
 from pico_train.checkpoint.consumed import BATCH_SIZE, consumed_before
 from pico_train.checkpoint.storage import Disk, replace_file
 from pico_train.config import RunConfig, layers
+from pico_train.counting import counted
 from pico_train.errors import CheckpointError, ConfigError
 
 
@@ -54,7 +55,9 @@ def run_manifest(
     if (run_dir / layout.RUN_MANIFEST).is_file():
         set_aside.put_file_aside(run_dir, layout.RUN_MANIFEST, reason=why, disk=disk)
     replace_file(disk, run_dir / layout.RUN_MANIFEST, documents.dump(made))
-    rebuilt.append(f"{layout.RUN_MANIFEST} ({why}) from the manifests of {len(manifests)} sealed checkpoints")
+    rebuilt.append(
+        f"{layout.RUN_MANIFEST} ({why}) from the manifests of {counted(len(manifests), 'sealed checkpoint')}"
+    )
     return made
 
 

@@ -22,6 +22,7 @@ from pico_train.checkpoint.losses import Loss
 from pico_train.checkpoint.storage import Disk, cannot_be_written, replace_file
 from pico_train.checkpoint.verify import VerifyReport, verify_run
 from pico_train.config import layers
+from pico_train.counting import counted
 from pico_train.errors import CheckpointError, StorageError
 
 
@@ -73,7 +74,7 @@ def check_new_or_begun(run_dir: Path) -> None:
     rows = metrics_log.count(run_dir / layout.METRICS_LOG, first=0)
     evaluations = sorted((run_dir / layout.EVALUATIONS).glob("step-*.json"))
     found = [
-        f"{n} {what}{'' if n == 1 else 's'}"
+        counted(n, what)
         for n, what in ((len(steps), "checkpoint"), (rows, "logged step"), (len(evaluations), "evaluation"))
         if n
     ]

@@ -24,6 +24,7 @@ from pico_schema import CheckpointEntry, ConfigChange, Evaluation, SchemaError, 
 from pico_schema.digests import sha256_file
 from pico_train.checkpoint import metrics_log, moving
 from pico_train.checkpoint.storage import Disk, replace_file
+from pico_train.counting import counted
 from pico_train.errors import CheckpointError
 from pico_train.json_file import read_model
 
@@ -90,7 +91,7 @@ class SetAside:
         if self.checkpoints:
             what.append(f"{'step' if len(self.checkpoints) == 1 else 'steps'} {_steps(self.checkpoints)}")
         if self.note.rows:
-            what.append(f"{self.note.rows} {'line' if self.note.rows == 1 else 'lines'} of {layout.METRICS_LOG}")
+            what.append(f"{counted(self.note.rows, 'line')} of {layout.METRICS_LOG}")
         what += self.note.files
         if self.note.steps and not self.checkpoints:
             what.append(f"(by now taken back: {_steps(entry.step for entry in self.note.steps)})")

@@ -18,6 +18,7 @@ from pico_train.cli import checkpoint, data, import_
 from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
 from pico_train.cli.numbers import LARGEST_SEED, MOST, finite
 from pico_train.cli.publish import publish
+from pico_train.counting import counted
 from pico_train.version import __version__
 
 if TYPE_CHECKING:
@@ -95,22 +96,23 @@ def run(
 
 def _print_summary(config: RunConfig, summary: Summary) -> None:
     """What was learned, where it is, and what to do next."""
+    held = counted(summary.checkpoints, "checkpoint")
     if summary.was_finished:
-        typer.echo(f"{summary.run_dir} is finished: {summary.steps} steps, {summary.checkpoints} checkpoints.")
+        typer.echo(f"{summary.run_dir} is finished: {counted(summary.steps, 'step')}, {held}.")
         typer.echo("To start another: pico-train run --name another")
         typer.echo(f"To train this one longer: pico-train run --name {config.name} --set training.max_steps=…")
         return
     megabytes = summary.size / 1e6
     speed = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
     typer.echo("")
-    typer.echo(f"{summary.steps} steps in {summary.seconds:.0f} s{speed}")
+    typer.echo(f"{counted(summary.steps, 'step')} in {summary.seconds:.0f} s{speed}")
     if summary.first_loss is not None and summary.last_loss is not None:
         val = f", {summary.val_loss:.3f} on text it has not seen" if summary.val_loss is not None else ""
         typer.echo(f"loss    {summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token{val}")
     prompt, continuation = _sample(summary)
     if continuation:
         typer.echo(f"sample  {prompt}│{continuation}".replace("\n", "\n        "))
-    typer.echo(f"saved   {summary.checkpoints} checkpoints, {megabytes:,.0f} MB in {summary.run_dir}")
+    typer.echo(f"saved   {held}, {megabytes:,.0f} MB in {summary.run_dir}")
     typer.echo(f"next    pico-analyze compute cka {summary.run_dir}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pico_train.cli.console import As, Format, Place, print_table, progress_line
+from pico_train.counting import counted
 
 if TYPE_CHECKING:
     from pico_train.checkpoint.verify import VerifyReport
@@ -43,9 +44,9 @@ def _print_report(report: VerifyReport) -> None:
         print_table(
             [{"step": p.step, "problem": p.problem, "file": p.path, "detail": p.detail} for p in report.problems]
         )
-    checked = f"{_count(len(report.steps), 'checkpoint')}, {_count(report.n_files, 'file')}, {_size(report.n_bytes)}"
-    pruned = f"; training state of {_count(len(report.pruned), 'step')} removed by policy" if report.pruned else ""
-    verdict = "sound" if report.sound else _count(len(report.problems), "problem")
+    checked = f"{counted(len(report.steps), 'checkpoint')}, {counted(report.n_files, 'file')}, {_size(report.n_bytes)}"
+    pruned = f"; training state of {counted(len(report.pruned), 'step')} removed by policy" if report.pruned else ""
+    verdict = "sound" if report.sound else counted(len(report.problems), "problem")
     for sentence in report.set_aside:
         typer.echo(sentence)
     for sentence in report.accepted:
@@ -129,7 +130,7 @@ def _print_run(run: dict[str, Any]) -> None:
     ]
     print_table(rows)
     sealed = [line for line in run["checkpoints"] if line["bytes"] is not None]
-    typer.echo(f"{_count(len(sealed), 'checkpoint')}, {_size(sum(line['bytes'] for line in sealed))}")
+    typer.echo(f"{counted(len(sealed), 'checkpoint')}, {_size(sum(line['bytes'] for line in sealed))}")
     for sentence in run["losses"]:
         typer.echo(f"lost: {sentence}")
     for sentence in run["accepted_losses"]:
@@ -139,7 +140,7 @@ def _print_run(run: dict[str, Any]) -> None:
 
 
 def _print_checkpoint(content: dict[str, Any]) -> None:
-    step = f"step {content['step']}, {content['tokens_seen']:,} tokens"
+    step = f"step {content['step']}, {counted(content['tokens_seen'], 'token')}"
     typer.echo(f"run     {content['run_name']} ({content['run_id']}), {step}")
     producer = content["producer"]
     typer.echo(
@@ -148,15 +149,19 @@ def _print_checkpoint(content: dict[str, Any]) -> None:
     typer.echo(f"model   {_model(content)}, stored as {content['weights_dtype']}")
     typer.echo(f"data    {_data(content)}")
     cursor = content["cursor"]
-    typer.echo(f"cursor  epoch {cursor['epoch']}, row {cursor['row']}, batches of {cursor['batch_size']} rows")
+    typer.echo(
+        f"cursor  epoch {cursor['epoch']}, row {cursor['row']}, batches of {counted(cursor['batch_size'], 'row')}"
+    )
     for name, value in content["metrics"].items():
         typer.echo(f"{name:<8}{_number(value)}" if len(name) < 8 else f"{name} {_number(value)}")
     for capture in content["captures"]:
         positions = capture["positions"]
-        where = f"position {positions[0]}" if len(positions) == 1 else f"{len(positions)} positions"
+        where = f"position {positions[0]}" if len(positions) == 1 else counted(len(positions), "position")
         typer.echo(
-            f"{capture['split']:<8}{len(capture['activations'])} activations of {capture['n_samples']} samples "
-            f"({capture['n_rows']} rows, {where}), {len(capture['gradients'])} gradients, {capture['dtype']}"
+            f"{capture['split']:<8}{counted(len(capture['activations']), 'activation')} of "
+            f"{counted(capture['n_samples'], 'sample')} "
+            f"({counted(capture['n_rows'], 'row')}, {where}), {counted(len(capture['gradients']), 'gradient')}, "
+            f"{capture['dtype']}"
         )
     if content["pruned"]:
         typer.echo("the training state was removed by the run's policy")
@@ -170,22 +175,18 @@ def _print_checkpoint(content: dict[str, Any]) -> None:
 def _model(content: dict[str, Any]) -> str:
     model = content["model"]
     return (
-        f"{content['parameters']:,} parameters: d_model {model['d_model']}, {model['n_layers']} layers, "
-        f"{model['n_heads']} heads ({model['n_kv_heads']} key/value), vocabulary {model['vocab_size']:,}"
+        f"{content['parameters']:,} parameters: d_model {model['d_model']}, {counted(model['n_layers'], 'layer')}, "
+        f"{counted(model['n_heads'], 'head')} ({model['n_kv_heads']} key/value), vocabulary {model['vocab_size']:,}"
     )
 
 
 def _data(content: dict[str, Any]) -> str:
     data = content["data"]
-    return f"{data['source']}, {data['n_rows']:,} rows of {data['seq_len']} tokens, {data['order']}"
+    return f"{data['source']}, {counted(data['n_rows'], 'row')} of {data['seq_len']} tokens, {data['order']}"
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _size(n: int | None) -> str:

@@ -11,6 +11,7 @@ import typer
 from pico_train.cli.console import As, Format, progress_line
 from pico_train.cli.numbers import MOST, MOST_STEPS, MOST_TOKENS
 from pico_train.cli.prepare import prepare
+from pico_train.counting import counted
 
 if TYPE_CHECKING:
     from pico_schema import RunManifest
@@ -92,7 +93,7 @@ def _show_validation(run: RunManifest, rows: tuple[SeenRow, ...], chars: int, ou
     for each in rows:
         typer.echo(f"── row {each.row} · {each.source or 'no source'}")
         _print_text(each.text, chars)
-    typer.echo(f"{run.name}, {run.validation.n_rows} validation rows, sha256 {run.validation.sha256}")
+    typer.echo(f"{run.name}, {counted(run.validation.n_rows, 'validation row')}, sha256 {run.validation.sha256}")
 
 
 def _row_json(each: SeenRow) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _print_batch(batch: SeenBatch, chars: int) -> None:
     for each in batch.rows:
         typer.echo(f"── row {each.row} · id {each.row_id} · {each.source or 'no source'}")
         _print_text(each.text, chars)
-    words = [f"{batch.run}, batch {batch.step}: {batch.n_rows} rows, epoch {batch.epoch}"]
+    words = [f"{batch.run}, batch {batch.step}: {counted(batch.n_rows, 'row')}, epoch {batch.epoch}"]
     if batch.sha256 is not None:
         words.append(f"sha256 {batch.sha256}")
         if batch.captured_sha256 is not None:
@@ -155,14 +156,14 @@ def stats(
 
 
 def _print_stats(each: SplitStats) -> None:
-    counted = "" if each.rows == each.rows_in_all else f" (of {each.rows_in_all:,})"
+    part = "" if each.rows == each.rows_in_all else f" (of {each.rows_in_all:,})"
     typer.echo(f"{each.split}")
-    typer.echo(f"  rows       {each.rows:,}{counted}, {each.repeated_rows:,} of them repeated")
+    typer.echo(f"  rows       {each.rows:,}{part}, {each.repeated_rows:,} of them repeated")
     typer.echo(f"  tokens     {each.tokens:,}, of which {each.ends:,} end a document")
     typer.echo(f"  vocabulary {each.distinct:,} of {each.vocab_size:,} ids occur; {each.entropy:.2f} bits per token")
     typer.echo("  frequent   " + "  ".join(f"{text!r} {share:.1%}" for text, share in each.frequent))
     for name, rows in each.sources[:10]:
-        typer.echo(f"  source     {name}: {rows:,} rows")
+        typer.echo(f"  source     {name}: {counted(rows, 'row')}")
     if len(each.sources) > 10:
         typer.echo(f"  source     and {len(each.sources) - 10:,} more")
 
@@ -204,10 +205,9 @@ def verify(
     else:
         for finding in report.problems:
             typer.echo(f"{finding.problem:<11} {finding.file}: {finding.detail}")
-        verdict = "sound" if not report.problems else f"{len(report.problems)} problem(s)"
-        typer.echo(
-            f"{report.directory}: {report.shards} shard(s), {report.rows:,} rows, {report.size:,} bytes: {verdict}"
-        )
+        verdict = "sound" if not report.problems else counted(len(report.problems), "problem")
+        held = [counted(report.shards, "shard"), counted(report.rows, "row"), counted(report.size, "byte")]
+        typer.echo(f"{report.directory}: {', '.join(held)}: {verdict}")
     if report.problems:
         raise typer.Exit(3)
 

@@ -11,6 +11,7 @@ import typer
 
 from pico_train.cli.console import As, Format, progress_line
 from pico_train.cli.numbers import LARGEST_SEED, MOST, MOST_PROCESSES, MOST_TOKENS, finite
+from pico_train.counting import counted
 
 if TYPE_CHECKING:
     from pico_train.data.prepare.inputs import TextInputs
@@ -156,11 +157,12 @@ def _print_corpus(manifest: CorpusManifest, out: Path) -> None:
     for name, split in manifest.splits.items():
         how = f": {manifest.settings['held_out']}" if name == "val" and "held_out" in manifest.settings else ""
         typer.echo(
-            f"{name:<6}{split.n_rows:,} rows of {seq_len} + 1 tokens in {len(split.shards)} shard(s), from "
-            f"{split.n_documents:,} documents ({split.dropped_tokens:,} tokens not in a row){how}"
+            f"{name:<6}{counted(split.n_rows, 'row')} of {seq_len} + 1 tokens in "
+            f"{counted(len(split.shards), 'shard')}, from "
+            f"{counted(split.n_documents, 'document')} ({counted(split.dropped_tokens, 'token')} not in a row){how}"
         )
     for reason, number in manifest.counts.items():
-        typer.echo(f"left out: {number:,} document(s): {reason.replace('_', ' ')}")
+        typer.echo(f"left out: {counted(number, 'document')}: {reason.replace('_', ' ')}")
     for sentence in met_in_text(manifest):
         typer.echo(sentence)
     typer.echo(f"saved {out} (sha256 {manifest.sha256[:16]}…)")

@@ -13,6 +13,7 @@ from typing import Any
 
 from pico_schema import RunManifest
 from pico_train.config.schema import RunConfig
+from pico_train.counting import counted
 from pico_train.errors import ConfigError
 from pico_train.schedules import derived_warmup, learning_rate
 
@@ -36,7 +37,7 @@ def with_whole_warmup(config: RunConfig, run: RunManifest | None) -> RunConfig:
         steps = begun[0]
         if schedule.name != "constant" and steps >= max_steps > 1:
             raise ConfigError(
-                f"the run {config.name} was begun with {steps} steps of warm-up, which leave nothing of "
+                f"the run {config.name} was begun with a warm-up of {counted(steps, 'step')}, which leaves nothing of "
                 f"training.max_steps={max_steps}: set more, or give the new run another name with --name"
             )
     settled = schedule.model_copy(update={"warmup": None, "warmup_steps": steps})

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from pico_train.checkpoint.consumed import Consumed
+from pico_train.counting import counted
 from pico_train.data.order import Order, batch_digest, rank_slice, row_ids
 from pico_train.errors import ConfigError, DataError
 
@@ -82,8 +83,8 @@ class Loader:
     ) -> None:
         if corpus.n_rows < batch_size:
             raise DataError(
-                f"the corpus has {corpus.n_rows} rows of {corpus.seq_len} tokens, fewer than a batch of {batch_size}: "
-                f"set training.batch_size={max(corpus.n_rows, 1)} or less, or give more text"
+                f"the corpus has {counted(corpus.n_rows, 'row')} of {corpus.seq_len} tokens, fewer than a "
+                f"batch of {batch_size}: set training.batch_size={max(corpus.n_rows, 1)} or less, or give more text"
             )
         try:
             self._share = rank_slice(batch_size, rank, world_size)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
+from pico_train.counting import counted
 from pico_train.errors import StorageError
 
 T = TypeVar("T")
@@ -49,7 +50,8 @@ def with_retries(
     def give_up(state: RetryCallState) -> T:
         error = _error(state)
         raise StorageError(
-            f"{what}: still failing after {attempts} attempts ({_reason(error)}): check the connection and run it again"
+            f"{what}: still failing after {counted(attempts, 'attempt')} ({_reason(error)}): check the "
+            f"connection and run it again"
         ) from error
 
     retrying = Retrying(

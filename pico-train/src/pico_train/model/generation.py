@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pico_train.counting import counted
 from pico_train.model.decoder import Decoder, KVCache
 
 
@@ -112,8 +113,9 @@ def _check(
         raise ValueError(f"max_new_tokens={max_new_tokens} is negative")
     if length + max_new_tokens > longest:
         raise ValueError(
-            f"a prompt of {length} tokens and {max_new_tokens} new ones exceed the model's {longest} positions: "
-            f"ask for at most {max(0, longest - length)} new tokens or shorten the prompt"
+            f"a prompt of {counted(length, 'token')} and {max_new_tokens} new ones exceed the model's "
+            f"{longest} positions: ask for at most {counted(max(0, longest - length), 'new token')} or "
+            "shorten the prompt"
         )
     if not 0.0 <= temperature < float("inf"):
         raise ValueError(f"temperature={temperature} is out of range: it must be 0 or larger, and finite")

@@ -9,6 +9,7 @@ from typing import Any
 
 from pico_schema import layout, read_run
 from pico_train.config import PublishConfig
+from pico_train.counting import counted
 from pico_train.errors import ConfigError, PublishError, UsageError
 from pico_train.publish.queue import PublishLock, Queue, halted, not_recorded, sealed
 from pico_train.publish.remote import endpoint
@@ -108,7 +109,8 @@ def publish_run(
     error = str(last["error"]) if last["event"] != "finished" else None
     if dry_run:
         total = sum(row["size"] for row in planned)
-        line = f"{len(planned)} commits to {endpoint()}/{settings.repo}, {total / 1e6:,.1f} MB in all; nothing was sent"
+        what = f"{counted(len(planned), 'commit')} to {endpoint()}/{settings.repo}"
+        line = f"{what}, {total / 1e6:,.1f} MB in all; nothing was sent"
         return PublishReport(planned, line, error, int(last.get("exit_code", 4)) if error else 0)
     return _report(run_dir, settings, steps, error, int(last.get("exit_code", 4)))
 
@@ -142,8 +144,12 @@ def _report(
         first = next(record for record in records if record.state == "refused")
         error, code = first.error, 3
     if error is None and counts["pending"]:
-        error, code = f"{counts['pending']} steps are still pending", PublishError.exit_code
-    line = f"{counts['done']} of {len(records)} checkpoints are on {endpoint()}/{settings.repo}"
+        pending = counted(counts["pending"], "step is", "steps are")
+        error, code = f"{pending} still pending", PublishError.exit_code
+    line = (
+        f"{counts['done']} of {counted(len(records), 'checkpoint is', 'checkpoints are')} on "
+        f"{endpoint()}/{settings.repo}"
+    )
     return PublishReport(rows, line, error, code if error else 0)
 
 
@@ -152,7 +158,7 @@ def _describe(event: Event) -> str | None:
     step, kind = event.get("step"), event["event"]
     match kind:
         case "uploading":
-            return f"step {step}: sending {event['files']} files, {event['size'] / 1e6:,.1f} MB"
+            return f"step {step}: sending {counted(event['files'], 'file')}, {event['size'] / 1e6:,.1f} MB"
         case "done":
             return f"step {step}: commit {event['commit'][:12]}"
         case "main":

@@ -24,6 +24,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from pico_schema import SchemaError, documents, layout, read_run
 from pico_train.checkpoint.storage import Disk
 from pico_train.config import PublishConfig
+from pico_train.counting import counted
 from pico_train.errors import CheckpointError, PublishError, StorageError
 from pico_train.publish import commits, main_branch, queue, redact, revision
 from pico_train.publish.access import check_access
@@ -242,7 +243,11 @@ class Worker:
 
     def _respect_limit(self) -> None:
         while (wait := self.queue.seconds_until_commit(self.settings.commits_per_hour)) > 0:
-            self.say("waiting", error=f"{self.settings.commits_per_hour} commits an hour are the limit", allowed=None)
+            self.say(
+                "waiting",
+                error=f"the limit is {counted(self.settings.commits_per_hour, 'commit')} an hour",
+                allowed=None,
+            )
             time.sleep(min(wait, 30.0))
 
 
@@ -253,7 +258,7 @@ def _error(state: RetryCallState) -> TransientError:
 
 
 def _give_up(state: RetryCallState) -> NoReturn:
-    raise DeniedError(f"gave up after {state.attempt_number} attempts: {redact.clean(str(_error(state)))}")
+    raise DeniedError(f"gave up after {counted(state.attempt_number, 'attempt')}: {redact.clean(str(_error(state)))}")
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 
 from pico_schema import ModelSpec
 from pico_train.config import RunConfig
+from pico_train.counting import counted
 from pico_train.errors import ConfigError
 from pico_train.model.decoder import Decoder
 from pico_train.training import launch
@@ -162,12 +163,13 @@ def build_fabric(config: RunConfig) -> Fabric:
     if wanted.devices != "auto":
         devices = wanted.devices
     if launched and (devices, nodes) != launched:
+        where = "here" if launched[1] == 1 else f"on each of {launched[1]} nodes"
         raise ConfigError(
-            f"distributed.devices={devices} contradicts the launcher, which started {launched[0]} process(es) on each "
-            f"of {launched[1]} node(s): leave distributed.devices at auto"
+            f"distributed.devices={devices} contradicts the launcher, which started "
+            f"{counted(launched[0], 'process', 'processes')} {where}: leave distributed.devices at auto"
         )
     if accelerator != "cpu" and devices > there:
-        raise ConfigError(f"distributed.devices={devices}: this machine has {there} {accelerator} device(s)")
+        raise ConfigError(f"distributed.devices={devices}: this machine has {counted(there, f'{accelerator} device')}")
     _check_precision(config.training.precision, accelerator)
     world = devices * nodes
     _check_rows(config, world)
@@ -232,11 +234,12 @@ def _check_precision(precision: str, accelerator: str) -> None:
 def _check_rows(config: RunConfig, world: int) -> None:
     batch, micro = config.training.batch_size, config.training.micro_batch_size
     if batch % world:
-        raise ConfigError(f"training.batch_size={batch} rows do not divide over {world} devices")
+        raise ConfigError(f"training.batch_size={batch} does not divide over {counted(world, 'device')}")
     if micro is not None and (batch // world) % micro:
         raise ConfigError(
-            f"training.micro_batch_size={micro} does not divide the {batch // world} rows that each of {world} "
-            f"device(s) takes of training.batch_size={batch}"
+            f"training.micro_batch_size={micro} does not divide the share of "
+            f"{counted(batch // world, 'row')} that "
+            f"a device takes of training.batch_size={batch}"
         )
 
 

@@ -47,7 +47,7 @@ def test_verify_names_every_damage(corpus_dir: Path, tmp_path: Path) -> None:
         assert word in text
     assert "unexpected  data/extra.parquet" in text
     assert "altered     tokenizer/tokenizer_config.json" in text
-    assert "5 problem(s)" in text
+    assert "5 problems" in text
 
 
 def test_verify_rows_even_where_the_hashes_were_forged(corpus_dir: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_sizes_are_understood(text: str, size: int) -> None:
     [
         ("lots", None, "--memory lots: not a size: write it as 512MB or 2GB"),
         ("100MB", None, "--memory 100MB: too little: at least 284MB"),
-        ("400MB", 8, "--memory 400MB: too little for 8 workers, which need 1091MB: 2 would fit"),
+        ("400MB", 8, "--memory 400MB: too little for 8 workers, 1091MB are needed: 2 would fit"),
     ],
 )
 def test_impossible_budgets_are_refused(memory: str, workers: int | None, message: str) -> None:

@@ -51,8 +51,8 @@ def test_a_folder_gives_all_that_is_text_and_names_the_rest(tmp_path: Path) -> N
     assert found.left_aside.sentences() == [
         f"left aside 3 files whose ending is not that of text ({tmp_path}/README, {tmp_path}/k.parquet.gz, "
         f"{tmp_path}/notes.docx): name them one by one, or with a glob, to have them read",
-        f"left aside 1 link or pipe(s) that are no files ({tmp_path}/broken.txt)",
-        "left aside 2 hidden files or folder(s)",
+        f"left aside 1 path to a pipe, or to nothing ({tmp_path}/broken.txt)",
+        "left aside 2 hidden files or folders",
     ]
 
 

@@ -36,7 +36,7 @@ def test_a_prepared_corpus_without_a_held_out_split_holds_out_its_last_rows(
     assert (everything.n_rows, corpus.n_rows) == (n_rows, n_rows - 8)
     assert np.array_equal(corpus.validation(8), everything.rows(np.arange(n_rows - 8, n_rows)))
     assert corpus.fingerprint.details["held_out"] == "the last 8 rows"
-    with pytest.raises(DataError, match=rf"{n_rows} rows, of which {n_rows} would be held out"):
+    with pytest.raises(DataError, match=rf"{n_rows:,} rows, of which {n_rows:,} would be held out"):
         open_corpus(tokens_config(tmp_path / "c", val_rows=n_rows))
     with pytest.raises(
         ConfigError, match=r"val_paths: .*: was made with another tokenizer \(train:300\) than the corpus"

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from pico_train.counting import counted
 from pico_train.errors import ConfigError
 
 BASE = 160 * 2**20
@@ -58,7 +59,7 @@ def plan_memory(memory: str, workers: int | None) -> Budget:
     if workers is not None and workers > fit:
         needed = -(-(BASE + workers * WORKER) // 10**6)
         raise ConfigError(
-            f"--memory {memory}: too little for {workers} workers, which need {needed}MB: {fit} would fit"
+            f"--memory {memory}: too little for {counted(workers, 'worker')}, {needed}MB are needed: {fit} would fit"
         )
     count = workers or min(
         fit, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

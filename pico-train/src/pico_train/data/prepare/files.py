@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pico_train.counting import counted
 from pico_train.data.naming import named
 from pico_train.data.prepare.hub_text import HUB, HubText
 from pico_train.data.prepare.kinds import is_saved_dataset, readable, taken_from_folder
@@ -55,36 +56,29 @@ class LeftAside:
         said = []
         if self.other:
             said.append(
-                f"left aside {_counted(len(self.other), 'file')} whose ending is not that of text "
+                f"left aside {counted(len(self.other), 'file')} whose ending is not that of text "
                 f"({_names(self.other)}): name them one by one, or with a glob, to have them read"
             )
         if self.no_files:
             said.append(
-                f"left aside {_counted(len(self.no_files), 'link')} or pipe(s) that are no files "
-                f"({_names(self.no_files)})"
+                f"left aside {counted(len(self.no_files), 'path')} to a pipe, or to nothing ({_names(self.no_files)})"
             )
         if self.corpora:
-            said.append(f"left aside {_counted(len(self.corpora), 'folder')} of token rows ({_names(self.corpora)})")
+            said.append(f"left aside {counted(len(self.corpora), 'folder')} of token rows ({_names(self.corpora)})")
         if self.folders:
             said.append(
-                f"left aside {_counted(len(self.folders), 'folder')} that a glob matched ({_names(self.folders)}): "
+                f"left aside {counted(len(self.folders), 'folder')} that a glob matched ({_names(self.folders)}): "
                 "name the folder, or write ** for all folders"
             )
         if self.twice:
-            said.append(
-                f"left aside {_counted(len(self.twice), 'path')} to what is read already ({_names(self.twice)})"
-            )
+            said.append(f"left aside {counted(len(self.twice), 'path')} to what is read already ({_names(self.twice)})")
         if self.hidden:
-            said.append(f"left aside {_counted(self.hidden, 'hidden file')} or folder(s)")
+            said.append(f"left aside {counted(self.hidden, 'hidden file or folder', 'hidden files or folders')}")
         return said
 
 
 def _names(names: Sequence[str]) -> str:
     return named(names, MOST_NAMES)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ class _Search:
 
     def _instead(self) -> str:
         there = self.left_aside.other
-        return f", but {_counted(len(there), 'other file')} ({_names(there)})" if there else ""
+        return f", but {counted(len(there), 'other file')} ({_names(there)})" if there else ""
 
     def _take(self, file: TextFile) -> None:
         place = os.path.realpath(file.path)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
+from pico_train.counting import counted
 from pico_train.data.naming import named
 from pico_train.data.prepare.documents import Document
 from pico_train.data.prepare.files import MOST_NAMES, Found, TextFile, find
@@ -81,7 +82,7 @@ def text_inputs(
 def names_of(found: Found) -> str:
     """The files that were found, counted and named: "40 files (a.txt, b.txt and 38 more)"."""
     labels = [item.address if isinstance(item, HubText) else item.label for item in found.items]
-    return f"{len(labels):,} file{'' if len(labels) == 1 else 's'} ({named(labels, MOST_NAMES)})"
+    return f"{counted(len(labels), 'file')} ({named(labels, MOST_NAMES)})"
 
 
 def _stated(layout: TextLayout | None) -> str:

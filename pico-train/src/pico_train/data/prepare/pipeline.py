@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pico_schema.files import fsync_directory, replace_file
 from pico_train.checkpoint.signals import StopRequest
+from pico_train.counting import counted
 from pico_train.data import tokenizer as tokenizers
 from pico_train.data.cache import cannot_write, locked
 from pico_train.data.prepare.holding_out import Rule, choose
@@ -207,7 +208,7 @@ def _write_split(
 
     def on_shard(entry: ShardEntry) -> None:
         journal.shard_done(split, entry)
-        progress(f"wrote {entry.file}: {entry.n_rows} rows")
+        progress(f"wrote {entry.file}: {counted(entry.n_rows, 'row')}")
 
     shards = write_shards(
         rows,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pico_train.counting import counted
 from pico_train.data.cutting import Cuts, cuts_of, pieces
 from pico_train.data.encoding import Found, plain_definition
 from pico_train.data.prepare.encode import BATCH_CHARS, EncodedPieces, Piece, encode
@@ -147,7 +148,7 @@ def tokenize(
                     rows.commit(journal)
                     since = 0
                     tokens = sum(rows.tokens.values()) / 1e6
-                    progress(f"tokenized {tokens:,.1f} M tokens of {rows.position[0]:,} documents")
+                    progress(f"tokenized {tokens:,.1f} M tokens of {counted(rows.position[0], 'document')}")
     except OSError:
         raise  # of the spool or the journal: what was added since the last commit may be lost
     except BaseException:  # a signal, a text that cannot be read: what is tokenized stays
@@ -163,18 +164,21 @@ def _check(rows: SpooledRows, chosen: DocumentSplits) -> None:
     row_len = rows.recipe.seq_len + 1
     if not chosen.documents.total():
         left = chosen.left_out.total()
-        raise DataError("the corpus is empty: " + (f"all {left} documents were left out" if left else "no documents"))
+        raise DataError(
+            "the corpus is empty: "
+            + (f"{counted(left, 'document was', 'documents were')} left out" if left else "no documents")
+        )
     for split in ("train", "val"):
         wanted = chosen.documents[split] or (split == "train" and chosen.inputs.val is None)
         if wanted and not rows.spools[split].n_rows:
             raise DataError(
-                f"the {split} split holds {rows.tokens[split]} tokens, fewer than one row of {row_len}: "
+                f"the {split} split holds {counted(rows.tokens[split], 'token')}, fewer than one row of {row_len}: "
                 "give more text, or a smaller --seq-len (data.seq_len)"
             )
     if rows.recipe.val_fraction and not chosen.documents["val"] and not chosen.end_held_out:
         raise DataError(
             f"no document fell into the held-out fraction {rows.recipe.val_fraction} of "
-            f"{chosen.documents['train']} documents: raise it, or name held-out files"
+            f"{counted(chosen.documents['train'], 'document')}: raise it, or name held-out files"
         )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pico_schema import strict_json
 from pico_schema.files import replace_file
+from pico_train.counting import counted
 from pico_train.errors import DataError
 
 FILE = "pico-data.json"
@@ -137,7 +138,10 @@ def met_in_text(manifest: CorpusManifest) -> list[str]:
         names = ", ".join(f"{name!r} {number:,}" for name, number in sorted(met.items(), key=lambda item: -item[1])[:5])
         said.append(f"special tokens' names in the text, encoded as text: {names}" + (", …" if len(met) > 5 else ""))
     if manifest.unknown_tokens:
-        said.append(f"{manifest.unknown_tokens:,} tokens stand for text that the tokenizer does not know")
+        said.append(
+            f"{counted(manifest.unknown_tokens, 'token stands', 'tokens stand')} for text that the "
+            f"tokenizer does not know"
+        )
     return said
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pico_schema import DataFingerprint
+from pico_train.counting import counted
 from pico_train.data.naming import named
 from pico_train.data.order import Order
 from pico_train.data.shards.manifest import CorpusManifest
@@ -91,7 +92,7 @@ class ShardCorpus:
         sources = list(dict.fromkeys(source for source in self.validation_sources(n_scored) if source))
         of = f" (of {named(sources, 3)})" if sources else ""
         there = self.n_validation_rows
-        return f"held out: {there:,} rows, {self.held_out_are}; scored: the first {n_scored:,} of them{of}"
+        return f"held out: {counted(there, 'row')}, {self.held_out_are}; scored: the first {n_scored:,} of them{of}"
 
     def _held_out(self, n_rows: int) -> ShardedRows:
         there = self.n_validation_rows
@@ -171,7 +172,7 @@ def prepared_corpus(
 
 def _held_out_in_words(manifest: CorpusManifest) -> str:
     val, rule = manifest.splits.get("val"), manifest.settings.get("held_out")
-    documents = f"of {val.n_documents:,} document{'' if val.n_documents == 1 else 's'}" if val else "of no document"
+    documents = f"of {counted(val.n_documents, 'document')}" if val else "of no document"
     return f"{documents}: {rule}" if isinstance(rule, str) else documents
 
 

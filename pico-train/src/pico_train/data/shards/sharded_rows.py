@@ -14,6 +14,7 @@ from threading import Lock
 
 import numpy as np
 
+from pico_train.counting import counted
 from pico_train.data.shards.parquet import Layout
 from pico_train.data.shards.reader import GroupCache, ShardReader
 from pico_train.errors import DataError
@@ -114,7 +115,9 @@ class ShardedRows:
         path, reader = self._opened(shard)
         expected = int(self.index.starts[shard + 1] - self.index.starts[shard])
         if reader.layout.n_rows != expected:
-            raise DataError(f"{path}: holds {reader.layout.n_rows} rows, not {expected}: it is not the shard it was")
+            raise DataError(
+                f"{path}: holds {counted(reader.layout.n_rows, 'row')}, not {expected}: it is not the shard it was"
+            )
         with self._lock:
             self._layouts[shard] = reader.layout
             self._open[shard] = reader

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pico_train.counting import counted
 from pico_train.data.shards import footers
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.shard_corpus import ShardCorpus, in_directory
@@ -37,8 +38,8 @@ def with_held_out(corpus: ShardCorpus, config: DataConfig, cache: Path, progress
     left = corpus.n_rows - config.val_rows
     if left <= 0:
         raise DataError(
-            f"{corpus.where}: {corpus.n_rows} rows, of which {config.val_rows} would be held out: set data.val_rows "
-            "lower, or name held-out shards with data.val_paths"
+            f"{corpus.where}: {counted(corpus.n_rows, 'row')}, of which {config.val_rows:,} would be held "
+            "out: set data.val_rows lower, or name held-out shards with data.val_paths"
         )
     details = {**corpus.fingerprint.details, "held_out": f"the last {config.val_rows} rows"}
     fingerprint = corpus.fingerprint.model_copy(update={"n_rows": left, "details": details})
