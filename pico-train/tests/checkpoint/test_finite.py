@@ -7,9 +7,9 @@ import pytest
 import torch
 from support.small_run import begin, contents, digest_tree
 
-from pico_train.checkpoint.finite import first_nonfinite
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import NonFiniteError
+from pico_train.finite import first_nonfinite
 
 BAD = [math.nan, math.inf, -math.inf]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pico_schema import Capture
-from pico_train.checkpoint.finite import first_nonfinite
+from pico_train.finite import first_nonfinite
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,11 +16,11 @@ from pico_schema import DataCursor, DataFingerprint, ModelSpec, Producer, RunMan
 from pico_schema.files import replace_file
 from pico_schema.sites import WEIGHTED_KINDS, expand, llama_parameter
 from pico_train.checkpoint.contents import CheckpointContents
-from pico_train.checkpoint.finite import first_nonfinite
 from pico_train.checkpoint.lock import RunLock
 from pico_train.checkpoint.repair import check_new_or_begun
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.errors import CheckpointError, StorageError, UsageError
+from pico_train.finite import first_nonfinite
 from pico_train.model.huggingface import checkpoint_files, stored_dtype
 from pico_train.model.pico_v1 import import_pico_v1
 from pico_train.version import __version__

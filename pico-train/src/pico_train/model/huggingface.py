@@ -18,6 +18,7 @@ from torch import Tensor
 from pico_schema import ModelSpec, TensorHeaderError, layout, strict_json
 from pico_schema.tensor_header import TensorHeader, read_file_header
 from pico_train.errors import CheckpointError
+from pico_train.finite import is_finite
 from pico_train.model.decoder import INIT_STD
 from pico_train.model.tokenizer_export import ExportedTokenizer, export_tokenizer
 
@@ -244,7 +245,7 @@ def read_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Te
     except (SafetensorError, TensorHeaderError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
     for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
+        if not is_finite(tensor):
             raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite: the model is of no use")
     return tensors
 

@@ -8,6 +8,7 @@ import torch
 
 from pico_schema import layout
 from pico_train.errors import CheckpointError, UsageError
+from pico_train.finite import is_finite
 from pico_train.model.decoder import Decoder
 from pico_train.model.generation import generate
 from pico_train.model.huggingface import load_spec, load_weights, read_config, stored_dtype
@@ -36,7 +37,7 @@ def read_decoder(directory: Path) -> Decoder:
         )
     weights = {name: tensor.float() for name, tensor in stored.items()}
     for name, tensor in stored.items():
-        if tensor.dtype == torch.float64 and not bool(weights[name].isfinite().all()):
+        if tensor.dtype == torch.float64 and not is_finite(weights[name]):
             raise CheckpointError(f"{directory / layout.WEIGHTS}: tensor {name!r} holds values beyond float32")
     if spec.tie_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]

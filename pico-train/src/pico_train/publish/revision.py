@@ -27,7 +27,7 @@ from pico_schema.digests import git_blob_id, sha256_file
 from pico_schema.results import flat_results
 from pico_train.checkpoint import metrics_log, validation_rows
 from pico_train.errors import CheckpointError
-from pico_train.publish.nonfinite import first_nonfinite
+from pico_train.finite import first_nonfinite_in
 from pico_train.publish.remote import RemoteFile
 
 SMALL = 1 << 20
@@ -116,7 +116,7 @@ def _check_finite(directory: Path, manifest: CheckpointManifest) -> None:
     for path in manifest.files:
         if path.endswith(".safetensors") and "/" not in path:
             try:
-                tensor = first_nonfinite(directory / path)
+                tensor = first_nonfinite_in(directory / path)
             except TensorHeaderError as error:
                 raise CheckpointError(f"{error}, so it is not published") from None
             if tensor is not None:

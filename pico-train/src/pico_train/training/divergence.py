@@ -4,7 +4,7 @@ run ends.
     loss, validation loss      the step is not saved and its update left out; if the weights are broken, the run ends
     gradient                   its update is left out
     gradient, 16-mixed         an overflow of float16: the loss scale is halved, the update left out, nothing counted
-    weights, state, captures   looked at before each save (`checkpoint.finite`); the run ends
+    weights, state, captures   looked at before each save (`finite`); the run ends
 
 With `training.on_nonfinite=stop` the run ends at the first of them, with `skip` after `max_nonfinite` in a row, and at
 the last step, which nothing follows that could mend it.
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import torch
 
-from pico_train.checkpoint.finite import first_nonfinite
 from pico_train.config import RunConfig
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
+from pico_train.finite import first_nonfinite
 from pico_train.training.engine import Engine
 from pico_train.training.step import Measured
 

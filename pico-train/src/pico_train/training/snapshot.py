@@ -18,13 +18,13 @@ from pico_schema.digests import samples_sha256
 from pico_schema.sites import WEIGHTED_KINDS, Site, expand, llama_parameter
 from pico_train.checkpoint import state
 from pico_train.checkpoint.contents import BatchContents, CaptureContents, CheckpointContents
-from pico_train.checkpoint.finite import first_nonfinite
 from pico_train.config import RunConfig
 from pico_train.data import order
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Batch
 from pico_train.data.tokenizer import decode_rows
 from pico_train.errors import NonFiniteError
+from pico_train.finite import first_nonfinite
 from pico_train.model.huggingface import checkpoint_files
 from pico_train.schedules import learning_rate
 from pico_train.training.capture import SampleIndex
