@@ -136,6 +136,7 @@ def test_metrics_of_one_matrix_need_none_although_another_run_is_there():
         ),
         (Question((Use("per"),), pairs="layers"), "metric 'per' describes one checkpoint: --pairs layers goes with"),
         (Question((Use("cka"),), data="weights", split=None), "metric 'cka' is not defined for weights"),
+        (Question((Use("cka"),), component=Use("qk_circuit")), "component 'qk_circuit' has no activations: it has"),
         (Question((Use("cosine"),), data="gradients", bootstrap=10), "gradients have none, only activations do"),
         (Question((Use("cosine"),), data="gradients", null="permutation"), "gradients have none; use --null random"),
         (Question((Use("cka"), Use("per")), null="permutation"), "metric 'per' describes one matrix: a permutation"),

@@ -38,6 +38,12 @@ def test_means_and_products_are_those_of_the_array_in_double_precision(shape, dt
         assert_close(found, expected, factor=64)  # sums of at most 7 terms
 
 
+def test_features_of_a_dense_matrix_span_what_its_columns_do():
+    for shape in SHAPES:
+        matrix = Dense(np.ones(shape))
+        assert (matrix.feature_dim, matrix.rank_bound, matrix.size) == (shape[1], min(shape), shape[0] * shape[1])
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_only_a_matrix_with_more_columns_than_rows_is_rotated_into_fewer(shape):
     array = RNG.standard_normal(shape)
@@ -101,6 +107,10 @@ def test_what_is_a_million_millionth_of_the_mean_is_no_variation(spread, varies)
     rows = 1 + spread * np.where(np.arange(100) % 2, 1, -1)
     assert Dense(np.stack([rows, rows], axis=1)).varies() == varies
     assert Factored(rows[:, None], np.ones((3, 1))).varies() == varies
+
+
+def test_zeros_do_not_vary():
+    assert not Dense(np.zeros((3, 2))).varies()
 
 
 def test_a_norm_needs_no_decomposition_and_agrees_with_one_that_is_there(monkeypatch):

@@ -15,6 +15,13 @@ def test_rows_are_the_same_up_to_sixteen_units_of_rounding(units, different, sca
     assert n_distinct_samples(activations(sign * scale * rows)) == different
 
 
+@pytest.mark.parametrize(("units", "different"), [(0, 1), (16, 1), (17, 2), (40, 2)])
+def test_wide_rows_may_differ_so_much_in_each_of_their_entries(units, different):
+    signs = np.where(np.arange(64) % 3, 1.0, -1.0)
+    rows = np.array([signs, signs * (1 + units * np.finfo(np.float64).eps)])
+    assert n_distinct_samples(activations(rows)) == different
+
+
 @pytest.mark.parametrize(("units", "different"), [(16, 1), (17, 2)])
 def test_units_of_rounding_are_those_of_the_type_of_the_data(units, different):
     rows = np.array([[1.0, 0.5], [1.0 + units * np.finfo(np.float32).eps, 0.5]], np.float32)
