@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ def fit_tail(values: np.ndarray) -> tuple[float, float, float, int]:
     """
     ascending = np.sort(values)
     logs = np.log(ascending)
-    best = (math.inf, math.nan, math.nan, 0)
+    fits = []
     starts = np.flatnonzero(np.diff(ascending, prepend=-np.inf) > 0)
     for start in starts[:-1]:
         tail = logs[start:] - logs[start]
@@ -34,10 +35,8 @@ def fit_tail(values: np.ndarray) -> tuple[float, float, float, int]:
         fitted = -np.expm1(-slope * tail)
         below = np.arange(n) / n
         distance = max(float(np.max(np.abs(fitted - below))), float(np.max(np.abs(fitted - below - 1.0 / n))))
-        if distance < best[0]:
-            best = (distance, 1.0 + slope, float(ascending[start]), n)
-    distance, alpha, x_min, n_tail = best
-    return float(alpha), x_min, distance, n_tail
+        fits.append((1.0 + float(slope), float(ascending[start]), distance, n))
+    return min(fits, key=itemgetter(2))
 
 
 @single_metric
@@ -66,14 +65,15 @@ def power_law_alpha(matrix: Matrix, *, method: Literal["mle", "rank"] = "mle") -
         3.9; Martin and Mahoney 2021, Implicit Self-Regularization in Deep Neural Networks, JMLR 22, section 3; rank:
         Stringer et al. 2019, High-Dimensional Geometry of Population Responses in Visual Cortex, Nature 571.
     """
-    if matrix.samples and matrix.shape[0] > 1:
+    if matrix.samples:
         matrix = matrix.centred()
     values = matrix.singular_values[: matrix.rank]
     if len(values) < _FEWEST:
         return Result.undefined(f"{len(values)} eigenvalues above rounding are too few: a fit needs {_FEWEST}")
     if values[0] <= values[-1] * (1 + 1e-9):
         return Result.undefined("all eigenvalues are equal: there is no tail")
-    eigenvalues = values**2
+    largest = float(values[0])
+    eigenvalues = (values / largest) ** 2  # their exponents do not depend on the scale, and none of them vanishes
     if method == "rank":
         ranks = np.log(np.arange(1, len(values) + 1))
         logs = np.log(eigenvalues)
@@ -82,6 +82,7 @@ def power_law_alpha(matrix: Matrix, *, method: Literal["mle", "rank"] = "mle") -
         return Result(-slope, extra={"r2": float((ranks @ logs) ** 2 / ((ranks @ ranks) * (logs @ logs)))})
     alpha, x_min, distance, n_tail = fit_tail(eigenvalues)
     sigma = (alpha - 1.0) / math.sqrt(n_tail)
+    x_min *= largest * largest
     return Result(alpha, extra={"ks": distance, "xmin": x_min, "n_tail": float(n_tail), "sigma": sigma})
 
 

@@ -185,12 +185,8 @@ def rankme(matrix: Matrix, *, epsilon: float = 1e-7) -> Result:
     values = matrix.singular_values
     if values[0] == 0:
         return Result.undefined(_ZERO)
-    shares = values / values.sum() + epsilon
-    zeros = matrix.n_singular - len(values)
-    entropy = -float(np.sum(shares * np.log(shares)))
-    if epsilon > 0:
-        entropy -= zeros * epsilon * math.log(epsilon)
-    return Result(math.exp(entropy))
+    shares = np.pad(values / values.sum(), (0, matrix.n_singular - len(values)))
+    return Result(math.exp(_entropy(shares + epsilon)))
 
 
 _SVD = "one SVD, shared by all spectral metrics: O(N·P·min(N, P)), or O((N + P)·R²) for a circuit of rank R"

@@ -1,0 +1,141 @@
+"""What the page of each metric promises: on what it is defined, its scale, its parameters with their last values."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from pico_analyze.errors import UsageError
+from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
+
+RNG = np.random.default_rng(12)
+X, Y = RNG.standard_normal((30, 12)), RNG.standard_normal((30, 12))
+X += Y
+SPECS = {spec.name: spec for spec in METRICS.each()}
+EVERY = ("activations", "gradients", "weights")
+HIGHEST = sys.float_info.max
+MOST = 2**31 - 1
+
+
+def value(name, **params):
+    return SPECS[name](*((X,) if SPECS[name].kind == "single" else (X, Y)), **params)
+
+
+@pytest.mark.parametrize(
+    ("name", "accepts", "similar", "bounds", "companion"),
+    [
+        ("cka", ("activations",), "high", (0, 1), "debiased"),
+        ("condition_number", EVERY, None, None, None),
+        ("cosine", ("gradients", "weights"), "high", None, None),
+        ("effective_rank", EVERY, None, None, None),
+        ("gini", EVERY, None, (0, 1), None),
+        ("gradient_noise", ("gradients",), "low", None, None),
+        ("hoyer", EVERY, None, (0, 1), None),
+        ("kurtosis", EVERY, None, None, None),
+        ("mean_cca", ("activations",), "high", (0, 1), None),
+        ("mutual_knn", ("activations",), "high", (0, 1), None),
+        ("near_zero_fraction", EVERY, None, None, None),
+        ("norm", EVERY, None, None, None),
+        ("participation_ratio", EVERY, None, None, None),
+        ("per", EVERY, None, (0, 1), None),
+        ("power_law_alpha", EVERY, None, None, None),
+        ("procrustes", ("activations",), "low", None, None),
+        ("pwcca", ("activations",), "high", (0, 1), None),
+        ("rankme", ("activations",), None, None, None),
+        ("relative_change", ("gradients", "weights"), "low", None, None),
+        ("rsa", ("activations",), "high", None, None),
+        ("stable_rank", EVERY, None, None, None),
+        ("subspace_overlap", EVERY, "high", (0, 1), None),
+        ("svcca", ("activations",), "high", (0, 1), None),
+    ],
+)
+def test_a_metric_is_defined_on_this_data_and_drawn_on_this_scale(name, accepts, similar, bounds, companion):
+    spec, result = SPECS[name], value(name)
+    assert (sorted(spec.accepts), spec.similar, spec.bounds, spec.companion) == (
+        sorted(accepts),
+        similar,
+        bounds,
+        companion,
+    )
+    assert spec.axis == ("log" if name == "condition_number" else "linear")
+    assert bounds is None or bounds[0] <= result <= bounds[1]
+    assert companion is None or companion in result.extra
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.kind == "pair"])
+def test_widths_may_differ_but_where_entries_are_compared(name):
+    if name in ("cosine", "relative_change", "gradient_noise"):
+        with pytest.raises(UsageError, match=f"'{name}' needs matrices of the same width, but one has 12 columns"):
+            SPECS[name](X, Y[:, :9])
+    else:
+        assert math.isfinite(SPECS[name](X, Y[:, :9]))
+    assert math.isfinite(value(name))
+
+
+DEFAULTS = {
+    "cka": {"debiased": False, "kernel": "linear", "bandwidth": 1.0, "batch": 0},
+    "condition_number": {"over": "rank"},
+    "gini": {"corrected": True},
+    "gradient_noise": {"batch": 1.0, "batch_target": 1.0},
+    "kurtosis": {"excess": True},
+    "mean_cca": {"variance": 1.0},
+    "mutual_knn": {"k": 10, "distance": "cosine"},
+    "near_zero_fraction": {"threshold": 0.01, "relative_to": "rms"},
+    "norm": {"kind": "frobenius"},
+    "participation_ratio": {"centre": "auto"},
+    "power_law_alpha": {"method": "mle"},
+    "procrustes": {"form": "distance"},
+    "pwcca": {"variance": 0.999},
+    "rankme": {"epsilon": 1e-7},
+    "rsa": {"dissimilarity": "correlation", "compare": "spearman"},
+    "subspace_overlap": {"k": 8, "side": "left"},
+    "svcca": {"variance": 0.99},
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_without_parameters_a_metric_is_that_of_its_defaults(name):
+    defaults = DEFAULTS.get(name, {})
+    given, left_out = value(name, **defaults), value(name)
+    assert (given, dict(given.extra)) == (left_out, dict(left_out.extra)) and math.isfinite(given)
+    shown = inspect.signature(SPECS[name].function).parameters.values()
+    assert {one.name: one.default for one in shown if one.default is not one.empty} == defaults
+    assert {key: type(one) for key, one in SPECS[name].resolve({}).items()} == {
+        key: type(one) for key, one in defaults.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "lowest", "below", "highest", "above"),
+    [
+        ("cka", "bandwidth", 1e-3, math.nextafter(1e-3, 0), 1e3, math.nextafter(1e3, 2e3)),
+        ("cka", "batch", 0, -1, MOST, MOST + 1),
+        ("gradient_noise", "batch", 1e-9, math.nextafter(1e-9, 0), HIGHEST, math.inf),
+        ("gradient_noise", "batch_target", 1e-9, math.nextafter(1e-9, 0), HIGHEST, math.inf),
+        ("mean_cca", "variance", 0.01, math.nextafter(0.01, 0), 1.0, math.nextafter(1.0, 2.0)),
+        ("mutual_knn", "k", 1, 0, MOST, MOST + 1),
+        ("near_zero_fraction", "threshold", 0.0, -5e-324, HIGHEST, math.inf),
+        ("pwcca", "variance", 0.01, math.nextafter(0.01, 0), 1.0, math.nextafter(1.0, 2.0)),
+        ("rankme", "epsilon", 0.0, -5e-324, 0.1, math.nextafter(0.1, 1.0)),
+        ("subspace_overlap", "k", 1, 0, MOST, MOST + 1),
+        ("svcca", "variance", 0.01, math.nextafter(0.01, 0), 1.0, math.nextafter(1.0, 2.0)),
+    ],
+)
+def test_the_last_values_of_a_parameter_are_taken_and_the_next_refused(name, parameter, lowest, below, highest, above):
+    for last in (lowest, highest):
+        with np.errstate(over="ignore"):
+            assert isinstance(value(name, **{parameter: last}), Result)
+    for refused, side in ((below, "below"), (above, "above")):
+        with pytest.raises(UsageError, match=f"^metric '{name}': {parameter}=.* is {side} "):
+            value(name, **{parameter: refused})
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 0.0), (1.0, 0.0), (math.nan, 1.0)])
+def test_a_scale_whose_ends_are_not_in_order_is_refused(bounds):
+    with pytest.raises(ValueError, match="of metric 'one' are not a low and a high end"):
+        MetricSpec("one", "single", lambda _: Result(1.0), "d", "r", "b", "c", "f", bounds=bounds)
+    assert MetricSpec("one", "single", lambda _: Result(1.0), "d", "r", "b", "c", "f", bounds=(0.0, 5e-324)).bounds

@@ -1,0 +1,191 @@
+"""Procrustes, neighbours and dissimilarities of samples: by hand, at their ends, and where they have no value."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+from pico_analyze.matrices.factored import Concatenated, Factored
+from pico_analyze.matrices.matrix import as_matrix
+from pico_analyze.metrics.neighbours import mutual_knn, sample_squares
+from pico_analyze.metrics.orthogonal_procrustes import procrustes
+from pico_analyze.metrics.representational_similarity import dissimilarities, rsa
+
+RNG = np.random.default_rng(81)
+KINDS = pytest.mark.parametrize("kind", ["correlation", "cosine", "euclidean"])
+FORMS = pytest.mark.parametrize(
+    ("form", "same", "apart"), [("distance", 0, 2), ("similarity", 1, 0), ("angular", 0, 1)]
+)
+
+
+def noise(*shape):
+    return RNG.standard_normal(shape)
+
+
+@FORMS
+def test_two_samples_of_one_feature_are_enough_for_procrustes_and_one_is_not(form, same, apart):
+    assert procrustes(noise(1, 3), noise(1, 3), form=form).reason == "one sample has no variance"
+    for widths in ((1, 1), (3, 1), (2, 4)):  # two samples differ along one line only, whatever the width
+        assert procrustes(noise(2, widths[0]), noise(2, widths[1]), form=form) == pytest.approx(same, abs=1e-7)
+    plus, minus = np.array([[1.0], [-1.0], [0.0], [0.0]]), np.array([[0.0], [0.0], [5.0], [-5.0]])
+    assert procrustes(plus, minus, form=form) == pytest.approx(apart * (math.pi / 2 if form == "angular" else 1))
+
+
+@FORMS
+def test_rounding_never_leads_procrustes_out_of_its_range(form, same, apart):
+    for n in range(3, 60):
+        x = noise(n, 4)
+        result = procrustes(x, 3 * x, form=form)
+        assert min(same, apart) <= result <= max(same, apart)
+        assert result == pytest.approx(same, abs=1e-6)
+
+
+def test_procrustes_names_the_side_that_does_not_vary():
+    constant = np.tile(noise(1, 3), (8, 1))
+    assert procrustes(constant, noise(8, 3)).reason == "the first representation does not vary over the samples"
+    assert procrustes(noise(8, 3), constant).reason == "the second representation does not vary over the samples"
+
+
+def circuits(n):
+    head = Factored(noise(n, 2), noise(5, 2), samples=True)
+    return [head, Concatenated([head, Factored(noise(n, 3), noise(4, 3), samples=True)])]
+
+
+def test_circuits_are_compared_as_their_products():
+    y = noise(30, 4)
+    for circuit in circuits(30):
+        for metric in (procrustes, rsa):
+            assert metric(circuit, y) == pytest.approx(metric(circuit.dense(), y), abs=1e-8)
+        for distance in ("cosine", "euclidean"):
+            expected = mutual_knn(circuit.dense(), y, k=3, distance=distance)
+            assert mutual_knn(circuit, y, k=3, distance=distance) == expected
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_neighbours_are_sought_in_all_blocks_of_samples(distance):
+    x = noise(1030, 2)
+    y = np.vstack([x[:1020], noise(10, 2)])
+    ranks = [np.argsort(squareform(pdist(side, distance)) + 9e9 * np.eye(1030), axis=1)[:, :3] for side in (x, y)]
+    shared = sum(len(set(a) & set(b)) for a, b in zip(*ranks, strict=True))
+    result = mutual_knn(x, y, k=3, distance=distance)
+    assert result == pytest.approx(shared / 3090, abs=1e-12) and result.extra == {"chance": 3 / 1029}
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 2), (3, 4), (10, 11)])
+def test_one_sample_more_than_neighbours_is_enough(k, n):
+    x, y = noise(n, 3), noise(n, 2)
+    result = mutual_knn(x, y, k=k)
+    assert result == 1.0 and result.extra == {"chance": 1.0}  # all others are neighbours of each
+    few = mutual_knn(x[:-1], y[:-1], k=k)
+    assert few.reason.startswith(f"{n - 1} sample") and few.reason.endswith(f"each: this needs {k + 1}")
+    x[-1], y[-1] = x[0], y[0]
+    repeated = mutual_knn(x, y, k=k)
+    assert repeated.reason.startswith(f"{n - 1} different sample")
+    assert repeated.reason.endswith(f"each: this needs {k + 1}")
+
+
+def test_neighbours_of_what_has_none():
+    constant = np.tile(noise(1, 3), (8, 1))
+    for distance in ("cosine", "euclidean"):
+        sides = {"first": (constant, noise(8, 2)), "second": (noise(8, 2), constant)}
+        for which, matrices in sides.items():
+            result = mutual_knn(*matrices, k=2, distance=distance)
+            assert result.reason == f"the {which} representation does not vary over the samples"
+
+
+def test_a_sample_of_a_circuit_whose_squares_sum_to_less_than_zero_has_no_direction():
+    """What is zero in a product of factors may come out as −1e-17 there: it has no root."""
+    found = 0
+    for _ in range(60):
+        left, column = noise(12, 2), noise(6, 1)
+        left[4, 1] = -left[4, 0] / 3
+        circuit = Factored(left, column * [1.0, 3.0])
+        if sample_squares(circuit)[4] < 0:
+            found += 1
+            for sides, which in (((circuit, noise(12, 3)), "first"), ((noise(12, 3), circuit), "second")):
+                result = mutual_knn(*sides, k=3)
+                assert result.reason == f"a sample of the {which} representation is zero: it has no direction (cosine)"
+    assert found
+
+
+@KINDS
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_dissimilarities_are_scipys_in_the_same_order_at_any_size(kind, scale):
+    x = noise(9, 4)
+    found = dissimilarities(as_matrix(x * scale), kind)
+    np.testing.assert_allclose(found, pdist(x, kind) * (scale if kind == "euclidean" else 1), rtol=1e-9, atol=1e-12)
+    for circuit in circuits(9):
+        expected = pdist(circuit.dense(), kind)
+        np.testing.assert_allclose(dissimilarities(circuit, kind), expected, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.3, 1e5])
+def test_equal_samples_are_at_distance_zero_however_far_out(offset):
+    x = (noise(4, 5) + offset)[[0, 1, 0, 2, 1, 3]]
+    found = squareform(dissimilarities(as_matrix(x), "euclidean"))
+    assert found[0, 2] == found[1, 4] == 0.0
+    np.testing.assert_allclose(found, squareform(pdist(x)), rtol=1e-4, atol=1e-300)
+
+
+@KINDS
+def test_three_samples_are_enough_for_a_pattern_and_two_are_not(kind):
+    x, y = noise(3, 4), noise(3, 5)
+    first, second = pdist(x, kind), pdist(y, kind)
+    expected = np.corrcoef(first, second)[0, 1]
+    assert rsa(x, y, dissimilarity=kind, compare="pearson") == pytest.approx(expected, rel=1e-7)
+    ranks = np.corrcoef(np.argsort(np.argsort(first)), np.argsort(np.argsort(second)))[0, 1]
+    assert rsa(x, y, dissimilarity=kind) == pytest.approx(ranks, abs=1e-12)
+    few = rsa(x[:2], y[:2], dissimilarity=kind)
+    assert few.reason.startswith("2 samples") and few.reason.endswith("too few: this needs 3")
+    repeated = rsa(x[[0, 1, 1, 0]], y[[0, 1, 1, 0]], dissimilarity=kind)
+    assert repeated.reason.startswith("2 different samples") and repeated.reason.endswith("too few: this needs 3")
+
+
+def triangle(a, b, c):
+    """Three samples at these distances: of the first two, of the first and the third, of the last two."""
+    along = (a * a + b * b - c * c) / (2 * a)
+    return np.array([[0.0, 0.0], [a, 0.0], [along, math.sqrt(b * b - along * along)]])
+
+
+@pytest.mark.parametrize("compare", ["spearman", "pearson"])
+def test_opposite_dissimilarities_give_minus_1_and_rounding_leads_no_further(compare):
+    for _ in range(60):
+        sides = RNG.uniform(1, 2, 3)
+        value = rsa(triangle(*sides), triangle(*(3 - sides)), dissimilarity="euclidean", compare=compare)
+        assert value >= -1.0 and value == pytest.approx(-1.0, abs=1e-9)
+        x = noise(7, 3)
+        assert rsa(x, 7 * x, dissimilarity="euclidean", compare=compare) <= 1.0
+
+
+@KINDS
+def test_a_sample_without_direction_has_no_dissimilarities(kind):
+    x, y = noise(8, 4), noise(8, 4)
+    flat, zero = x.copy(), x.copy()
+    flat[3], zero[3] = 2.5, 0.0
+    undefined = {"correlation": (flat, zero), "cosine": (zero,), "euclidean": ()}[kind]
+    for bad in (flat, zero):
+        for sides, which in (((bad, y), "first"), ((y, bad), "second")):
+            for scale in (1e-7, 1.0, 1e7):
+                result = rsa(*(side * scale for side in sides), dissimilarity=kind)
+                if any(bad is one for one in undefined):
+                    assert result.reason == f"a sample of the {which} representation has no direction ({kind})"
+                else:
+                    assert math.isfinite(result)
+
+
+@KINDS
+@pytest.mark.parametrize("compare", ["spearman", "pearson"])
+@pytest.mark.parametrize("scale", [1e-9, 0.3, 1.0, 1e9])
+def test_samples_that_are_equally_far_from_each_other_have_no_pattern(kind, compare, scale):
+    corners = np.eye(9)[:8]
+    if kind != "correlation":  # the mean over features is not that of a rotated basis
+        corners = corners @ np.linalg.qr(noise(9, 9))[0]
+    for sides, which in (((corners * scale, noise(8, 5)), "first"), ((noise(8, 5), corners * scale), "second")):
+        result = rsa(*sides, dissimilarity=kind, compare=compare)
+        assert result.reason == f"all dissimilarities of the {which} representation are equal"
+    moved = corners.copy()
+    moved[0] += 1e-6 * corners[1]
+    assert math.isfinite(rsa(moved * scale, noise(8, 5), dissimilarity=kind, compare=compare))
