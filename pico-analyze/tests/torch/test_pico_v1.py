@@ -349,3 +349,81 @@ def test_two_tensors_for_one_site_are_refused_in_a_run_of_1_0_too(v1):
     save_file(tensors | {f"ema.{name}": value + 1 for name, value in tensors.items()}, path)
     with pytest.raises(DataError, match="two tensors are there for site"):
         open_store(v1).steps()
+
+
+class TestLinks:
+    """What is behind a symbolic link is another checkpoint's, or may change with it: as in the other kinds of run."""
+
+    @pytest.fixture
+    def outside(self, v1, tmp_path):
+        shutil.copytree(v1 / "checkpoints" / "step_20", tmp_path / "outside" / "step_20")
+        return tmp_path / "outside"
+
+    def refused(self, run, step, why):
+        """Whether each reader refuses the step, and the listing names it with the reason."""
+        store = open_store(run)
+        assert step not in [info.step for info in store.steps()]
+        (lost,) = [item for item in store.unusable() if item.step == step]
+        assert why in lost.reason
+        readers = [
+            lambda: store.spec(step),
+            lambda: store.read(step, "val", "activations", "layers.0.attn.v"),
+            lambda: store.read(step, None, "weights", "layers.0.attn.v"),
+            lambda: store.inputs(step, None, "weights", "layers.0.attn.v"),
+            lambda: store.samples(step, "train"),
+            lambda: store.provenance(step),
+        ]
+        for read in readers:
+            with pytest.raises(DataError, match="symbolic link"):
+                read()
+        return True
+
+    @pytest.mark.parametrize("where", ["outside", "inside", "nowhere", "itself"])
+    def test_a_checkpoint_that_is_a_link_is_refused_by_every_reader(self, v1, outside, where):
+        places = {"outside": outside / "step_20", "inside": v1 / "checkpoints" / "step_20", "nowhere": Path("/nowhere")}
+        link = v1 / "checkpoints" / "step_30"
+        link.symlink_to(places.get(where, link), target_is_directory=True)
+        assert self.refused(v1, 30, "a symbolic link, not a checkpoint's own directory")
+        assert [info.step for info in open_store(v1).steps()] == [0, 10, 20]
+
+    @pytest.mark.parametrize("what", ["config.json", "model.safetensors", "learning_dynamics"])
+    def test_a_part_of_a_checkpoint_that_is_a_link_out_of_it_is_refused(self, v1, outside, what):
+        part = v1 / "checkpoints" / "step_20" / what
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+        part.symlink_to(outside / "step_20" / what)
+        assert self.refused(v1, 20, f"{what} is a symbolic link that leaves it")
+        assert [info.step for info in open_store(v1).steps()] == [0, 10]
+
+    def test_a_capture_of_another_step_is_not_taken_for_its_own(self, v1):
+        dynamics = v1 / "checkpoints" / "step_20" / "learning_dynamics"
+        (dynamics / "val_activations.pt").unlink()
+        (dynamics / "val_activations.pt").symlink_to("../../step_10/learning_dynamics/val_activations.pt")
+        assert self.refused(v1, 20, "learning_dynamics/val_activations.pt is a symbolic link that leaves it")
+
+    def test_a_link_that_stays_in_its_checkpoint_is_followed(self, v1):
+        dynamics = v1 / "checkpoints" / "step_20" / "learning_dynamics"
+        (dynamics / "val_activations.pt").rename(dynamics / "there.pt")
+        (dynamics / "val_activations.pt").symlink_to("there.pt")
+        assert [info.step for info in open_store(v1).steps()] == [0, 10, 20]
+
+    def test_all_checkpoints_behind_a_link_are_refused(self, v1, tmp_path):
+        (v1 / "checkpoints").rename(tmp_path / "elsewhere")
+        (v1 / "checkpoints").symlink_to(tmp_path / "elsewhere")
+        assert open_store(v1).steps() == ()
+        assert all(self.refused(v1, step, "behind a symbolic link that leaves the run") for step in (0, 10, 20))
+
+    def test_a_run_that_is_itself_named_through_a_link_is_read(self, v1, tmp_path):
+        (tmp_path / "linked").symlink_to(v1)
+        assert [info.step for info in open_store(tmp_path / "linked").steps()] == [0, 10, 20]
+
+    def test_settings_and_results_behind_a_link_are_refused(self, v1, tmp_path):
+        (v1 / "training_config.yaml").rename(tmp_path / "training_config.yaml")
+        (v1 / "training_config.yaml").symlink_to(tmp_path / "training_config.yaml")
+        with pytest.raises(DataError, match="leaves the run through a symbolic link"):
+            open_store(v1)
+        (v1 / "training_config.yaml").unlink()
+        (tmp_path / "results").mkdir()
+        (tmp_path / "results" / "old_step_10.json").write_text('{"loss": 1.0}')
+        (v1 / "eval_results").symlink_to(tmp_path / "results")
+        with pytest.raises(DataError, match="through a symbolic link"):
+            open_store(v1).evaluations()

@@ -57,15 +57,37 @@ class PicoV1Store:
         root = self.path / layout.CHECKPOINTS
         found: dict[int, Path] = {}
         for entry in sorted(root.iterdir()):
-            if (match := STEP.fullmatch(entry.name)) and entry.is_dir():
+            if (match := STEP.fullmatch(entry.name)) and (entry.is_dir() or entry.is_symlink()):
                 other = found.setdefault(int(match[1]), entry)
                 if other != entry:
                     raise DataError(f"{root}: step {int(match[1])} is there twice, as {other.name} and {entry.name}")
         return found
 
-    def _lacking(self, directory: Path) -> str:
+    def _directory(self, step: int) -> Path:
+        """Where a step lies; that of each that can be used.
+
+        Raises:
+            DataError: there is none, or it cannot be used.
+        """
+        if step not in self._directories:
+            raise DataError(f"run {self.run!r} has no checkpoint of step {step}")
+        if reason := self._faults[step]:
+            raise DataError(f"{self._directories[step]}: {reason}")
+        return self._directories[step]
+
+    @cached_property
+    def _faults(self) -> dict[int, str]:
+        """Why each step cannot be used; an empty text for those that can."""
+        return {step: self._fault(directory) for step, directory in self._directories.items()}
+
+    def _fault(self, directory: Path) -> str:
         if directory.is_symlink():
-            return "a symbolic link, not a checkpoint's own directory"
+            return "a symbolic link, not a checkpoint's own directory: it is not followed"
+        if not _stays(directory, self.path):
+            return "it lies behind a symbolic link that leaves the run: it is not followed"
+        for entry in directory.rglob("*"):
+            if entry.is_symlink() and not _stays(entry, directory):
+                return f"{entry.relative_to(directory)} is a symbolic link that leaves it: it is not followed"
         if not (directory / layout.MODEL_CONFIG).is_file():
             return f"incomplete: it has no {layout.MODEL_CONFIG}"
         if not (directory / layout.WEIGHTS).is_file() and not any((directory / DYNAMICS).glob("*_weights.pt")):
@@ -75,13 +97,13 @@ class PicoV1Store:
     @lru_cache(maxsize=1)  # noqa: B019 - one entry per store
     def steps(self) -> tuple[StepInfo, ...]:
         """The checkpoints, by ascending step."""
-        usable = [step for step, directory in self._directories.items() if not self._lacking(directory)]
+        usable = [step for step, fault in self._faults.items() if not fault]
         return tuple(self._info(step) for step in sorted(usable))
 
     def unusable(self) -> tuple[Unusable, ...]:
         """Checkpoint directories that lack what every one has."""
-        lacking = ((step, path, self._lacking(path)) for step, path in sorted(self._directories.items()))
-        return tuple(Unusable(path.name, step, reason) for step, path, reason in lacking if reason)
+        faults = ((step, fault) for step, fault in sorted(self._faults.items()) if fault)
+        return tuple(Unusable(self._directories[step].name, step, fault) for step, fault in faults)
 
     def _info(self, step: int) -> StepInfo:
         directory, spec = self._directories[step], self.spec(step)
@@ -146,12 +168,12 @@ class PicoV1Store:
 
     def spec(self, step: int) -> ModelSpec:
         """The geometry that the step's `config.json` describes."""
-        path = self._directories[step] / layout.MODEL_CONFIG
+        path = self._directory(step) / layout.MODEL_CONFIG
         return model_spec(checked_json(self._content(path)), where=str(path))
 
     @lru_cache(maxsize=64)  # noqa: B019 - headers only
     def _weights_file(self, step: int) -> TensorFile | None:
-        path = self._directories[step] / layout.WEIGHTS
+        path = self._directory(step) / layout.WEIGHTS
         return TensorFile.checked(self._content(path)) if path.is_file() else None
 
     def _content(self, path: Path) -> CheckedFile:
@@ -168,8 +190,7 @@ class PicoV1Store:
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor: weights from safetensors, captures from a pickle, opened elsewhere."""
-        if step not in self._directories:
-            raise DataError(f"run {self.run!r} has no checkpoint of step {step}")
+        self._directory(step)
         if data == "weights":
             file, source = self._weights_file(step), self._weights(step).get(site)
             if file is not None and source is not None:
@@ -187,12 +208,12 @@ class PicoV1Store:
     def _pickle(self, step: int, split: str | None, data: Data) -> Path:
         """The pickle of a kind of data; of weights, that of any split."""
         choices = ([split] if split else ["val", "train"]) if data == "weights" else [split or ""]
-        paths = [self._directories[step] / DYNAMICS / f"{choice}_{data}.pt" for choice in choices]
+        paths = [self._directory(step) / DYNAMICS / f"{choice}_{data}.pt" for choice in choices]
         return next((candidate for candidate in paths if candidate.is_file()), paths[0])
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file or pickle that holds the tensor, and the step's configuration."""
-        directory = self._directories[step]
+        directory = self._directory(step)
         in_file = data == "weights" and self._weights(step).get(site) is not None
         path = directory / layout.WEIGHTS if in_file else self._pickle(step, split, data)
         files = (directory / layout.MODEL_CONFIG, path)
@@ -200,9 +221,7 @@ class PicoV1Store:
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a step's own batch, at the one position that Pico 1.0 captured; it kept no validation rows."""
-        if step not in self._directories:
-            raise DataError(f"run {self.run!r} has no checkpoint of step {step}")
-        directory = self._directories[step]
+        directory = self._directory(step)
         if not (directory / DYNAMICS / f"{split}_activations.pt").is_file():
             raise DataError(f"{directory}: it holds no {split} activations, so it has no {split} samples")
         where = str(directory / DYNAMICS / f"{split}_data")
@@ -230,6 +249,8 @@ class PicoV1Store:
         for path in sorted((self.path / Path(str(folder)).name).glob("*.json")):
             match = RESULTS.search(path.stem)
             if match:
+                if not _stays(path, self.path):
+                    raise DataError(f"{path} leaves {self.path} through a symbolic link: refusing to use it")
                 try:
                     results.setdefault(int(match[1]), {}).update(flat_results(read_json(path)))
                 except SchemaError as error:
@@ -238,7 +259,15 @@ class PicoV1Store:
 
     def provenance(self, step: int) -> dict[str, str]:
         """The checkpoint's directory."""
-        return {"path": str(self._directories[step].resolve())}
+        return {"path": str(self._directory(step).resolve())}
+
+
+def _stays(path: Path, root: Path) -> bool:
+    """Whether what a path names lies under `root`, links followed."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links that lead round in a circle
+        return False
 
 
 def _input_ids(shards: Sequence[Path]) -> pyarrow.ChunkedArray:
@@ -275,6 +304,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         return {}
+    if not _stays(path, path.parent):
+        raise DataError(f"{path} leaves the run through a symbolic link: refusing to use it")
     try:
         raw = yaml_text.read(path).value
     except YamlError as error:
