@@ -152,8 +152,8 @@ def _run(package: Path, arguments: list[str], then: Callable[[], object] = lambd
         from hypothesis import HealthCheck, settings
 
         settings.register_profile("mutants", deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        settings.load_profile("mutants")
-        code = int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:cov", *arguments]))
+        plain = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:cov", "--hypothesis-profile=mutants"]
+        code = int(pytest.main([*plain, *arguments]))
         then()
     finally:
         os._exit(code)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import tiny
 from support.corpora import SEQ_LEN, make_text, tokens_config
 
@@ -18,6 +19,10 @@ from pico_train.data.prepare.recipe import Recipe
 from pico_train.data.prepare.records import TextLayout
 from pico_train.data.shards.manifest import CorpusManifest
 from pico_train.data.shards.shard_corpus import ShardCorpus
+
+# How long an example takes says nothing on a machine that does other things as well.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from pico_schema import documents, layout
 from pico_schema.manifest import CheckpointManifest, RunManifest
+
+# How long an example takes says nothing on a machine that does other things as well.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_analyze.engine.plan import Plan, extend
@@ -55,7 +55,6 @@ def test_jobs_that_share_no_tensor_are_in_different_tasks(run_dir):
     assert len(cut(plan.jobs, plan.questions)) == 5 * 2 * 3  # steps x layers x captured sites
 
 
-@settings(deadline=None)  # how long it takes depends on what else the machine does
 @given(count=st.integers(1, 40))
 def test_shards_are_a_partition_into_stretches_of_nearly_equal_length(count):
     tasks = list(range(23))
@@ -76,7 +75,6 @@ def test_a_shard_that_there_is_not_is_refused(text):
         Shard.parse(text)
 
 
-@settings(deadline=None)
 @given(workers=st.integers(1, 40), at_most=st.one_of(st.none(), st.integers(1, 8)))
 def test_batches_keep_the_order_and_what_shares_tensors_together(run_dir, workers, at_most):
     plan = planned(run_dir, *STUDY)

@@ -11,7 +11,7 @@ from pico_analyze.matrices.matrix import Dense
 from pico_analyze.metrics.spec import METRICS
 
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 def one_hot(n_rows, n_cols):

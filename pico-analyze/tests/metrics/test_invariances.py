@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pico_analyze.matrices.matrix import Dense
 from pico_analyze.metrics.spec import METRICS
 
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=20)
 seeds = st.integers(0, 2**32 - 1)
 widths = st.integers(2, 8)
 

@@ -24,7 +24,7 @@ def with_header(header: object, body: bytes = b"") -> bytes:
     return struct.pack("<Q", len(raw)) + raw + body
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5), elements=st.floats(-8, 8, width=32))
 )
@@ -100,7 +100,7 @@ def test_a_header_with_a_million_tensors_is_refused():
         from_bytes(with_header(header))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_give_an_error_or_tensors_inside_the_file(content):
     try:

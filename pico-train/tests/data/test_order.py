@@ -8,14 +8,13 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_train.data.order import batch_digest, cursor, rank_slice, row_ids
 from pico_train.data.shards.sharded_rows import ShardIndex
 
 
-@settings(deadline=None)  # on a machine that does other things as well, 200 ms say nothing
 @given(
     n_rows=st.integers(1, 200),
     batch=st.integers(1, 50),

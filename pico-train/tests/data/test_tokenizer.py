@@ -107,7 +107,7 @@ def test_a_damaged_description_in_the_cache_is_made_anew(tmp_path: Path) -> None
             assert describe(directory, cache=tmp_path) == known
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_tokenizer_encodes_or_is_refused(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

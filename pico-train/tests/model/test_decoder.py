@@ -86,7 +86,7 @@ def test_decoding_through_the_cache_equals_the_whole_pass(name):
     assert cache.length == 20
 
 
-@hypothesis_settings(deadline=None, max_examples=25)
+@hypothesis_settings(max_examples=25)
 @given(data=st.data(), length=st.integers(2, 16))
 def test_every_split_of_a_sequence_gives_the_same_logits(data, length):
     model = build(spec_of("every head its own"))
@@ -104,7 +104,7 @@ def test_a_cache_that_is_too_small_is_refused():
         model(tokens(model.spec, 1, 5), cache)
 
 
-@hypothesis_settings(deadline=None, max_examples=25)
+@hypothesis_settings(max_examples=25)
 @given(position=st.integers(1, 15), token=st.integers(0, 100))
 def test_no_position_sees_a_later_token(position, token):
     model = build(spec_of("tiny"))

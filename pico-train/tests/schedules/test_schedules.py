@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.closeness import assert_close
 
@@ -95,7 +95,6 @@ def test_warm_up_stable_decay_is_transformers(anneal, floor, warmup, decay, step
     assert_close(found, expected, factor=ROUNDING)
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from(["one_cycle", "linear", "cosine", "wsd", "constant"]),
     anneal=st.sampled_from(["cos", "linear"]),
