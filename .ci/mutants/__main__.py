@@ -134,7 +134,7 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
         if arguments.sample is not None and len(found) > arguments.sample:
             found = random.Random(f"{arguments.seed} {score.path.name}").sample(found, arguments.sample)
         score.tried = len(found)
-        module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts)
+        module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts).removesuffix(".__init__")
         for mutant in found:
             if mutant.digest in known:
                 continue
