@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from pico_analyze.errors import UsageError
-from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
+from pico_analyze.matrices.matrix import activations
+from pico_analyze.metrics.spec import METRICS, MetricSpec, Result, pair_metric, single_metric
+from pico_analyze.parameters import Param
 
 RNG = np.random.default_rng(12)
 X, Y = RNG.standard_normal((30, 12)), RNG.standard_normal((30, 12))
@@ -138,3 +140,42 @@ def test_a_scale_whose_ends_are_not_in_order_is_refused(bounds):
     with pytest.raises(ValueError, match="of metric 'one' are not a low and a high end"):
         MetricSpec("one", "single", lambda _: Result(1.0), "d", "r", "b", "c", "f", bounds=bounds)
     assert MetricSpec("one", "single", lambda _: Result(1.0), "d", "r", "b", "c", "f", bounds=(0.0, 5e-324)).bounds
+
+
+def test_a_page_may_name_the_function_of_arrays_that_it_describes():
+    @single_metric
+    def rows(matrix, *, times: int = 1):
+        return Result(times * matrix.shape[0])
+
+    @pair_metric
+    def both(x, y):
+        return Result(x.shape[1] + 10 * y.shape[1])
+
+    spec = MetricSpec("rows", "single", rows, "d", "r", "b", "c", "f", params={"times": Param(1, "h")})
+    assert spec([[1.0], [2.0]]) == 2 and spec([[1.0], [2.0]], times=3) == 6 and spec.function([[1.0]], times=2) == 2
+    assert MetricSpec("both", "pair", both, "d", "r", "b", "c", "f")([[1.0, 2.0]], [[1.0]]) == 12
+
+
+@pytest.mark.parametrize("kind", ["single", "pair"])
+def test_a_value_that_overflowed_on_the_way_keeps_what_stands_beside_it(kind):
+    def overflowed(*_):
+        return Result(math.nan, None, {"rank": 2.0}, "doubtful")
+
+    spec = MetricSpec("one", kind, overflowed, "d", "r", "b", "c", "f")
+    result = spec(*[[[1.0]]] * (1 if kind == "single" else 2))
+    assert result.reason == "the entries are too large or too small for their type"
+    assert result.extra == {"rank": 2.0} and math.isnan(result.value)
+
+
+def test_what_is_not_compared_is_told_with_both_sizes():
+    spec = SPECS["cosine"]
+    with pytest.raises(UsageError, match="row by row, but one has 4 rows and the other 5: compare the same rows"):
+        spec(np.ones((4, 3)), np.ones((5, 3)))
+    sides = activations(np.ones((4, 3))), np.ones((5, 3))
+    for x, y in (sides, sides[::-1]):
+        with pytest.raises(UsageError, match="compare the same samples"):
+            spec(x, y)
+    with pytest.raises(UsageError, match="one has 3 columns and the other 7: choose runs of the same size"):
+        spec(np.ones((5, 3)), np.ones((5, 7)))
+    with pytest.raises(UsageError, match=r"'cosine' is not defined for activations: it takes weights, gradients$"):
+        spec.check_data("activations")
