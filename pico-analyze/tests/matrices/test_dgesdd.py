@@ -106,12 +106,13 @@ def test_lapack_has_nothing_to_complain_of(capfd, shape):
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
 def test_it_has_as_many_integers_to_work_with_as_its_documentation_demands(monkeypatch, shape):
     """IWORK: 8 * min(M, N). With fewer it would write where other things lie."""
-    given, empty = [], np.empty
+    matrix, given, empty = np.ones(shape), [], np.empty
+    decompositions.divide_and_conquer(matrix)  # imports what it needs
 
-    def watched(size, dtype=float):
-        given.append((size, np.dtype(dtype)))
-        return empty(size, dtype)
+    def watched(*arguments, **named):
+        given.append(empty(*arguments, **named))
+        return given[-1]
 
     monkeypatch.setattr(decompositions.np, "empty", watched)
-    decompositions.divide_and_conquer(np.ones(shape))
-    assert [size for size, dtype in given if dtype == np.intc] == [8 * 4]
+    decompositions.divide_and_conquer(matrix)
+    assert [array.size for array in given if array.dtype == np.intc] == [8 * 4]
