@@ -24,7 +24,7 @@ def limit_files(limits: tuple[int, int]) -> None:
 
 def pretend_version(version: str | None) -> None:
     """Have another version of pico-analyze installed."""
-    versions.__version__ = version or pico_analyze.__version__
+    versions._OURS["pico_analyze"] = version or pico_analyze.__version__
     versions.package_version.cache_clear()
 
 

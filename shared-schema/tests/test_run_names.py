@@ -80,5 +80,5 @@ def test_a_very_long_text_is_refused_at_once_and_not_repeated(text):
     began = time.perf_counter()
     with pytest.raises(AddressError) as caught:
         parse_address(text)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10, "seconds, where a slow pattern would need hours"
     assert len(str(caught.value)) < 500

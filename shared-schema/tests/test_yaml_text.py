@@ -119,11 +119,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=[str(text)[:24] for text in REFUSED])
-def test_what_is_refused_says_why_in_one_line_within_a_second(text: str | bytes) -> None:
+def test_what_is_refused_says_why_in_one_line_and_soon(text: str | bytes) -> None:
     began = time.process_time()
     with pytest.raises(YamlError) as caught:
         yaml_text.parse(text, where="f.yaml")
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 10, "seconds, where all aliases written out would need hours"
     message = str(caught.value)
     assert REFUSED[text] in message and message.startswith("f.yaml") and "\n" not in message and len(message) < 200
     assert caught.value.exit_code == 2

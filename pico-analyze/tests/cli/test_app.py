@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -322,14 +321,11 @@ def test_an_analysis_that_was_killed_goes_on_where_it_stopped(runs, pico):
     assert told and int(told[1]) > 0 and int(told[2]) > 0
 
 
-def test_the_installed_command_starts_fast_and_imports_nothing_heavy(tmp_path):
+def test_help_imports_nothing_heavy(tmp_path):
+    """How long it takes is `benchmarks/bench_cli.py`'s to say."""
     program = Path(sys.executable).with_name("pico-analyze")
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([program, "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "compute" in done.stdout
-    # Time of the processor: that of the clock depends on what else the machine does.
-    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 0.5
     code = (
         "import sys, pico_analyze.cli.app, pico_analyze; "
         "print([m for m in ('numpy', 'pandas', 'matplotlib', 'scipy', 'pyarrow', 'torch', 'huggingface_hub') "
@@ -339,15 +335,12 @@ def test_the_installed_command_starts_fast_and_imports_nothing_heavy(tmp_path):
     assert loaded.strip() == "[]"
 
 
-def test_the_first_rows_come_within_three_seconds_without_torch(run_dir, tmp_path):
+def test_rows_come_without_torch(run_dir, tmp_path):
     program = Path(sys.executable).with_name("pico-analyze")
     code = "import sys; sys.argv = sys.argv[1:]; from pico_analyze.cli.app import main\ntry:\n main()\n"
     code += "except SystemExit:\n print('torch' in sys.modules, file=sys.stderr)"
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-c", code, program, "compute", "cka", run_dir, "--format", "json", "--no-plot"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 3
     assert len(json.loads(done.stdout)) == 30
     assert done.stderr.strip().endswith("False")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -179,16 +178,12 @@ def test_wrong_calls_are_explained(tmp_path: Path, text_dir: Path) -> None:
     assert "tokenizer ./none: no tokenizer.json there" in nothing
 
 
-def test_help_is_there_at_once() -> None:
-    """Nothing heavy is imported for it, and it takes no second of a processor: time on a wall tells of the machine."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from pico_train.cli.data import app\n"
         "app(['--help'], standalone_mode=False); print(sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
     assert "prepare" in done.stdout
     for module in ("torch", "numpy", "pyarrow", "transformers", "datasets", "tokenizers", "huggingface_hub"):
         assert f"'{module}'" not in done.stdout
