@@ -113,8 +113,7 @@ def correlation_with_evaluation(values: Mapping[int, float], evaluation: Mapping
     if _constant(y):
         return undefined("the evaluation does not vary over these steps")
     r = _pearson(x, y)
-    slope = float(np.polynomial.polynomial.polyfit(x - x.mean(), y - y.mean(), 1)[1])
-    return Correlation(n, r, r * r, _pearson(rankdata(x), rankdata(y)), slope)
+    return Correlation(n, r, r * r, _pearson(rankdata(x), rankdata(y)), r * float(y.std() / x.std()))
 
 
 def _constant(values: np.ndarray) -> bool:
@@ -173,7 +172,9 @@ def summarise(
             raise UsageError(f"a table without the column {column!r} has no series: give rows that pico-analyze wrote")
     # Whether the target moves along is a matter of each metric.
     by = [name for name in ("metric", "params", "component", "data") if name in table.columns]
-    groups = [group for _, group in table.groupby(by, sort=False, dropna=False)] if by and len(table) else [table]
+    if table.empty:
+        return pd.DataFrame()
+    groups = [group for _, group in table.groupby(by, sort=False, dropna=False)] if by else [table]
     return pd.concat([_of_one_metric(group, tau, evaluation) for group in groups], ignore_index=True)
 
 
