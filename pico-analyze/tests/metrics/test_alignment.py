@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from sklearn.gaussian_process.kernels import RBF
 
+from pico_analyze.errors import UsageError
 from pico_analyze.matrices.factored import Concatenated, Factored
 from pico_analyze.matrices.matrix import as_matrix
 from pico_analyze.metrics.kernel_alignment import StreamingCKA, cka, rbf_kernel
@@ -129,6 +130,13 @@ def test_the_rbf_kernel_is_a_gaussian_of_so_many_median_distances_at_any_size(ba
         np.testing.assert_array_equal(np.diag(kernel), 1.0)
 
 
+def test_samples_nearer_than_rounding_are_no_nearer_than_the_same_sample():
+    x = noise(30, 3) + 1e4
+    x[15:] = x[:15] + 1e-9 * noise(15, 3)
+    kernel = rbf_kernel(as_matrix(x), 1.0)
+    assert kernel.max() == 1.0 and kernel[np.arange(15), np.arange(15, 30)] == pytest.approx(1.0, abs=1e-6)
+
+
 @pytest.mark.parametrize("bandwidth", [0.3, 1.0, 4.0])
 def test_rbf_cka_is_that_of_gaussian_kernels(bandwidth):
     x, y = noise(20, 3), noise(20, 2)
@@ -158,8 +166,10 @@ def test_rounding_never_leads_the_biased_form_out_of_its_range(kernel):
     for n in range(20, 50):
         x = noise(n, 3)
         assert cka(x, 7 * x, kernel=kernel) <= 1.0
-    plus, minus = np.tile([1.0, -1.0], 20), np.repeat([1.0, -1.0], 20)
-    assert 0.0 <= cka(plus[:, None], minus[:, None]) < 1e-12
+    levels = np.array([[-1.3], [0.2], [0.7], [1.9], [2.1], [5.0]])
+    x, y = np.tile(levels, (6, 1)), np.repeat(levels, 6, axis=0)  # each of one with each of the other: independent
+    for scale in range(1, 20):
+        assert 0.0 <= cka(scale * x, y, kernel=kernel, bandwidth=scale / 4) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -189,6 +199,16 @@ def test_the_minibatch_form_goes_over_all_rows_once_and_weighs_batches_by_their_
     result = cka(x, y, batch=batch, kernel=kernel, bandwidth=2.0)
     assert result == pytest.approx(ratio(terms), rel=1e-9)
     assert result.extra == {"n": n, "d": 2, "d_target": 3, "n_batches": len(sizes)}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_batches_of_fewer_than_four_rows_are_refused(batch):
+    expected = f"metric 'cka': batch={batch} is below 4, the fewest rows an unbiased estimate needs"
+    with pytest.raises(UsageError, match=f"^{expected}$"):
+        cka(noise(12, 2), noise(12, 3), batch=batch)
+    for n in (1, 3):
+        for form in ({"batch": 4}, {"batch": 9, "kernel": "rbf"}, {"debiased": True}):
+            assert cka(noise(n, 2), noise(n, 3), **form).reason.endswith("too few: this needs 4")
 
 
 def test_a_stream_takes_batches_of_four_rows_of_both_and_no_fewer():

@@ -64,7 +64,7 @@ def test_circuits_that_are_nearly_equal_do_not_cancel(shape, n_heads):
         squares += float(np.sum((move @ right.T) ** 2))
         total += float(np.sum((left @ right.T) ** 2))
     x, y = (Concatenated(after), Concatenated(before)) if n_heads else (after[0], before[0])
-    assert relative_change(x, y) == pytest.approx(small * math.sqrt(squares / total), rel=1e-9)
+    assert relative_change(x, y) == pytest.approx(small * math.sqrt(squares / total), rel=1e-9, abs=0)
     assert relative_change(y, y) == 0.0
 
 
@@ -78,7 +78,7 @@ def test_single_precision_is_widened_before_it_is_multiplied_or_subtracted():
     circuit = Factored(column, row)
     assert inner(circuit, circuit) == 1.0 + 2.0**-24
     moved = Factored(column + np.array([[0.0], [2.0**-23]], np.float32), row)
-    assert distance(circuit, moved) == pytest.approx(2.0**-23, rel=1e-6)
+    assert distance(circuit, moved) == pytest.approx(2.0**-23, rel=1e-6, abs=0)
 
 
 def test_rounding_never_leads_a_cosine_out_of_its_range():

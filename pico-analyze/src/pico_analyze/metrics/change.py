@@ -6,9 +6,12 @@ product of factors [Lₓ − L_y | L_y]·[Rₓ | Rₓ − R_y]ᵀ, in which near
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
-from pico_analyze.matrices.factored import Concatenated, Factored
+from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
@@ -17,46 +20,46 @@ from pico_analyze.stores.base import Data
 _BOTH: frozenset[Data] = frozenset({"weights", "gradients"})
 
 
-def _aligned(x: Matrix, y: Matrix) -> list[tuple[Matrix, Matrix]]:
-    """The two matrices as pairs of equally wide pieces, factored on both sides or dense on both."""
-    if isinstance(x, Concatenated) and isinstance(y, Concatenated):
-        if [p.shape for p in x.parts] == [p.shape for p in y.parts]:
-            return list(zip(x.parts, y.parts, strict=True))
-    elif isinstance(x, Factored) and isinstance(y, Factored):
+def _in_pairs(x: Matrix, y: Matrix) -> list[tuple[Factored, Factored]]:
+    """The circuits that stand in the same place of both, equally wide; none where there are other matrices."""
+    if isinstance(x, Factored) and isinstance(y, Factored):
         return [(x, y)]
-    return [(Dense(x.dense()), Dense(y.dense()))]
+    if not isinstance(x, Concatenated) or not isinstance(y, Concatenated):
+        return []
+    aligned = [p.shape for p in x.parts] == [p.shape for p in y.parts]
+    return list(zip(x.parts, y.parts, strict=True)) if aligned else []
+
+
+def _wide_pieces(x: Matrix, y: Matrix) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All entries of both once, in float64."""
+    for p, q in zip(Dense(x.dense()).pieces(), Dense(y.dense()).pieces(), strict=True):
+        yield p.astype(np.float64), q.astype(np.float64)
 
 
 def inner(x: Matrix, y: Matrix) -> float:
     """Frobenius inner product Σ xᵢⱼ·yᵢⱼ."""
-    total = 0.0
-    for a, b in _aligned(x, y):
-        if isinstance(a, Factored) and isinstance(b, Factored):
-            left = a.left.array.T.astype(np.float64) @ b.left.array
-            right = a.right.array.T.astype(np.float64) @ b.right.array
-            total += float(np.vdot(left, right))
-        else:
-            for p, q in zip(a.pieces(), b.pieces(), strict=True):
-                total += float(np.vdot(p.astype(np.float64), q.astype(np.float64)))
-    return total
+    if pairs := _in_pairs(x, y):
+        return sum(float(np.vdot(_cross(a.left, b.left), _cross(a.right, b.right))) for a, b in pairs)
+    return sum(float(np.vdot(p, q)) for p, q in _wide_pieces(x, y))
+
+
+def _cross(x: Factor, y: Factor) -> np.ndarray:
+    """Inner products of the columns of two factors, float64."""
+    return np.asarray(x.array.T.astype(np.float64) @ y.array)
 
 
 def distance(x: Matrix, y: Matrix) -> float:
     """Frobenius norm of X − Y."""
-    squares = 0.0
-    for a, b in _aligned(x, y):
-        if isinstance(a, Factored) and isinstance(b, Factored):
-            lx, ly, rx, ry = (f.array.astype(np.float64) for f in (a.left, b.left, a.right, b.right))
-            if lx.shape[1] == ly.shape[1]:
-                left, right = np.hstack([lx - ly, ly]), np.hstack([rx, rx - ry])
-            else:
-                left, right = np.hstack([lx, -ly]), np.hstack([rx, ry])
-            squares += Factored(left, right).frobenius() ** 2
-        else:
-            for p, q in zip(a.pieces(), b.pieces(), strict=True):
-                delta = p.astype(np.float64) - q
-                squares += float(np.vdot(delta, delta))
-    return float(np.sqrt(squares))
+    if pairs := _in_pairs(x, y):
+        return math.hypot(*(_apart(a, b) for a, b in pairs))
+    return math.hypot(*(float(np.linalg.norm(p - q)) for p, q in _wide_pieces(x, y)))
+
+
+def _apart(x: Factored, y: Factored) -> float:
+    lx, ly, rx, ry = (f.array.astype(np.float64) for f in (x.left, y.left, x.right, y.right))
+    if lx.shape[1] == ly.shape[1]:
+        return Factored(np.hstack([lx - ly, ly]), np.hstack([rx, rx - ry])).frobenius()
+    return Factored(np.hstack([lx, -ly]), np.hstack([rx, ry])).frobenius()
 
 
 @pair_metric
