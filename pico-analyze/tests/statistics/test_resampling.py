@@ -1,4 +1,4 @@
-"""Intervals and chance of metrics whose values are given: what is drawn, and the numbers that follow from it by hand."""
+"""Intervals and chance of metrics whose values are given: what is drawn, and the numbers that follow by hand."""
 
 import math
 

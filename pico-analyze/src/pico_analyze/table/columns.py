@@ -86,6 +86,5 @@ def digest(*parts: object) -> str:
 
 def plain(value: object) -> Any:
     """A cell for JSON: missing and NaN become None."""
-    if value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType":
-        return None
-    return value.item() if hasattr(value, "item") else value
+    value = value.item() if hasattr(value, "item") else value
+    return None if type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value)) else value

@@ -82,8 +82,9 @@ def _parsed(content: bytes, where: str) -> tuple[pyarrow.Table, bool]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    at = content.rfind(_SIGN) + len(_SIGN)
-    has_checksum = at >= len(_SIGN)
+    at = content.rfind(_SIGN)
+    has_checksum = at != -1
+    at += len(_SIGN)
     if has_checksum and content[at : at + len(_ZEROS)] != _checksum(content, at):
         raise _damaged(where, "its checksum is that of other content")
     try:

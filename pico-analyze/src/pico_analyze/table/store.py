@@ -9,6 +9,7 @@ replaced atomically, with `rows.csv` beside it. What a killed analysis left behi
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class RowStore:
         merge: Whether leaving merges; not where other commands write parts of the same work.
     """
 
-    def __init__(self, directory: Path, started: int = 0, *, merge: bool = True) -> None:
+    def __init__(self, directory: Path, started: int, *, merge: bool) -> None:
         self.directory, self._started, self._merges = directory, started, merge
         self.put_aside: list[Path] = []
         """Parts that were found damaged, where they lie now."""
@@ -86,7 +87,7 @@ class RowStore:
 
     def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):
-            _mark(self.directory, self._started).unlink(missing_ok=True)
+            _mark(self.directory, self._started).unlink()
         if self._merges:
             self.merge()
 
@@ -238,11 +239,10 @@ def _locked(directory: Path) -> Iterator[None]:
     lock = FileLock(directory / ".lock", fallback_to_soft=False)
     try:
         lock.acquire()
-    except NotImplementedError:
-        raise StorageError(f"{directory}: its file system has no locks: choose another --out") from None
     except OSError as error:
-        why = error.strerror or error
-        raise StorageError(f"{directory}: cannot be written ({why}): choose another --out") from None
+        if error.errno == errno.ENOSYS:
+            raise StorageError(f"{directory}: its file system has no locks: choose another --out") from None
+        raise StorageError(f"{directory}: cannot be written ({error.strerror}): choose another --out") from None
     try:
         yield
     finally:
