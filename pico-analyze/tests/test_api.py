@@ -224,6 +224,7 @@ def test_importing_the_package_imports_nothing_heavy_and_its_names_are_seen():
 def test_no_library_function_imports_the_command_line():
     package = Path(pico_analyze.__file__).parent
     modules = [path for path in package.rglob("*.py") if package / "cli" not in path.parents]
+    modules.remove(package / "__main__.py")  # which is the command line's beginning
     assert len(modules) > 50
     for path in modules:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +54,17 @@ def test_a_repository_is_created_once(api: HfApi) -> None:
     assert api.create_repo(REPO, exist_ok=True).repo_id == REPO
     assert status(lambda: api.create_repo(REPO)) == 409
     assert api.whoami()["name"] == "tester"
+
+
+def test_a_request_leaves_no_file_open(api: HfApi) -> None:
+    """Small bodies stay in memory, large ones become files; either way nothing is left to the garbage collector."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
+        api.whoami()
+        commit(api, "small.bin", b"1")
+        commit(api, "large.bin", bytes(9 << 20))
+        gc.collect()
+    assert [str(item.message) for item in seen if issubclass(item.category, ResourceWarning)] == []
 
 
 def test_branches_and_tags_point_at_commits(api: HfApi) -> None:

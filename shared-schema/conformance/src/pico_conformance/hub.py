@@ -296,19 +296,19 @@ class _Handler(BaseHTTPRequestHandler):
             return error.answer()
 
     def read_body(self, fault: Fault | None) -> Path | bytes:
-        spool = tempfile.SpooledTemporaryFile(max_size=PIECE)  # noqa: SIM115, moved to a path of its own below
-        for block in self.body_blocks():
-            spool.write(block)
-            self.row.received += len(block)
-        spool.seek(0)
-        if fault and fault.kind == "flip-upload":
-            return flip_bit(spool.read(), fault.at)
-        if self.row.received <= PIECE:
-            return spool.read()
-        path = self.hub.objects.temporary()
-        with path.open("wb") as out:
-            shutil.copyfileobj(spool, out, PIECE)
-        return path
+        with tempfile.SpooledTemporaryFile(max_size=PIECE) as spool:
+            for block in self.body_blocks():
+                spool.write(block)
+                self.row.received += len(block)
+            spool.seek(0)
+            if fault and fault.kind == "flip-upload":
+                return flip_bit(spool.read(), fault.at)
+            if self.row.received <= PIECE:
+                return spool.read()
+            path = self.hub.objects.temporary()
+            with path.open("wb") as out:
+                shutil.copyfileobj(spool, out, PIECE)
+            return path
 
     def body_blocks(self) -> Any:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
