@@ -130,6 +130,24 @@ def test_equal_samples_are_at_distance_zero_however_far_out(offset):
     np.testing.assert_allclose(found, squareform(pdist(x)), rtol=1e-4, atol=1e-300)
 
 
+def test_samples_nearer_than_rounding_are_at_distance_zero():
+    x = noise(30, 3) + 1e4
+    x[15:] = x[:15] + 1e-11 * noise(15, 3)
+    found = squareform(dissimilarities(as_matrix(x), "euclidean"))
+    np.testing.assert_array_equal(found[np.arange(15), np.arange(15, 30)], 0.0)
+    assert np.all(np.isfinite(found))
+
+
+@KINDS
+@pytest.mark.parametrize("compare", ["spearman", "pearson"])
+def test_the_size_of_a_side_changes_no_pattern(kind, compare):
+    x, y = noise(9, 4), noise(9, 5)
+    expected = rsa(x, y, dissimilarity=kind, compare=compare)
+    for scale in (1e-100, 1e100):
+        assert rsa(scale * x, y, dissimilarity=kind, compare=compare) == pytest.approx(expected, abs=1e-9)
+        assert rsa(x, scale * y, dissimilarity=kind, compare=compare) == pytest.approx(expected, abs=1e-9)
+
+
 @KINDS
 def test_three_samples_are_enough_for_a_pattern_and_two_are_not(kind):
     x, y = noise(3, 4), noise(3, 5)

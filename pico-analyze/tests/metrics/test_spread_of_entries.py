@@ -30,7 +30,7 @@ def test_two_entries_are_enough_and_one_is_not():
     for metric in (gini, hoyer):
         assert metric([[3.0]]).reason == metric([[0.0]]).reason == "one entry has no distribution"
         assert metric([[0.0, 0.0]]).reason == "all entries are zero"
-        for alone in ([[0.0, -2.0]], [[1.0, 0.0]], [[0.0], [1e-300]]):
+        for alone in ([[0.0, -2.0]], [[1.0, 0.0]], [[0.0], [1e-300]], [[0.0, 0.0, 7.0]]):
             assert metric(alone) == pytest.approx(1.0, abs=1e-12)
 
 
@@ -54,10 +54,11 @@ def test_the_sum_over_chunks_is_the_sum_over_all(n):
     assert gini(values) == pytest.approx(textbook_gini(values), rel=1e-11)
 
 
-@pytest.mark.parametrize("merging", [False, True])
+@pytest.mark.parametrize("merging", [False, True, "as this processor does"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_heads_sorted_one_by_one_and_merged_are_all_entries_sorted(monkeypatch, merging, dtype):
-    monkeypatch.setattr(sparsity, "_merging_is_faster", lambda: merging)
+    if isinstance(merging, bool):
+        monkeypatch.setattr(sparsity, "_merging_is_faster", lambda: merging)
 
     def head(p):
         return Factored(RNG.standard_normal((30, 2)).astype(dtype), RNG.standard_normal((p, 2)).astype(dtype))
