@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pico_analyze.table.columns import as_json, digest, plain
+from pico_analyze.table.columns import CORE, as_json, digest, plain
+
+
+def test_every_tidy_row_of_pico_has_these_columns_in_this_order():
+    assert (
+        *("run", "step", "tokens_seen", "split", "data", "component", "site", "layer", "head", "metric", "params"),
+        *("target_run", "target_step", "value", "reason", "n_samples"),
+    ) == CORE
 
 
 def test_equal_mappings_have_equal_texts_in_the_letters_that_they_were_given_in():

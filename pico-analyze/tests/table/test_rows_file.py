@@ -54,8 +54,8 @@ class TestEveryBit:
                 rows_of(damaged, where="x")
 
 
-@pytest.mark.parametrize("content", [content_of(TABLE, compression="zstd"), part_content(ROWS)], ids=["table", "part"])
-def test_the_checksum_is_that_of_the_file_with_64_zeros_in_its_place(content):
+def test_the_checksum_is_that_of_the_file_with_64_zeros_in_its_place():
+    content = part_content(ROWS)
     at = content.rindex(b"zeros here: ") + len(b"zeros here: ")
     zeros = content[:at] + b"0" * 64 + content[at + 64 :]
     assert content[at : at + 64].decode() == hashlib.sha256(zeros).hexdigest()

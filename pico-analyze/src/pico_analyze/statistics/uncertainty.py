@@ -134,8 +134,7 @@ def null(
 
 
 def _value(metric: MetricSpec, matrices: Sequence[Matrix], params: Mapping[str, object]) -> float:
-    x, y = (matrices[0], None) if len(matrices) == 1 else matrices
-    return metric(x, y, **params).value
+    return metric(*matrices, **params).value
 
 
 def _shuffled(matrix: Matrix, kind: str, rng: np.random.Generator) -> Matrix:

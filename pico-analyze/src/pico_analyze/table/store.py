@@ -238,15 +238,13 @@ def _locked(directory: Path) -> Iterator[None]:
 
     lock = FileLock(directory / ".lock", fallback_to_soft=False)
     try:
-        lock.acquire()
+        held = lock.acquire()
     except OSError as error:
         if error.errno == errno.ENOSYS:
             raise StorageError(f"{directory}: its file system has no locks: choose another --out") from None
         raise StorageError(f"{directory}: cannot be written ({error.strerror}): choose another --out") from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def directory_for(out: Path, run: str, identity: str, location: str) -> Path:
