@@ -75,6 +75,10 @@ def test_entropy_and_squares_of_the_shares_by_hand():
     assert per(matrix).extra == {"rank": 2, "effective_rank": pytest.approx(math.exp(entropy), rel=1e-14)}
     assert stable_rank(matrix) == pytest.approx(10 / 9, rel=1e-14) and stable_rank(matrix).extra == {}
     assert participation_ratio(matrix) == pytest.approx(100 / 82, rel=1e-14)
+    deficient = np.diag([3.0, 1.0, 0.0])  # a direction that is not there has no share, but is counted by per
+    for metric in (effective_rank, stable_rank, participation_ratio):
+        assert metric(deficient) == pytest.approx(metric(matrix), rel=1e-14)
+    assert per(deficient) == pytest.approx(math.exp(entropy) / 3, rel=1e-14) and per(deficient).extra["rank"] == 2
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1e-7, 0.1])

@@ -81,6 +81,19 @@ def test_chance_is_over_different_samples_where_both_sides_are_samples():
     assert subspace_overlap(activations(three), activations(three), k=2).extra == {"chance": 2 / 3}
 
 
+def test_samples_of_one_feature_have_one_direction():
+    x = activations(RNG.standard_normal((9, 1)))
+    assert subspace_overlap(x, x, k=1) == pytest.approx(1.0) and subspace_overlap(x, x, k=1, side="right") == 1.0
+    assert subspace_overlap(x, x, k=2).reason == "the first matrix has rank 1, below k = 2"
+
+
+def test_chance_is_never_above_1_where_samples_differ_by_rounding_alone():
+    rounding = np.finfo(np.float32).eps * RNG.integers(-2, 3, (8, 5))
+    samples = activations((1 + rounding).astype(np.float32))  # one sample up to its last bits, in several directions
+    result = subspace_overlap(samples, samples, k=3)
+    assert result == pytest.approx(1.0) and result.extra == {"chance": 1.0}
+
+
 def test_features_are_compared_with_as_many_features():
     x, y = RNG.standard_normal((6, 4)), RNG.standard_normal((6, 5))
     assert math.isfinite(subspace_overlap(x, y, k=2))

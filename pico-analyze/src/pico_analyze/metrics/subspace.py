@@ -45,7 +45,7 @@ def subspace_overlap(x: Matrix, y: Matrix, *, k: int = 8, side: Literal["left", 
     bases = []
     for matrix, which in ((x, "first"), (y, "second")):
         if matrix.samples:
-            if matrix.shape[0] < 2 or not matrix.varies():
+            if not matrix.varies():
                 return Result.undefined(f"the {which} representation does not vary over the samples")
             matrix = matrix.centred()
         if matrix.rank < k:
