@@ -121,29 +121,33 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
     if not files:
         return []
     keep = arguments.keep / name
+    keep = arguments.keep / name
     covered = covering.measure(package, name, arguments.suite or group["suite"], keep)
-    trials.load_libraries(package, name, sorted({test.partition("::")[0] for test in covered.seconds}))
-    covered = _without_false_alarms(covered, package, keep / "sound.json", arguments.jobs)
     noticed = keep / "noticed"
     known = set(noticed.read_text().split()) if noticed.exists() else set()
     scores = [Score(file) for file in files]
-    work: list[tuple[tuple[Score, Mutant], trials.Trial]] = []
+    open_ones: list[tuple[Score, Mutant]] = []
     for score in scores:
         found = list(mutants(score.path.read_text()))
         score.possible = len(found)
         if arguments.sample is not None and len(found) > arguments.sample:
             found = random.Random(f"{arguments.seed} {score.path.name}").sample(found, arguments.sample)
         score.tried = len(found)
-        module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts).removesuffix(".__init__")
-        for mutant in found:
-            if mutant.digest in known:
-                continue
-            tests = covered.tests(score.path, mutant.line, arguments.seconds)
-            if not tests:
-                _tell(score, mutant)
-                continue
-            spent = sum(covered.seconds[test] for test in tests)
-            work.append(((score, mutant), trials.Trial(package, module, score.path, mutant.source, tests, spent)))
+        open_ones += [(score, mutant) for mutant in found if mutant.digest not in known]
+    witnesses = {
+        test for score, mutant in open_ones for test in covered.tests(score.path, mutant.line, arguments.seconds)
+    }
+    trials.load_libraries(package, name, sorted({test.partition("::")[0] for test in witnesses}))
+    covered = _without_false_alarms(covered, witnesses, package, keep / "sound.json", arguments.jobs)
+    work: list[tuple[tuple[Score, Mutant], trials.Trial]] = []
+    for score, mutant in open_ones:
+        module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts)
+        tests = covered.tests(score.path, mutant.line, arguments.seconds)
+        if not tests:
+            _tell(score, mutant)
+            continue
+        spent = sum(covered.seconds[test] for test in tests)
+        work.append(((score, mutant), trials.Trial(package, module, score.path, mutant.source, tests, spent)))
     with noticed.open("a") as log:
         for n, ((score, mutant), outcome) in enumerate(trials.run(work, arguments.jobs), 1):
             score.timed_out += outcome == trials.TIMED_OUT
@@ -156,11 +160,17 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
     return scores
 
 
-def _without_false_alarms(covered: covering.Covering, package: Path, keep: Path, jobs: int) -> covering.Covering:
+def _without_false_alarms(
+    covered: covering.Covering, witnesses: set[str], package: Path, keep: Path, jobs: int
+) -> covering.Covering:
     """Only the tests that pass as trials run them, with the seconds that they take there."""
-    if not keep.exists():
-        keep.write_text(json.dumps(trials.sound(package, covered.seconds, jobs)))
-    return covered.of(json.loads(keep.read_text()))
+    told: dict[str, float | None] = json.loads(keep.read_text()) if keep.exists() else {}
+    passed = trials.sound(package, witnesses - told.keys(), jobs)
+    told |= {test: passed.get(test) for test in witnesses - told.keys()}
+    keep.write_text(json.dumps(told))
+    for test in sorted(test for test in witnesses if told[test] is None):
+        print(f"  not a witness, as it fails without a fault: {test}", flush=True)
+    return covered.of({test: spent for test, spent in told.items() if spent is not None})
 
 
 def _tell(score: Score, mutant: Mutant) -> None:
