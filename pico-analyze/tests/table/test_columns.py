@@ -8,14 +8,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pico_analyze.table.columns import CORE, as_json, digest, plain
+from pico_analyze.table.columns import CORE, as_json, digest, plain, schema
 
 
-def test_every_tidy_row_of_pico_has_these_columns_in_this_order():
-    assert (
-        *("run", "step", "tokens_seen", "split", "data", "component", "site", "layer", "head", "metric", "params"),
-        *("target_run", "target_step", "value", "reason", "n_samples"),
-    ) == CORE
+def test_every_tidy_row_of_pico_has_these_columns_of_these_types_in_this_order():
+    schema.cache_clear()
+    types = {field.name: str(field.type) for field in schema()}
+    assert [(name, types[name]) for name in CORE] == [
+        ("run", "string"),
+        ("step", "int64"),
+        ("tokens_seen", "int64"),
+        ("split", "string"),
+        ("data", "string"),
+        ("component", "string"),
+        ("site", "string"),
+        ("layer", "int64"),
+        ("head", "int64"),
+        ("metric", "string"),
+        ("params", "string"),
+        ("target_run", "string"),
+        ("target_step", "int64"),
+        ("value", "double"),
+        ("reason", "string"),
+        ("n_samples", "int64"),
+    ]
 
 
 def test_equal_mappings_have_equal_texts_in_the_letters_that_they_were_given_in():
