@@ -171,6 +171,29 @@ class TestTwoTrajectories:
         assert any("org/family@tiny-step-10" in line for line in verify_run(run_dir).set_aside)
 
 
+class TestOtherVersion:
+    """A run that an earlier version began goes on, and its batches are shown."""
+
+    def test_a_setting_that_is_gone_and_one_that_came_later(self, text, tmp_path):
+        settings = {
+            "training__max_steps": 2,
+            "training__schedule__warmup_steps": 1,
+            "checkpoint__captures": {"every": 1},
+        }
+        quietly(config(tmp_path, text, **settings))
+        path = tmp_path / "tiny" / layout.RUN_MANIFEST
+        record = json.loads(path.read_text())
+        record["config"]["data"]["allow_change"] = False
+        del record["config"]["data"]["encoding_errors"]
+        path.write_text(json.dumps(record))
+        batch = batch_of_run(tmp_path / "tiny", 1)
+        assert batch.captured_sha256 == batch.sha256
+        quietly(config(tmp_path, text, **settings | {"training__max_steps": 3}))
+        run = documents.read_run(tmp_path / "tiny")
+        assert [entry.step for entry in run.checkpoints][-1] == 3
+        assert {change.field for change in run.changes} == {"training.max_steps"}
+
+
 class TestOtherBatchSize:
     """tokens_seen and the place in the data are carried on."""
 

@@ -163,7 +163,10 @@ def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) 
     before, kept, later = changes.configuration_at(run.config, run.changes, consumed.step)
     now = config.model_dump(mode="json")
     changed = changes.accept_changes(
-        changes.config_changes(before, now), step=consumed.step, when=datetime.now(UTC), override=override
+        changes.config_changes(recorded.completed(before), now),
+        step=consumed.step,
+        when=datetime.now(UTC),
+        override=override,
     )
     if other_data:
         changed = (*changed, changes.data_change(begun_with, corpus.fingerprint, step=consumed.step))

@@ -125,3 +125,23 @@ def test_any_change_of_the_rate_is_told() -> None:
 def test_a_record_that_does_not_tell_the_rate_is_no_bend(record: dict[str, Any]) -> None:
     assert recorded.bend(record, config(), 5) is None
     assert schedule(recorded.with_whole_warmup(config(), run(record))) == (None, 20)
+
+
+def test_a_record_of_another_version_is_read() -> None:
+    """Settings that are no more are passed over; those that came later have their defaults."""
+    settled = recorded.with_whole_warmup(config("training.max_steps=8"), None)
+    record = written(settled)
+    record["data"]["allow_change"] = False
+    record["of_old"] = {"a": 1}
+    del record["data"]["encoding_errors"]
+    del record["monitoring"]
+    assert recorded.read(record, "the run old") == settled
+    assert recorded.completed(record) == written(settled)
+
+
+def test_a_record_that_this_version_cannot_follow_says_what_it_is() -> None:
+    record = written(recorded.with_whole_warmup(config("training.max_steps=8"), None))
+    record["training"]["optimizer"]["decay"] = "sometimes"
+    with pytest.raises(ConfigError, match=r"the configuration that the run old records .* training\.optimizer\.decay"):
+        recorded.read(record, "the run old")
+    assert recorded.completed(record) == record

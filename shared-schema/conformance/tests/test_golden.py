@@ -57,6 +57,18 @@ def test_its_documents_are_read_and_its_files_are_those_that_were_sealed(version
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_the_batch_of_a_step_is_shown_whatever_settings_its_version_had(version: str, tmp_path: Path) -> None:
+    """The corpus is Python's library, which differs from release to release: then that is what is said."""
+    command = [TRAIN, "-c", "from pico_train.__main__ import main; main()", "data", "show", f"{golden(version)}@2"]
+    cache = os.environ | {"PICO_CACHE": str(tmp_path)}
+    shown = subprocess.run(command, check=False, capture_output=True, text=True, env=cache)
+    if shown.returncode:
+        assert shown.stderr.startswith("error: the data are not those that the run was begun with") and len(shown.stderr.splitlines()) == 1
+    else:
+        assert "equal to what was captured" in shown.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_trainer_verifies_and_loads_it(version: str, tmp_path: Path) -> None:
     tool = Path(TRAIN).parent / "pico-train"
     said = subprocess.run([tool, "verify", golden(version)], capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -9,13 +9,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
 
 from pico_schema import RunManifest
+from pico_train.config.describe import is_section
+from pico_train.config.mistakes import sentences
 from pico_train.config.schema import RunConfig
 from pico_train.counting import counted
 from pico_train.errors import ConfigError
 from pico_train.schedules import derived_warmup, learning_rate
+
+
+def read(config: Mapping[str, Any], run: str) -> RunConfig:
+    """The configuration that a run records, by whatever version of pico-train.
+
+    A setting that this version does not have is passed over; one that the record lacks has its default, which is what
+    was done before there was such a setting.
+
+    Args:
+        config: as the run's manifest has it.
+        run: what the run is called in an error.
+
+    Raises:
+        ConfigError: it says what this version cannot do.
+    """
+    try:
+        return RunConfig.model_validate(_known(config, RunConfig))
+    except ValidationError as error:
+        said = sentences(error, lambda _: "")
+        raise ConfigError(
+            f"the configuration that {run} records is not one of this version of pico-train: {said}"
+        ) from None
+
+
+def completed(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration that a run records as this version would record it; as it is, where that cannot be."""
+    try:
+        return read(config, "it").model_dump(mode="json")
+    except ConfigError:
+        return config
+
+
+def _known(values: Mapping[str, Any], section: type[BaseModel]) -> dict[str, Any]:
+    """The settings that a section has, without others."""
+    known = {}
+    for name, field in section.model_fields.items():
+        if name in values:
+            value, inner = values[name], cast("type[BaseModel]", field.annotation)
+            known[name] = _known(value, inner) if is_section(inner) and isinstance(value, Mapping) else value
+    return known
 
 
 def with_whole_warmup(config: RunConfig, run: RunManifest | None) -> RunConfig:

@@ -11,7 +11,7 @@ import numpy as np
 from pico_schema import RunManifest, documents, layout
 from pico_train.checkpoint import validation_rows
 from pico_train.checkpoint.consumed import consumed_in
-from pico_train.config import RunConfig
+from pico_train.config import recorded
 from pico_train.data.corpus import open_corpus
 from pico_train.data.fingerprint import check_unchanged, pinned
 from pico_train.data.order import batch_digest, cursor, row_ids
@@ -64,7 +64,7 @@ def open_run_corpus(run: RunManifest, *, cache_dir: Path | None = None, progress
     Raises:
         DataError: it is not.
     """
-    config = RunConfig.model_validate(run.config)
+    config = recorded.read(run.config, f"the run {run.name}")
     corpus = open_corpus(pinned(config.data, run.data), cache_dir=cache_dir, progress=progress)
     check_unchanged(run.data, corpus.fingerprint)
     return corpus
@@ -92,7 +92,7 @@ def batch_of_run(
         DataError: the corpus is not the one that the run was begun with.
     """
     run = documents.read_run(run_dir)
-    config = RunConfig.model_validate(run.config)
+    config = recorded.read(run.config, f"the run {run.name}")
     if step < 0:
         raise UsageError(f"step {step} does not exist: steps begin at 0")
     consumed, batch_size = consumed_in(run, step)
