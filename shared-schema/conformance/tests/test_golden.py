@@ -63,7 +63,8 @@ def test_the_batch_of_a_step_is_shown_whatever_settings_its_version_had(version:
     cache = os.environ | {"PICO_CACHE": str(tmp_path)}
     shown = subprocess.run(command, check=False, capture_output=True, text=True, env=cache)
     if shown.returncode:
-        assert shown.stderr.startswith("error: the data are not those that the run was begun with") and len(shown.stderr.splitlines()) == 1
+        assert shown.stderr.startswith("error: the data are not those that the run was begun with")
+        assert len(shown.stderr.splitlines()) == 1
     else:
         assert "equal to what was captured" in shown.stdout
 
