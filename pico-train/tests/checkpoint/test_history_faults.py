@@ -11,17 +11,15 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support import PROGRAMS
 from support.disks import CountingDisk, ForgetfulDisk, RefusingDisk
 from support.kill_every_call import ACTIONS
-from support.small_run import PRODUCER, RUN_ID, begin, clone, contents, digest_tree
+from support.small_run import begin, clone, contents, digest_tree, evaluate
 
-from pico_schema import Evaluation, documents, layout
-from pico_schema.digests import sha256_file
+from pico_schema import documents, layout
 from pico_train.checkpoint import losses, metrics_log, resume, set_aside
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.repair import repair_run
@@ -51,7 +49,6 @@ def base(tmp_path_factory):
     run = documents.read_run(run_dir).model_copy(update={"config": settings.model_dump(mode="json")})
     documents.write(run_dir / layout.RUN_MANIFEST, run)
     log = MetricsLog(run_dir / layout.METRICS_LOG)
-    (run_dir / layout.EVALUATIONS).mkdir()
     with CheckpointWriter(run_dir, metrics_log=log) as writer:
         for step in STEPS:
             writer.save(contents(step, training_state=step < 2))
@@ -61,18 +58,6 @@ def base(tmp_path_factory):
     log.close()
     assert verify_run(run_dir).sound
     return run_dir
-
-
-def evaluate(run_dir: Path, step: int) -> None:
-    evaluation = Evaluation(
-        run_id=RUN_ID,
-        step=step,
-        manifest_sha256=sha256_file(run_dir / layout.checkpoint_dir(step) / layout.MANIFEST),
-        created=datetime(2025, 1, 2, tzinfo=UTC),
-        producer=PRODUCER,
-        tasks={"validation": {"loss": 1.0 + step}},
-    )
-    documents.write(run_dir / layout.evaluation_file(step), evaluation)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from pico_schema import Capture, DataCursor, DataFingerprint, ModelSpec, Producer, RunManifest, documents, layout
+from pico_schema import (
+    Capture,
+    DataCursor,
+    DataFingerprint,
+    Evaluation,
+    ModelSpec,
+    Producer,
+    RunManifest,
+    documents,
+    layout,
+)
+from pico_schema.digests import sha256_file
 from pico_schema.sites import expand, llama_parameter
 from pico_train.checkpoint.contents import BatchContents, CaptureContents, CheckpointContents
 
@@ -75,6 +86,23 @@ def contents(step: int, *, training_state: bool = True, run_name: str = "small")
         captures=captures,
         batch=BatchContents(rows, np.array([4, 9]) + step, lambda: ["ä", ""], ["one.txt", "two.txt"]),
     )  # fmt: skip
+
+
+def evaluate(run_dir: Path, step: int, *, manifest_sha256: str | None = None) -> Path:
+    """Write an evaluation of a checkpoint, or one of a manifest with this digest; returns its file."""
+    manifest = run_dir / layout.checkpoint_dir(step) / layout.MANIFEST
+    evaluation = Evaluation(
+        run_id=RUN_ID,
+        step=step,
+        manifest_sha256=manifest_sha256 or sha256_file(manifest),
+        created=WHEN,
+        producer=PRODUCER,
+        tasks={"validation": {"loss": 1.0 + step}},
+    )
+    path = run_dir / layout.evaluation_file(step)
+    path.parent.mkdir(exist_ok=True)
+    documents.write(path, evaluation)
+    return path
 
 
 def digest_tree(root: Path) -> dict[str, str]:
