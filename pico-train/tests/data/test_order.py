@@ -78,3 +78,50 @@ def test_any_step_of_ten_billion_rows_is_located() -> None:
     ids = row_ids(9_000_000, batch_size=1024, n_rows=index.n_rows, order="shuffled", seed=1)
     shards, rows = index.locate(ids)
     assert np.array_equal(shards * 20_480 + rows, ids)
+
+
+GOOD = {"step": 0, "batch_size": 1, "n_rows": 1, "order": "shuffled", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"step": -1}, "no batch -1 of 1 rows out of 1"),
+        ({"step": -1, "position": 0}, "no batch -1 of 1 rows out of 1"),
+        ({"position": -1}, "no batch 0 of 1 rows out of 1"),
+        ({"batch_size": 0}, "no batch 0 of 0 rows out of 1"),
+        ({"n_rows": 0}, "no batch 0 of 1 rows out of 0"),
+        ({"order": "random"}, "order 'random' is neither sequential nor shuffled"),
+    ],
+)
+def test_what_is_no_batch_is_refused_and_the_smallest_is_one(changes: dict[str, object], says: str) -> None:
+    assert row_ids(**GOOD).tolist() == row_ids(**GOOD | {"position": 0}).tolist() == [0]  # type: ignore[arg-type]
+    with pytest.raises(ValueError) as caught:
+        row_ids(**GOOD | changes)  # type: ignore[arg-type]
+    assert str(caught.value) == says
+
+
+@given(
+    step=st.integers(0, 99),
+    position=st.integers(0, 99),
+    batch=st.integers(1, 40),
+    n_rows=st.integers(1, 30),
+    order=st.sampled_from(["sequential", "shuffled"]),
+)
+def test_where_a_position_is_given_the_batch_begins_there(
+    step: int, position: int, batch: int, n_rows: int, order: str
+) -> None:
+    """The oracle is a line of single rows, each a batch of its own."""
+    settings = {"n_rows": n_rows, "order": order, "seed": 3}
+    line = [row_ids(at, batch_size=1, **settings)[0] for at in range(position, position + batch)]  # type: ignore[arg-type]
+    assert row_ids(step, batch_size=batch, position=position, **settings).tolist() == line  # type: ignore[arg-type]
+
+
+def test_an_empty_batch_has_the_digest_of_its_shape() -> None:
+    assert batch_digest(np.empty((0, 5), np.int64)) == hashlib.sha256(b"0,5;").hexdigest()
+
+
+@pytest.mark.parametrize("rank", [-1, 3])
+def test_a_rank_that_does_not_exist_has_no_share(rank: int) -> None:
+    with pytest.raises(ValueError, match=f"rank {rank} does not exist among 3 processes"):
+        rank_slice(6, rank, 3)

@@ -51,3 +51,37 @@ def test_keys_give_unrelated_permutations() -> None:
 def test_impossible_permutations_are_refused(n: int, indices: list[int]) -> None:
     with pytest.raises(ValueError, match=r"permut"):
         permute(np.array(indices), n, "k")
+
+
+@pytest.mark.parametrize(
+    ("n", "images"),
+    [
+        (1, [0]),
+        (3, [2, 0, 1]),
+        (4, [2, 0, 1, 3]),
+        (7, [0, 3, 4, 6, 1, 2, 5]),
+        (8, [0, 3, 4, 6, 1, 2, 5, 7]),
+    ],
+)
+def test_small_permutations_are_pinned_for_ever(n: int, images: list[int]) -> None:
+    """Of even and odd numbers of bits, whole and with elements that land outside: what is shuffled by them is out."""
+    assert permute(np.arange(n), n, "k").tolist() == images
+
+
+@pytest.mark.parametrize(
+    ("n", "images"),
+    [
+        (2**31, [1517193477, 1926940030, 1751580897, 427699517]),
+        (2**32 + 1, [3757002995, 4198323650, 501634323, 3754755115]),
+        (2**62, [1408868762982743071, 4018508525297668268, 4224472557205964473, 1934498601199616617]),
+    ],
+)
+def test_large_permutations_are_pinned_for_ever(n: int, images: list[int]) -> None:
+    assert permute(np.array([0, 1, n // 2, n - 1]), n, "k").tolist() == images
+
+
+def test_no_index_has_no_image_and_what_was_given_stays() -> None:
+    assert permute(np.array([], np.int64), 5, "k").tolist() == []
+    given = np.arange(7)
+    permute(given, 7, "k")
+    assert given.tolist() == list(range(7))
