@@ -255,6 +255,13 @@ def test_nothing_of_a_tap_stays_on_the_model():
     assert not any(module._forward_hooks for module in decoder.modules())
 
 
+def test_a_pass_that_was_not_announced_is_refused():
+    decoder = Decoder(TIED)
+    tap = capture.ActivationTap(decoder, [Site.parse("embed")], capture.SampleIndex((0,), (0,)))
+    with tap, pytest.raises(AssertionError, match="a pass that was not announced"):
+        decoder(torch.zeros(1, 3, dtype=torch.long))
+
+
 def test_a_tied_heads_gradient_is_the_embeddings_and_sites_without_weights_have_none():
     ids = torch.randint(0, 40, (2, 7), generator=torch.Generator().manual_seed(1))
     sites = ["embed", "head", "layers.0.resid"]

@@ -69,8 +69,8 @@ class ActivationTap:
     per_row_loss: bool = False
     kept: dict[Site, list[Tensor]] = field(default_factory=dict)
     row_losses: list[Tensor] = field(default_factory=list)
-    _rows_R1: Tensor | None = None
-    _positions_P: Tensor | None = None
+    _expected: tuple[Tensor, Tensor] | None = None
+    """Rows (R, 1) of the micro-batch, and positions (P,), to keep."""
     _handles: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> ActivationTap:
@@ -85,13 +85,12 @@ class ActivationTap:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for handle in self._handles:
             handle.remove()
-        self._handles.clear()
 
     def expect(self, first_row: int, n_rows: int, device: torch.device) -> None:
         """Announce a micro-batch that holds rows `first_row` to `first_row + n_rows` of the global batch."""
         local = [row - first_row for row in self.samples.rows if first_row <= row < first_row + n_rows]
-        self._rows_R1 = torch.tensor(local, dtype=torch.long, device=device)[:, None]
-        self._positions_P = torch.tensor(self.samples.positions, dtype=torch.long, device=device)
+        rows_R1 = torch.tensor(local, dtype=torch.long, device=device)[:, None]
+        self._expected = rows_R1, torch.tensor(self.samples.positions, dtype=torch.long, device=device)
 
     def note_losses(self, each_BT: Tensor) -> None:
         """Keep the mean token loss of each row of a micro-batch, kept rows or not."""
@@ -99,10 +98,11 @@ class ActivationTap:
 
     def _hook(self, site: Site) -> Any:
         def keep(_module: nn.Module, _args: Any, output: Tensor) -> None:
-            assert self._rows_R1 is not None and self._positions_P is not None
-            if not len(self._rows_R1):
+            assert self._expected is not None, "a pass that was not announced"
+            rows_R1, positions_P = self._expected
+            if not len(rows_R1):
                 return
-            kept_RPF = output.detach()[self._rows_R1, self._positions_P]
+            kept_RPF = output.detach()[rows_R1, positions_P]
             if site.kind == "head":
                 kept_RPF = F.linear(kept_RPF, self.decoder.lm_head.weight.detach())  # type: ignore[union-attr,operator]
             self.kept.setdefault(site, []).append(kept_RPF)
@@ -115,30 +115,33 @@ class ActivationTap:
         for site in self.sites:
             parts = self.kept.get(site, [])
             mine_RPF = torch.cat(parts) if parts else None
-            all_RPF = _gather_rows(engine, mine_RPF, len(self.samples.positions))
+            all_RPF = _gather_rows(engine, mine_RPF)
             if engine.is_rank_zero and all_RPF is not None:
                 result[activation_tensor(site)] = to_host(all_RPF.flatten(0, 1), dtype)
         if self.per_row_loss:
             mine_B11 = torch.cat(self.row_losses)[:, None, None] if self.row_losses else None
-            all_B11 = _gather_rows(engine, mine_B11, 1)
+            all_B11 = _gather_rows(engine, mine_B11)
             if engine.is_rank_zero and all_B11 is not None:
                 result[ROW_LOSS] = to_host(all_B11.flatten(), torch.float32)
         return result
 
 
-def _gather_rows(engine: Engine, mine_RPF: Tensor | None, n_positions: int) -> Tensor | None:
-    """Concatenate the processes' rows in order. Counts may differ, so they are sent first and the parts padded."""
+def _gather_rows(engine: Engine, mine_RPF: Tensor | None) -> Tensor | None:
+    """Concatenate the processes' rows in order; None where none has any.
+
+    Counts may differ, so they are sent first and the parts padded.
+    """
     if engine.world_size == 1:
         return mine_RPF
-    device = engine.device
-    shape = torch.tensor([0, 0] if mine_RPF is None else [mine_RPF.shape[0], mine_RPF.shape[2]], device=device)
-    shapes = engine.fabric.all_gather(shape).tolist()  # type: ignore[union-attr]
-    counts, width = [int(count) for count, _ in shapes], int(max(features for _, features in shapes))
-    padded = torch.zeros(max(counts), n_positions, width, device=device)
+    none = torch.zeros(3, dtype=torch.long, device=engine.device)
+    shape = none if mine_RPF is None else torch.tensor(mine_RPF.shape, device=engine.device)
+    shapes: Tensor = engine.fabric.all_gather(shape)  # type: ignore[assignment]
+    padded = torch.zeros(*shapes.amax(0).tolist(), device=engine.device)
     if mine_RPF is not None:
-        padded[: mine_RPF.shape[0]] = mine_RPF.float()
+        padded[: len(mine_RPF)] = mine_RPF
     everyone = engine.fabric.all_gather(padded)
-    return torch.cat([everyone[rank][:count] for rank, count in enumerate(counts)])
+    rows = [everyone[rank][:count] for rank, (count, _, _) in enumerate(shapes.tolist())]
+    return torch.cat(rows) if padded.numel() else None
 
 
 def gradients(engine: Engine, sites: list[Site], dtype: torch.dtype) -> dict[str, Tensor]:
