@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
 
 from pico_train.checkpoint.consumed import Consumed
 from pico_train.checkpoint.signals import Received
@@ -65,10 +66,15 @@ def fit(
     *,
     signals: dict[int, Received] | None = None,
     save: Callable[[Snapshot], None] = lambda _: None,
+    scaler: torch.amp.GradScaler | None = None,
     **options: Any,
 ) -> Happened:
-    """Run the loop over the batches of `steps` (all, by default); `signals` are there from the first look at a step."""
-    fabric = Fabric(accelerator="cpu", devices=1)
+    """Run the loop over the batches of `steps` (all, by default); `signals` are there when a step begins.
+
+    With a `scaler`, in float16.
+    """
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler) if scaler is not None else None
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=plugin)
     fabric.launch()
     made = engine.set_up(fabric, config, config.spec)
     happened = Happened(config, made.decoder, [copied(made.decoder)])

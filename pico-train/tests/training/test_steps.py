@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
-from support.closeness import assert_close
+from support.closeness import assert_close, relative_distance
 from support.steps import VALIDATION, batch, copied, fit, settings
 
 from pico_train.checkpoint.signals import STOPPING, Received
@@ -195,9 +196,14 @@ class TestStopping:
         happened = fit(settings(4, CAPTURES, "training.on_nonfinite=skip"), signals={2: TERM})
         assert happened.outcome == loop.Outcome(2, signal.SIGTERM, saved=False) and happened.saved == []
 
+    def test_one_that_comes_within_a_step_stops_the_run_before_the_next(self):
+        looks = itertools.count()
+        happened = fit(settings(4), stop_signal=lambda: TERM if next(looks) > 0 else None)
+        assert happened.events == [("record", 0), ("save", 1)]
+        assert happened.outcome == loop.Outcome(1, signal.SIGTERM, saved=True)
+
     def test_among_several_processes_it_is_agreed_on_in_the_step(self):
-        several = type("Engine", (), {"world_size": 2})()
-        assert loop._alone(several, TERM) == 0
+        assert loop._alone(SimpleNamespace(world_size=2), TERM) == 0
 
 
 def break_losses(monkeypatch, steps):
@@ -253,6 +259,16 @@ def test_what_cannot_be_saved_ends_the_run_with_the_step_and_the_last_good_one(s
         f"model.norm.weight is not finite at step 2; {known}, nothing was saved over it: lower training.optimizer.lr"
     )
     assert caught.value.__suppress_context__
+
+
+def test_what_is_captured_is_computed_again_under_a_smaller_scale_until_it_is_finite():
+    """Under float16 a scale of 2^40 overflows: what is kept is the gradient all the same, once."""
+    changes = ["checkpoint.captures.early=0", "captures.val.enabled=false", "captures.dtype=float32"]
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    found, expected = (fit(settings(1, *changes), scaler=each) for each in (scaler, None))
+    assert 1.0 < scaler.get_scale() < 2.0**40 and not found.seen[0].skipped
+    for name, tensor in expected.saved[0].captured["train"].tensors.items():
+        assert relative_distance(found.saved[0].captured["train"].tensors[name], tensor) < 0.02, name
 
 
 def test_gradients_are_gone_after_each_step():

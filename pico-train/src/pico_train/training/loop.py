@@ -114,7 +114,7 @@ def fit(
         if not last:
             measured.lr = update_weights(engine, config, step, norm, skip=not verdict.update, overflow=verdict.overflow)
             measured.skipped = not verdict.update
-        engine.optimizer.zero_grad(set_to_none=True)
+        engine.optimizer.zero_grad()
         clock.lap(measured, "update")
         record(measured)
     return Outcome(step, 0)
@@ -207,7 +207,7 @@ def _measure(
         if tap is None or not divergence.overflowed(measured):
             return norm, tap, stopped_by
         engine.lower_scale()
-        engine.optimizer.zero_grad(set_to_none=True)
+        engine.optimizer.zero_grad()
 
 
 def _synchronize(
@@ -218,8 +218,8 @@ def _synchronize(
     Returns:
         Number of the signal that stops the run, which is the first that came to any process; 0 for none.
     """
-    number = received.number if received is not None else 0
-    signals = torch.tensor([float(number == each) for each in STOPPING], device=engine.device)
+    mine = [float(received is not None and received.number == each) for each in STOPPING]
+    signals = torch.tensor(mine, device=engine.device)
     here = torch.cat([loss_sum.double()[None], signals.double()])
     loss_total, *counts = engine.sum_over_ranks(here).tolist()
     measured.loss, measured.grad_norm = loss_total / config.tokens_per_step, norm.item()
@@ -228,7 +228,7 @@ def _synchronize(
     came = [each for each, count in zip(STOPPING, counts, strict=True) if count]
     if len(came) > 1:
         return min(filter(None, engine.gather(received)), key=lambda each: each.when).number
-    return came[0] if came else 0
+    return next(iter(came), 0)
 
 
 def _train_capture(
