@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.small_run import RUN_ID, begin, contents, evaluate
+from support.small_run import RUN_ID, begin, clone, contents, evaluate
 
 from pico_schema import documents, layout
 from pico_train.checkpoint import history
@@ -13,14 +13,19 @@ from pico_train.checkpoint.history import Problem
 from pico_train.checkpoint.writer import CheckpointWriter
 
 
-@pytest.fixture
-def run_dir(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Checkpoints 1 and 2: 8 and 16 tokens, a loss of 1.5 each."""
-    directory = begin(tmp_path / "run")
+    directory = begin(tmp_path_factory.mktemp("made") / "run")
     with CheckpointWriter(directory) as writer:
         for step in (1, 2):
             writer.save(contents(step, training_state=False))
     return directory
+
+
+@pytest.fixture
+def run_dir(made, tmp_path):
+    return clone(made, tmp_path / "run")
 
 
 def contradictions(run_dir, *rows, **manifest):

@@ -6,7 +6,7 @@ import shutil
 from datetime import UTC, datetime
 
 import pytest
-from support.small_run import begin, contents
+from support.small_run import begin, clone, contents
 
 from pico_schema import ConfigChange, documents, layout
 from pico_train.checkpoint import losses, set_aside
@@ -17,10 +17,10 @@ from pico_train.errors import CheckpointError
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 
 
-@pytest.fixture
-def run_dir(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Checkpoints at 0 and 40; a line every ten steps, from step 25 every five."""
-    directory = begin(tmp_path / "run")
+    directory = begin(tmp_path_factory.mktemp("made") / "run")
     change = ConfigChange(step=25, when=NOW, field="monitoring.log_every", before=10, after=5)
     run = documents.read_run(directory).model_copy(
         update={"config": {"monitoring": {"log_every": 5}}, "changes": (change,)}
@@ -31,6 +31,11 @@ def run_dir(tmp_path):
         writer.save(contents(0))
         writer.save(contents(40))
     return directory
+
+
+@pytest.fixture
+def run_dir(made, tmp_path):
+    return clone(made, tmp_path / "run")
 
 
 def write_log(run_dir, steps):
