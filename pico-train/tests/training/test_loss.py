@@ -112,6 +112,35 @@ def test_rare_tokens_have_a_gradient_in_float16():
     assert (found[1:] - wanted[1:]).norm() / wanted[1:].norm() < 2 * torch.finfo(torch.float16).eps
 
 
+@pytest.mark.parametrize(("target", "loss"), [(0, 0.0), (1, 1000.0), (2, 2000.0)])
+def test_logits_whose_exponentials_no_number_holds_have_a_loss_and_a_gradient(target, loss):
+    head = torch.tensor([[1000.0], [0.0], [-1000.0]], requires_grad=True)
+    found = head_loss(torch.ones(1, 1, 1), head, targets_BT=torch.tensor([[target]]), chunk=1)
+    (gradient,) = torch.autograd.grad(found, head)
+    assert found.item() == loss
+    assert gradient.flatten().tolist() == [1.0 - (target == 0), -float(target == 1), -float(target == 2)]
+
+
+def head_gradient_in_float16(hidden, vocab_size):
+    """Where all logits are zero, so that every token has the same probability, and all targets are token 0."""
+    head = torch.zeros(vocab_size, hidden.shape[2], requires_grad=True)
+    targets = torch.zeros(hidden.shape[:2], dtype=torch.long)
+    with torch.autocast("cpu", torch.float16):
+        return torch.autograd.grad(head_loss(hidden, head, targets_BT=targets, chunk=0), head)[0]
+
+
+def test_a_probability_below_float16s_normal_numbers_is_rounded_as_a_normal_one():
+    """1/50,304 itself would be 334 of float16's smallest steps, which is 0.14 % too much."""
+    found = head_gradient_in_float16(torch.ones(1, 1, 1), 50_304)[1:]
+    assert (found * 50_304 - 1).abs().max() <= torch.finfo(torch.float16).eps / 2
+
+
+def test_the_scale_of_float16_is_exact_and_leaves_room_for_a_sum_of_eight_thousand():
+    assert head_gradient_in_float16(torch.ones(1, 1, 1), 3)[1].item() == torch.tensor(1 / 3).half().item()
+    found = head_gradient_in_float16(torch.ones(1, 8100, 1), 50)[0].item()
+    assert_close(found, 8100 * (1 / 50 - 1), factor=2, dtype=torch.float16)
+
+
 def test_a_token_that_every_position_predicts_does_not_overflow_float16():
     hidden = torch.full((1, 512, 4), 3.0)
     head = torch.zeros(50, 4, requires_grad=True)
@@ -143,29 +172,58 @@ def test_the_loss_of_fresh_weights_is_the_logarithm_of_the_vocabulary():
     assert next_token_loss(model, rows(8, 65)).item() == pytest.approx(math.log(SPEC.vocab_size), abs=0.05)
 
 
+class Made(TorchDispatchMode):
+    """Keeps every tensor that is made, so that no memory is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.tensors += [out] if isinstance(out, torch.Tensor) else []
+        return out
+
+    @property
+    def largest(self) -> int:
+        return max(tensor.numel() for tensor in self.tensors)
+
+    def places(self, size: int) -> int:
+        """How many places in memory hold tensors of this size."""
+        return len({tensor.untyped_storage().data_ptr() for tensor in self.tensors if tensor.numel() == size})
+
+
 def test_logits_never_exist_for_more_than_a_chunk():
-    class Largest(TorchDispatchMode):
-        size = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor):
-                self.size = max(self.size, out.numel())
-            return out
-
     hidden = torch.randn(1, 512, 4, requires_grad=True)
     head = torch.randn(1000, 4, requires_grad=True)
-    with Largest() as largest:
+    with Made() as made:
         head_loss(hidden, head, targets_BT=torch.zeros(1, 512, dtype=torch.long), chunk=32).backward()
-    assert largest.size == 32 * 1000
+    assert made.largest == 32 * 1000
 
 
-@pytest.mark.parametrize("block", [1, 3, 7])
-def test_blocks_of_a_chunk_change_nothing(monkeypatch, block):
-    """On a CPU a chunk is worked on a few rows at a time: so many that small vocabularies fit whole, unless forced."""
+def test_without_a_setting_a_chunk_is_512_positions():
+    model, ids = decoder(), rows(1, 601)
+    with Made() as made, torch.no_grad():
+        next_token_loss(model, ids[:, :601])
+    assert made.places(512 * SPEC.vocab_size) and made.largest == 512 * SPEC.vocab_size
+
+
+@pytest.mark.parametrize(("frozen", "places"), [("nothing", 3), ("hidden", 3), ("head", 1)])
+def test_the_heads_gradient_takes_a_sum_and_one_buffer_however_many_chunks_there_are(frozen, places):
+    """Fresh memory of that size costs as much as a pass over it. The third place is the head's own."""
+    hidden = torch.randn(1, 24, 5, requires_grad=frozen != "hidden")
+    head = torch.randn(100, 5, requires_grad=frozen != "head")
+    with Made() as made:
+        head_loss(hidden, head, targets_BT=torch.zeros(1, 24, dtype=torch.long), chunk=4)
+    assert made.places(100 * 5) == places
+
+
+@pytest.mark.parametrize("numbers", [100, SPEC.vocab_size, 3 * SPEC.vocab_size, 7 * SPEC.vocab_size + 5])
+def test_blocks_of_a_chunk_change_nothing(monkeypatch, numbers):
+    """On a CPU a chunk is worked on a few rows at a time, at least one: small vocabularies fit whole, unless forced."""
     model, ids = decoder(), rows()
     wanted, loss = gradients(model, plain(model, ids)), plain(model, ids)
-    monkeypatch.setattr("pico_train.training.loss._CPU_BLOCK", block * SPEC.vocab_size)
+    monkeypatch.setattr("pico_train.training.loss._CPU_BLOCK", numbers)
     found = next_token_loss(model, ids, chunk=16)
     assert_close(found, loss, factor=ROUNDING)
     assert_close(gradients(model, found), wanted, factor=ROUNDING)

@@ -80,17 +80,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 ctx.needs_input_grad,
                 each_N,
             )
-        ctx.gradients = grad_hidden, grad_head
-        ctx.dtypes = hidden_ND.dtype, head_VD.dtype
+        ctx.gradients = (grad_hidden, hidden_ND.dtype), (grad_head, head_VD.dtype)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        gradients, ctx.gradients = ctx.gradients, None
-        scaled = [
-            None if gradient is None else gradient.mul_(grad_outputs[0]).to(dtype)
-            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
-        ]
+        (grad,), gradients, ctx.gradients = grad_outputs, ctx.gradients, None
+        scaled = [None if gradient is None else gradient.mul_(grad).to(dtype) for gradient, dtype in gradients]
         return scaled[0], scaled[1], None, None, None
 
 
@@ -145,12 +141,12 @@ def _softmax_gradient_(logits_nV: Tensor, targets_n: Tensor, scale: float, wide:
     for start in range(0, n, block):
         low_bV, targets_b1 = logits_nV[start : start + block], targets_n[start : start + block, None]
         x_bV = wide_bV[: len(low_bV)].copy_(low_bV)
-        x_bV.sub_(x_bV.amax(-1, keepdim=True))
+        x_bV.sub_(x_bV.amax(1, keepdim=True))
         target_b1 = x_bV.gather(1, targets_b1)
-        sum_b1 = x_bV.exp_().sum(-1, keepdim=True)
+        sum_b1 = x_bV.exp_().sum(1, keepdim=True)
         loss_b1 = sum_b1.log() - target_b1
         # softmax − 1 at the target, as expm1 of its logarithm: exact where the probability is nearly one.
         x_bV.mul_(scale / sum_b1).scatter_(1, targets_b1, scale * torch.expm1(-loss_b1))
         low_bV.copy_(x_bV)
-        losses.append(loss_b1[:, 0])
+        losses.append(loss_b1.flatten())
     return torch.cat(losses)
