@@ -85,3 +85,13 @@ def test_no_index_has_no_image_and_what_was_given_stays() -> None:
     given = np.arange(7)
     permute(given, 7, "k")
     assert given.tolist() == list(range(7))
+
+
+def test_which_of_two_comes_first_is_pinned_for_each_key() -> None:
+    assert [int(permute(np.array([0]), 2, key)[0]) for key in "abcdefgh"] == [0, 1, 0, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("index", [-1, 7])
+def test_the_message_names_the_range(index: int) -> None:
+    with pytest.raises(ValueError, match="indices to permute must lie in 0 to 6$"):
+        permute(np.array([index]), 7, "k")

@@ -12,9 +12,6 @@ import hashlib
 
 import numpy as np
 
-ROUNDS = 8
-"""Rounds of the network: 4 are pseudorandom (Luby & Rackoff 1988); narrow halves want more."""
-
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
@@ -50,8 +47,8 @@ def permute(indices: np.ndarray, n: int, key: str) -> np.ndarray:
 
 
 def _round_keys(key: str) -> np.ndarray:
-    digest = hashlib.sha512(key.encode()).digest()
-    return np.frombuffer(digest, dtype="<u8")[:ROUNDS]
+    """(8,) uint64, one for each round: 4 are pseudorandom (Luby & Rackoff 1988); narrow halves want more."""
+    return np.frombuffer(hashlib.sha512(key.encode()).digest(), dtype="<u8")
 
 
 def _feistel(values: np.ndarray, widths: tuple[int, int], keys: np.ndarray) -> np.ndarray:
