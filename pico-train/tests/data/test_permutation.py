@@ -93,5 +93,11 @@ def test_which_of_two_comes_first_is_pinned_for_each_key() -> None:
 
 @pytest.mark.parametrize("index", [-1, 7])
 def test_the_message_names_the_range(index: int) -> None:
-    with pytest.raises(ValueError, match="indices to permute must lie in 0 to 6$"):
+    with pytest.raises(ValueError, match=r"indices to permute must lie in 0 to 6$"):
         permute(np.array([index]), 7, "k")
+
+
+@pytest.mark.parametrize("n", [0, 2**62 + 1])
+def test_a_size_that_is_impossible_is_refused_whatever_is_permuted(n: int) -> None:
+    with pytest.raises(ValueError, match=rf"a permutation of {n} elements: 1 to 2\^62 are possible"):
+        permute(np.array([], np.int64), n, "k")

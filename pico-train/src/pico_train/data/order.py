@@ -49,7 +49,7 @@ def row_ids(
     if order == "sequential":
         return rows
     epochs = positions // n_rows
-    for later in range(int(epochs[-1]) + 1):
+    for later in set(epochs.tolist()):
         here = epochs == later
         rows[here] = permute(rows[here], n_rows, f"pico rows, seed {seed}, epoch {first_epoch + later}")
     return rows
