@@ -74,7 +74,7 @@ def fit(
         NonFiniteError: loss, gradient or what was to be saved is NaN or infinite; nothing of that step was saved.
     """
     fixed, clock, divergence = _Fixed.of(engine, config), _Clock(), Divergence(engine, config, last_good)
-    stopped_by, step = 0, 0
+    stopped_by = 0
 
     def seal(snapshot: Snapshot) -> None:
         try:
@@ -117,7 +117,7 @@ def fit(
         engine.optimizer.zero_grad()
         clock.lap(measured, "update")
         record(measured)
-    return Outcome(step, 0)
+    return Outcome(config.training.max_steps, 0)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _synchronize(
     measured.loss, measured.grad_norm = loss_total / config.tokens_per_step, norm.item()
     if engine.world_size == 1:
         return 0  # it has begun the step, and stops before the next
-    came = [each for each, count in zip(STOPPING, counts, strict=True) if count]
+    came = [STOPPING[n] for n, count in enumerate(counts) if count]
     if len(came) > 1:
         return min(filter(None, engine.gather(received)), key=lambda each: each.when).number
     return next(iter(came), 0)
