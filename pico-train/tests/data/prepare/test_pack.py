@@ -27,3 +27,13 @@ def test_packing_in_chunks_is_packing_at_once(lengths: list[int], chunks: int, r
     assert np.array_equal(np.concatenate(got), tokens[: k * row_len].reshape(k, row_len))
     expected = np.searchsorted(begins, np.arange(k) * row_len, side="right") - 1
     assert np.array_equal(np.concatenate(got_sources), expected)
+
+
+def test_before_the_first_document_there_is_neither_row_nor_rest() -> None:
+    nothing = np.empty(0, np.int32)
+    packer = Packer(3)
+    rows, sources = packer.add(nothing, nothing, nothing)
+    assert rows.shape == (0, 3) and sources.shape == (0,)
+    rows, sources = packer.add(np.array([7, 8, 9, 4], np.int32), np.array([0, 3]), np.array([5, 6], np.int32))
+    assert (rows.tolist(), sources.tolist()) == ([[7, 8, 9]], [5])
+    assert (packer.carry.tolist(), packer.begins.tolist(), packer.sources.tolist()) == ([4], [0], [6])

@@ -41,6 +41,6 @@ class Packer:
         used = k * self.row_len
         owners = np.searchsorted(all_begins, np.arange(k + 1) * self.row_len, side="right") - 1
         self.carry = line[used:].copy()
-        first = max(int(owners[k]), 0)
+        first = owners[k]  # -1 only where there is no document at all, for a line begins with one
         self.begins, self.sources = all_begins[first:] - used, all_sources[first:]
         return line[:used].reshape(k, self.row_len), all_sources[owners[:k]]
