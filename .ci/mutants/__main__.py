@@ -141,7 +141,7 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
     covered = _without_false_alarms(covered, witnesses, package, keep / "sound.json", arguments.jobs)
     work: list[tuple[tuple[Score, Mutant], trials.Trial]] = []
     for score, mutant in open_ones:
-        module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts)
+        module = ".".join(score.path.relative_to(package / "src").with_suffix("").parts).removesuffix(".__init__")
         tests = covered.tests(score.path, mutant.line, arguments.seconds)
         if not tests:
             _tell(score, mutant)

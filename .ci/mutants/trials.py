@@ -168,8 +168,12 @@ class _Replaced(importlib.machinery.PathFinder):
     def find_spec(self, fullname, path=None, target=None):  # type: ignore[override]  # noqa: ARG002 - Python's signature
         if fullname != self.trial.module:
             return None
+        path = self.trial.path
         return importlib.util.spec_from_file_location(
-            fullname, self.trial.path, loader=_Loader(fullname, str(self.trial.path), self.trial.source)
+            fullname,
+            path,
+            loader=_Loader(fullname, str(path), self.trial.source),
+            submodule_search_locations=[str(path.parent)] if path.stem == "__init__" else None,
         )
 
 
