@@ -243,6 +243,13 @@ def test_of_each_micro_batch_the_rows_that_were_chosen_are_kept_in_order(parts):
     assert_close(found["row_loss"], whole["row_loss"], factor=ROUNDING)
 
 
+def test_the_embedding_is_that_of_each_token_and_the_head_gives_its_logits():
+    ids = torch.randint(0, 40, (2, 7), generator=torch.Generator().manual_seed(1))
+    decoder, found = tapped(["embed", "head"], capture.SampleIndex((0, 1), tuple(range(6))), ids, 1)
+    assert torch.equal(found["activations/embed"], decoder.model.embed_tokens.weight[ids[:, :-1].flatten()])
+    assert_close(found["activations/head"], decoder(ids[:, :-1]).flatten(0, 1), factor=ROUNDING)
+
+
 def test_where_no_row_of_a_site_is_kept_there_is_no_tensor():
     ids = torch.zeros(2, 4, dtype=torch.long)
     _, found = tapped(["embed"], capture.SampleIndex((7,), (0,)), ids, 2)
