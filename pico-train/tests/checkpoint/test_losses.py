@@ -193,3 +193,11 @@ def test_the_file_of_accepted_losses_is_as_documented(run_dir):
 """
         % ("e" * 64)
     )
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_before_the_first_seal_no_line_is_due(run_dir, every):
+    write_log(run_dir, [])
+    config = {"monitoring": {"log_every": every}}
+    run = documents.read_run(run_dir).model_copy(update={"config": config, "changes": (), "checkpoints": ()})
+    assert losses.find(run_dir, run) == []
