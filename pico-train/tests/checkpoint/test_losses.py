@@ -201,3 +201,10 @@ def test_before_the_first_seal_no_line_is_due(run_dir, every):
     config = {"monitoring": {"log_every": every}}
     run = documents.read_run(run_dir).model_copy(update={"config": config, "changes": (), "checkpoints": ()})
     assert losses.find(run_dir, run) == []
+
+
+def test_with_a_line_at_every_step_each_is_due(run_dir):
+    write_log(run_dir, [step for step in range(40) if step not in (3, 38, 39)])
+    config = {"monitoring": {"log_every": 1}}
+    run = documents.read_run(run_dir).model_copy(update={"config": config, "changes": ()})
+    assert [loss.rows for loss in losses.find(run_dir, run)] == [(3, 3), (38, 39)]
