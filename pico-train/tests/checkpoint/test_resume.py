@@ -250,3 +250,10 @@ class TestReconcile:
         put(place(run_dir, 3) / layout.MANIFEST, manifest or (place(run_dir, 2) / layout.MANIFEST).read_bytes())
         resume.reconcile(run_dir)
         assert list(resume.digests(run_dir)) == [0, 1, 2]
+
+    def test_an_index_that_is_older_than_its_checkpoints_is_left_to_a_person(self, run_dir):
+        index(run_dir, 0, 2)
+        before = (run_dir / layout.RUN_MANIFEST).read_bytes()
+        with pytest.raises(CheckpointError, match="it does not list steps 1, 3"):
+            resume.reconcile(run_dir)
+        assert (run_dir / layout.RUN_MANIFEST).read_bytes() == before
