@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-
 import pytest
 import torch
+from support.together import Together
 
 from pico_schema.sites import Site
 from pico_train.training import capture
@@ -17,41 +14,9 @@ EMBED, RESID = Site.parse("embed"), Site.parse("layers.0.resid")
 D, N_POSITIONS = 3, 2
 
 
-class Together:
-    """The collective that captures are gathered with. As with real processes, everybody's tensor must be alike."""
-
-    def __init__(self, world_size: int) -> None:
-        self.barrier = threading.Barrier(world_size, timeout=10)
-        self.given: dict[int, torch.Tensor] = {}
-
-    def engine(self, rank: int) -> SimpleNamespace:
-        """What process `rank` sees."""
-        fabric = SimpleNamespace(all_gather=lambda tensor: self.all_gather(rank, tensor))
-        world_size = self.barrier.parties
-        return SimpleNamespace(fabric=fabric, world_size=world_size, is_rank_zero=rank == 0, device=torch.device("cpu"))
-
-    def all_gather(self, rank: int, tensor: torch.Tensor) -> torch.Tensor:
-        self.given[rank] = tensor.clone()
-        self.barrier.wait()
-        everyone = [self.given[each] for each in range(self.barrier.parties)]
-        assert {(each.dtype, each.shape) for each in everyone} == {(tensor.dtype, tensor.shape)}
-        self.barrier.wait()
-        return torch.stack(everyone)
-
-
 def gathered(taps, dtype=torch.float32):
     """What each process has of its tap and of those of the others."""
-    together = Together(len(taps))
-
-    def one(rank):
-        try:
-            return taps[rank].gathered(together.engine(rank), dtype)
-        except BaseException:
-            together.barrier.abort()
-            raise
-
-    with ThreadPoolExecutor(len(taps)) as pool:
-        return list(pool.map(one, range(len(taps))))
+    return Together(len(taps)).run(lambda engine: taps[engine.rank].gathered(engine, dtype))
 
 
 def tap(**kept):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import signal
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,10 +15,7 @@ from support.training_runs import train_until
 from support.worlds import launch
 
 from pico_schema import documents, layout
-from pico_train.checkpoint.signals import STOPPING, Received
 from pico_train.checkpoint.verify import verify_run
-from pico_train.training import loop
-from pico_train.training.step import Measured
 
 EVERY_THREE = {name: value for name, value in QUIET.items() if "evaluation" in name or "captures" in name}
 
@@ -153,26 +148,3 @@ def test_checkpoints_among_bad_steps_are_not_called_good(text, tmp_path):
     assert sealed_and_finite(tmp_path / "tiny") == [0, 3, 6]
     metrics = documents.read_checkpoint(tmp_path / "tiny" / layout.checkpoint_dir(6)).metrics
     assert metrics.keys() == {"train_loss"}, "a norm that is not finite is not among the numbers of a checkpoint"
-
-
-def test_of_signals_that_came_to_several_processes_the_earliest_decides(text, tmp_path):
-    """SIGINT comes before SIGTERM in every list of signals; here SIGTERM came before it."""
-    counts = torch.zeros(1 + len(STOPPING), dtype=torch.float64)
-
-    def decided(here: Received | None, there: Received | None) -> int:
-        counts[1:] = torch.tensor([float(there is not None and there.number == number) for number in STOPPING])
-        engine = SimpleNamespace(
-            world_size=2,
-            device=torch.device("cpu"),
-            sum_over_ranks=lambda values: values + counts,
-            gather=lambda mine: [there, mine],
-        )
-        zero = torch.zeros(())
-        return loop._synchronize(engine, settings, Measured(0, 0), zero, zero, here)
-
-    settings = config(tmp_path, text)
-    interrupt, end = Received(signal.SIGINT, 100.2), Received(signal.SIGTERM, 100.1)
-    assert decided(interrupt, end) == decided(end, interrupt) == signal.SIGTERM
-    assert decided(interrupt._replace(when=100.0), end) == decided(end, interrupt._replace(when=100.0)) == signal.SIGINT
-    assert decided(None, None) == 0
-    assert decided(None, end) == decided(end, None) == decided(end, end) == signal.SIGTERM

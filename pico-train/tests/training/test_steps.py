@@ -12,11 +12,11 @@ import torch
 from support.closeness import assert_close, relative_distance
 from support.steps import VALIDATION, batch, copied, fit, settings
 
-from pico_train.checkpoint.signals import STOPPING, Received
+from pico_train.checkpoint.signals import Received
 from pico_train.errors import NonFiniteError
 from pico_train.schedules import learning_rate
 from pico_train.training import engine, loop
-from pico_train.training.step import Due, Measured, Snapshot
+from pico_train.training.step import Due, Snapshot
 
 CAPTURES = "checkpoint.captures.every=2"
 ROUNDING = 64
@@ -275,25 +275,3 @@ def test_gradients_are_gone_after_each_step():
     happened = fit(settings(1))
     assert all(parameter.grad is None for parameter in happened.decoder.parameters())
     assert copied(happened.decoder).keys() == happened.weights[0].keys()
-
-
-def test_one_signal_among_several_processes_needs_no_second_question():
-    """The counts that came over with the loss say which it was; only of two must it be asked which was earlier."""
-    counts = torch.zeros(1 + len(STOPPING))
-    counts[1 + STOPPING.index(signal.SIGTERM)] = 1.0
-    config = settings(1)
-
-    class Two:
-        world_size = 2
-        device = torch.device("cpu")
-
-        def sum_over_ranks(self, values):
-            return values + counts
-
-        def gather(self, _item):
-            raise AssertionError("a collective that is not needed")
-
-    measured = Measured(0, 0)
-    total = torch.tensor(64.0)
-    assert loop._synchronize(Two(), config, measured, total, torch.tensor(3.0), None) == signal.SIGTERM
-    assert (measured.loss, measured.grad_norm) == (64.0 / 32, 3.0)
