@@ -47,17 +47,18 @@ def test_a_listed_step_is_left_as_it_is(run_dir):
     assert disk.calls == []
 
 
-def test_a_damaged_one_is_set_aside_and_the_reason_told(run_dir):
-    path = place(run_dir, 3) / layout.TOKENIZER
+def test_a_damaged_one_is_set_aside_and_the_first_reason_told(run_dir):
+    path = place(run_dir, 3) / layout.MODEL_CONFIG
     path.unlink()
+    (place(run_dir, 3) / layout.WEIGHTS).unlink()
     with pytest.warns(RuntimeWarning) as caught:
         CheckpointWriter(run_dir).save(contents(3))
     (moved,) = set_aside.listed(run_dir)
     (message,) = (str(item.message) for item in caught)
-    assert message.startswith(f"{place(run_dir, 3)} is damaged (tokenizer.json")
+    assert message.startswith(f"{place(run_dir, 3)} is damaged (config.json")
     assert message.endswith(f"): moved to {moved.folder} and written anew")
-    assert moved.note.reason.startswith("step 3 is damaged (tokenizer.json")
-    assert path.exists() and not (moved.checkpoints[3] / layout.TOKENIZER).exists()
+    assert moved.note.reason.startswith("step 3 is damaged (config.json")
+    assert path.exists() and not (moved.checkpoints[3] / layout.MODEL_CONFIG).exists()
 
 
 @pytest.mark.parametrize("damaged", [True, False])

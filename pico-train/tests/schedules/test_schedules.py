@@ -156,3 +156,25 @@ def test_rates_between_two_ends_are_on_the_curve_and_stay_within():
 def test_without_a_warm_up_the_first_rate_is_the_peak():
     for name in ("linear", "cosine", "wsd", "constant"):
         assert learning_rate(0, name=name, peak=PEAK, max_steps=10, warmup_steps=0) == PEAK, name
+
+
+def test_what_is_not_set_is_as_torch_and_the_configuration_have_it():
+    """A start at 1/25 of the peak, an end at 4e-6 of it, a decay over the last fifth."""
+    expected = reference(
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=PEAK, total_steps=50, pct_start=0.2), 50
+    )
+    assert_close(ours(50, name="one_cycle", warmup_steps=10), expected, factor=ROUNDING)
+    expected = reference(
+        lambda o: transformers.get_wsd_schedule(
+            o, num_warmup_steps=10, num_stable_steps=30, num_decay_steps=10, decay_type="cosine", min_lr_ratio=4e-6
+        ),
+        50,
+    )
+    assert_close(ours(50, name="wsd", warmup_steps=10), expected, factor=ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_one_step_after_the_warm_up_goes_all_the_way_down_and_none_stays_up(name):
+    settings = {"name": name, "peak": PEAK, "max_steps": 10}
+    assert [learning_rate(step, warmup_steps=9, **settings) for step in (9, 10, 11)] == [PEAK, 0.0, 0.0]
+    assert learning_rate(10, warmup_steps=10, **settings) == PEAK, "a run that is all warm-up, beyond its end"
