@@ -101,7 +101,6 @@ class CheckpointWriter:
         started = time.perf_counter()
         if self._thread is not None:
             self._thread.join()
-            self._thread = None
         self.waited += time.perf_counter() - started
         if self._error is not None:
             error, self._error = self._error, None
