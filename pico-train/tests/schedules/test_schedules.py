@@ -178,3 +178,8 @@ def test_one_step_after_the_warm_up_goes_all_the_way_down_and_none_stays_up(name
     settings = {"name": name, "peak": PEAK, "max_steps": 10}
     assert [learning_rate(step, warmup_steps=9, **settings) for step in (9, 10, 11)] == [PEAK, 0.0, 0.0]
     assert learning_rate(10, warmup_steps=10, **settings) == PEAK, "a run that is all warm-up, beyond its end"
+
+
+def test_a_decay_of_one_step_goes_all_the_way_down():
+    settings = {"name": "wsd", "peak": 1.0, "max_steps": 10, "warmup_steps": 2, "end_factor": 0.25}
+    assert [learning_rate(step, decay_fraction=0.1, **settings) for step in (8, 9, 10, 11)] == [1.0, 1.0, 0.25, 0.25]
