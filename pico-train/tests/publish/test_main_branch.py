@@ -161,7 +161,7 @@ class TestAddresses:
 
     def test_the_summary_and_the_cards(self, hub: Hub, tmp_path: Path) -> None:
         run = write_run(tmp_path)
-        assert f"1 commits to {hub.url}/{REPO}, " in publish_run(run, QUICK, steps=[0], dry_run=True).line
+        assert f"1 commit to {hub.url}/{REPO}, " in publish_run(run, QUICK, steps=[0], dry_run=True).line
         report = publish_run(run, QUICK)
         assert report.line == f"3 of 3 checkpoints are on {hub.url}/{REPO}"
         for revision in ("demo", "main"):
