@@ -12,6 +12,7 @@ from support.worlds import launch
 
 from pico_schema import documents
 from pico_train.checkpoint import metrics_log
+from pico_train.config import layers
 from pico_train.errors import ConfigError
 from pico_train.run import train
 from pico_train.schedules import learning_rate
@@ -109,3 +110,4 @@ def test_a_finished_run_records_no_setting_that_nothing_was_trained_under(tmp_pa
     assert after.config == before.config | {"monitoring": before.config["monitoring"] | {"log_every": 7}}
     assert (after.data, after.validation) == (before.data, before.validation)
     assert (run_dir / "validation.parquet").read_bytes() == rows
+    assert layers.load_config(run_dir / "config.yaml").model_dump(mode="json") == after.config, "both tell the same"

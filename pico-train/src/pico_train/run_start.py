@@ -147,7 +147,7 @@ def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus) -> Start:
         environment=environment.describe(),
     )
     run = _store_validation(config, run_dir, run, corpus)
-    _write_run(run_dir, run, config)
+    _write_run(run_dir, run)
     return Start(run, Consumed(), None, finished=False)
 
 
@@ -174,22 +174,23 @@ def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) 
     finished = consumed.step >= config.training.max_steps
     if not (finished or changed or later):
         finished = _has_arrived(run_dir, config.training.max_steps)
-    found = documents.read_run(run_dir)
+    found = run
+    idle: tuple[ConfigChange, ...] = ()
     if finished:
-        _refuse_shorter(config, found, consumed.step)
+        _refuse_shorter(config, run, consumed.step)
         changed, idle = changes.divide_finished(changed)
         now = changes.applied(before, changed)
         _say_idle(run_dir, idle)
     else:
         _set_aside(run_dir, newest.step if newest else None, changed, later)
-        found, idle = documents.read_run(run_dir), ()
+        found = documents.read_run(run_dir)
     if not idle:
         found = _store_validation(config, run_dir, found, corpus)
     if changed or later:
         data = run.data if finished else corpus.fingerprint
         found = found.model_copy(update={"changes": (*kept, *changed), "config": now, "data": data})
     if found != run:
-        _write_run(run_dir, found, config)
+        _write_run(run_dir, found)
     bend = None if finished else recorded.bend(before, config, consumed.step)
     if bend is not None:
         warnings.warn(bend, RuntimeWarning, stacklevel=2)
@@ -327,6 +328,8 @@ def _data_section(config: RunConfig, run_dir: Path) -> DataConfig:
     return fingerprint.pinned(config.data, run.data)
 
 
-def _write_run(run_dir: Path, run: RunManifest, config: RunConfig) -> None:
+def _write_run(run_dir: Path, run: RunManifest) -> None:
+    """Write the configuration twice, for people and in the run's manifest: the same one."""
+    config = recorded.read(run.config, f"the run {run.name}")
     replace_file(run_dir / layout.RUN_CONFIG, layers.to_yaml(config).encode())
     replace_file(run_dir / layout.RUN_MANIFEST, documents.dump(run))
