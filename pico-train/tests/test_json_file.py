@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 from support.publishing import REPO
 
-import pico_train
 from pico_conformance.runs import write_run
 from pico_train.checkpoint import losses, metrics_log, moving, set_aside
 from pico_train.checkpoint.lock import LOCK_FILE, RunLock
@@ -185,24 +183,3 @@ def test_a_text_that_is_there_twice_is_not_half_taken(tmp_path: Path) -> None:
     path.write_bytes(b'{"text": "one", "source": "x", "text": "two"}\n')
     (record,) = json_records(path, TextLayout("text", "source", "refuse", False, "refuse"))
     assert record.problem == "not JSON (key 'text' is there twice)"
-
-
-TRUSTED = {
-    "publish/worker.py": "its parent's order, through a pipe",
-    "publish/supervisor.py": "its child's words, through a pipe",
-    "data/prepare/lines.py": "with a hook of its own, since a layout says what half a surrogate pair means",
-    "json_file.py": "of what was parsed strictly",
-}
-
-
-def test_no_file_is_read_by_a_parser_that_takes_things_on_trust() -> None:
-    root = Path(pico_train.__file__).parent
-    found = set()
-    for path in root.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and (
-                node.attr == "model_validate_json"
-                or (node.attr in ("loads", "load") and ast.unparse(node.value) == "json")
-            ):
-                found.add(str(path.relative_to(root)))
-    assert found == set(TRUSTED)
