@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from support.publishing import REPO
 
 from pico_conformance.runs import write_run
+from pico_schema import layout
 from pico_train.checkpoint import losses, metrics_log, moving, set_aside
 from pico_train.checkpoint.lock import LOCK_FILE, RunLock
 from pico_train.data.prepare.lines import json_records
@@ -126,7 +127,7 @@ def test_a_manifest_that_cannot_be_read_counts_no_tokens(content: bytes, tmp_pat
 @pytest.mark.parametrize(
     ("file", "read"),
     [
-        (f"checkpoints/{set_aside.FOLDER}/0001/{set_aside.NOTE}", set_aside.listed),
+        (f"checkpoints/{layout.SET_ASIDE}/0001/{layout.SET_ASIDE_NOTE}", set_aside.listed),
         (losses.ACCEPTED, losses.accepted),
     ],
     ids=["note", "accepted"],

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
-from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
-import typer
 
 import pico_analyze
 from pico_analyze.cli.app import app
@@ -16,22 +13,10 @@ from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.errors import UsageError
 from pico_analyze.metrics.spec import METRICS
 from pico_analyze.parameters import Param
+from pico_conformance.options import numeric_options
 
 NO_NUMBERS = ("nan", "inf", "-inf", "1e400", "-1e400", "9" * 5000, "")
 NO_COUNTS = ("-1", str(10**30), str(-(10**30)))
-
-
-def numeric_options(commands: typer.Typer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every option of every command that takes a number, as the words before it and its name."""
-    for group in commands.registered_groups:
-        yield from numeric_options(group.typer_instance, (*path, group.name))
-    for command in commands.registered_commands:
-        name = command.name or command.callback.__name__.replace("_", "-")
-        for parameter, hint in get_type_hints(command.callback, include_extras=True).items():
-            kind, *details = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-            if {int, float} & {kind, *get_args(kind)}:
-                given = [text for text in details[0].param_decls or () if text.startswith("--")]
-                yield (*path, name), given[0] if given else f"--{parameter.replace('_', '-')}"
 
 
 OPTIONS = list(numeric_options(app))

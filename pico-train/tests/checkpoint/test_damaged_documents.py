@@ -142,7 +142,7 @@ def test_a_document_that_is_none_is_one_sentence_and_code_2_to_4(run_dir, name, 
         layout.MANIFEST: run_dir / layout.checkpoint_dir(1) / layout.MANIFEST,
         layout.RUN_MANIFEST: run_dir / layout.RUN_MANIFEST,
         "evaluation": run_dir / layout.evaluation_file(1),
-        "note": set_aside.root(run_dir) / "0001" / set_aside.NOTE,
+        "note": set_aside.root(run_dir) / "0001" / layout.SET_ASIDE_NOTE,
         "weights": run_dir / layout.checkpoint_dir(1) / layout.WEIGHTS,
     }[name]
     path.parent.mkdir(exist_ok=True)

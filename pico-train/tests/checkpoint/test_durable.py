@@ -154,7 +154,7 @@ def test_a_power_cut_on_the_way_aside_or_back_loses_nothing(run_dir, tmp_path, a
     assert count > 5
 
 
-OWN = (layout.RUN_MANIFEST, layout.METRICS_LOG, set_aside.NOTE)
+OWN = (layout.RUN_MANIFEST, layout.METRICS_LOG, layout.SET_ASIDE_NOTE)
 """Files that are written anew."""
 
 

@@ -99,7 +99,7 @@ def before(base, went_back, without_run_json, with_losses):
 
 def everything(run_dir: Path) -> set[str]:
     """Digests of all contents under a run that training made: wherever they lie."""
-    own = (layout.RUN_MANIFEST, set_aside.NOTE, losses.ACCEPTED, layout.METRICS_LOG, ".lock")
+    own = (layout.RUN_MANIFEST, layout.SET_ASIDE_NOTE, losses.ACCEPTED, layout.METRICS_LOG, ".lock")
     found = digest_tree(run_dir)
     return {digest for name, digest in found.items() if Path(name).name not in own and not name.endswith("/")}
 
@@ -111,7 +111,7 @@ def rows(run_dir: Path) -> set[bytes]:
 
 def history(run_dir: Path) -> dict[str, str]:
     """What counts as the run: its files but for what was set aside and what was noted with the time of day."""
-    aside = f"{layout.CHECKPOINTS}/{set_aside.FOLDER}"
+    aside = f"{layout.CHECKPOINTS}/{layout.SET_ASIDE}"
     return {
         name: digest
         for name, digest in digest_tree(run_dir).items()

@@ -144,7 +144,7 @@ def folder(run_dir: Path, name: str, note: str | None = None) -> Path:
     made = set_aside.root(run_dir) / name
     made.mkdir(parents=True)
     if note is not None:
-        (made / set_aside.NOTE).write_text(note)
+        (made / layout.SET_ASIDE_NOTE).write_text(note)
     return made
 
 

@@ -110,7 +110,7 @@ def put(run_dir, rows=(), *, files=(), name="0001", **note):
     """A folder of steps that were set aside, as it is found later."""
     folder = set_aside.root(run_dir) / name
     folder.mkdir(parents=True)
-    (folder / set_aside.NOTE).write_text(Note(when=WHEN, reason="why", **note).model_dump_json())
+    (folder / layout.SET_ASIDE_NOTE).write_text(Note(when=WHEN, reason="why", **note).model_dump_json())
     write_log(folder, rows)
     for path in files:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

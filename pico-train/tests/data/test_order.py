@@ -95,9 +95,9 @@ GOOD = {"step": 0, "batch_size": 1, "n_rows": 1, "order": "shuffled", "seed": 0}
     ],
 )
 def test_what_is_no_batch_is_refused_and_the_smallest_is_one(changes: dict[str, object], says: str) -> None:
-    assert row_ids(**GOOD).tolist() == row_ids(**GOOD | {"position": 0}).tolist() == [0]  # type: ignore[arg-type]
+    assert row_ids(**GOOD).tolist() == row_ids(**GOOD | {"position": 0}).tolist() == [0]
     with pytest.raises(ValueError) as caught:
-        row_ids(**GOOD | changes)  # type: ignore[arg-type]
+        row_ids(**GOOD | changes)
     assert str(caught.value) == says
 
 
@@ -113,8 +113,8 @@ def test_where_a_position_is_given_the_batch_begins_there(
 ) -> None:
     """The oracle is a line of single rows, each a batch of its own."""
     settings = {"n_rows": n_rows, "order": order, "seed": 3}
-    line = [row_ids(at, batch_size=1, **settings)[0] for at in range(position, position + batch)]  # type: ignore[arg-type]
-    assert row_ids(step, batch_size=batch, position=position, **settings).tolist() == line  # type: ignore[arg-type]
+    line = [row_ids(at, batch_size=1, **settings)[0] for at in range(position, position + batch)]
+    assert row_ids(step, batch_size=batch, position=position, **settings).tolist() == line
 
 
 def test_an_empty_batch_has_the_digest_of_its_shape() -> None:

@@ -34,7 +34,7 @@ def batch(step: int) -> Batch:
     """Four rows of nine ids, others at each step."""
     rows = np.random.default_rng(step).integers(0, 64, (4, 9)).astype(np.int32)
     consumed = Consumed(step, 4 * step, 32 * step)
-    return Batch(step, torch.from_numpy(rows).long(), np.arange(4), None, rows, consumed)  # type: ignore[arg-type]
+    return Batch(step, torch.from_numpy(rows).long(), np.arange(4), None, rows, consumed)
 
 
 VALIDATION = torch.from_numpy(np.random.default_rng(99).integers(0, 64, (3, 9))).long()

@@ -31,6 +31,10 @@ VALIDATION_COLUMNS = ("row", "input_ids", "text", "source")
 - `source`: where the row comes from, as the corpus names it (a file, a document's own source); empty where it does not.
 """
 CHECKPOINTS = "checkpoints"
+SET_ASIDE = "set_aside"
+"""In a run's `checkpoints` (so that a checkpoint is moved there by a rename): numbered folders of what was done and
+then done anew from an earlier step, each with a note, and with `checkpoints`, `evaluations` and a log of its own."""
+SET_ASIDE_NOTE = "note.json"
 EVALUATIONS = "evaluations"
 REVISIONS = "revisions.json"
 """On the Hub only: the index of published checkpoints."""

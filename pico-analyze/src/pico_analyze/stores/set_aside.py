@@ -17,8 +17,6 @@ from pico_analyze.errors import DataError, StorageError
 from pico_analyze.stores.checked_file import read_small
 from pico_schema import layout, strict_json
 
-FOLDER = "set_aside"
-NOTE = "note.json"
 MAX_NOTE = 16 * 2**20
 """Largest note that is read, in bytes: a line for each of a hundred thousand steps."""
 MAX_FOLDERS = 10_000
@@ -46,12 +44,12 @@ class _Note(BaseModel):
 
 def set_aside(run: Path) -> tuple[SetAside, ...]:
     """What a run has set aside, in the order in which it did; checkpoints that it took back are not among it."""
-    root = run / layout.CHECKPOINTS / FOLDER
+    root = run / layout.CHECKPOINTS / layout.SET_ASIDE
     found = []
     for folder in _folders(root):
         steps = _steps(folder / layout.CHECKPOINTS)
         try:
-            reason = _reason(folder / NOTE)
+            reason = _reason(folder / layout.SET_ASIDE_NOTE)
         except (DataError, StorageError) as error:
             found.append(SetAside(steps, f"why cannot be read: {_printable(str(error))}"))
             continue

@@ -28,10 +28,6 @@ from pico_train.counting import counted
 from pico_train.errors import CheckpointError
 from pico_train.json_file import read_model
 
-FOLDER = "set_aside"
-"""In `checkpoints/`, so that a checkpoint is moved by a rename wherever that directory lies."""
-NOTE = "note.json"
-
 
 class PublishedStep(BaseModel):
     """A step that is on the Hub although the run has set it aside."""
@@ -115,7 +111,7 @@ def _steps(steps: Iterable[int]) -> str:
 
 def root(run_dir: Path) -> Path:
     """Where a run keeps what it has set aside."""
-    return run_dir / layout.CHECKPOINTS / FOLDER
+    return run_dir / layout.CHECKPOINTS / layout.SET_ASIDE
 
 
 def listed(run_dir: Path) -> list[SetAside]:
@@ -126,7 +122,7 @@ def listed(run_dir: Path) -> list[SetAside]:
     """
     found = []
     for folder in _folders(run_dir):
-        path = folder / NOTE
+        path = folder / layout.SET_ASIDE_NOTE
         if not path.is_file():
             continue  # interrupted before anything was moved
         try:
@@ -284,7 +280,8 @@ def forget_repeated(run_dir: Path, *, disk: Disk | None = None) -> None:
     rows: dict[int, dict[str, Any]] | None = None
     for item in listed(run_dir):
         log = item.folder / layout.METRICS_LOG
-        others = {path.name for path in item.folder.rglob("*") if path.is_file()} - {NOTE, layout.METRICS_LOG}
+        held = {path.name for path in item.folder.rglob("*") if path.is_file()}
+        others = held - {layout.SET_ASIDE_NOTE, layout.METRICS_LOG}
         if item.note.lost or item.note.changes or item.note.files or others:
             continue
         if rows is None:
@@ -309,7 +306,7 @@ def _new_folder(run_dir: Path, note: Note, disk: Disk) -> Path:
     taken = _folders(run_dir)
     folder = place / f"{int(taken[-1].name) + 1 if taken else 1:04d}"
     disk.make_directory(folder)
-    replace_file(disk, folder / NOTE, note.model_dump_json(indent=1).encode() + b"\n")
+    replace_file(disk, folder / layout.SET_ASIDE_NOTE, note.model_dump_json(indent=1).encode() + b"\n")
     disk.fsync_directory(place)
     return folder
 

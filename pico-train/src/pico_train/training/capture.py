@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +135,7 @@ def _gather_rows(engine: Engine, mine_RPF: Tensor | None) -> Tensor | None:
         return mine_RPF
     none = torch.zeros(3, dtype=torch.long, device=engine.device)
     shape = none if mine_RPF is None else torch.tensor(mine_RPF.shape, device=engine.device)
-    shapes: Tensor = engine.fabric.all_gather(shape)  # type: ignore[assignment]
+    shapes = cast("Tensor", engine.fabric.all_gather(shape))
     padded = torch.zeros(*shapes.amax(0).tolist(), device=engine.device)
     if mine_RPF is not None:
         padded[: len(mine_RPF)] = mine_RPF
