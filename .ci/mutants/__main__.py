@@ -121,7 +121,6 @@ def _measure(group: dict[str, Any], words: list[str], arguments: argparse.Namesp
     if not files:
         return []
     keep = arguments.keep / name
-    keep = arguments.keep / name
     covered = covering.measure(package, name, arguments.suite or group["suite"], keep)
     noticed = keep / "noticed"
     known = set(noticed.read_text().split()) if noticed.exists() else set()
@@ -196,7 +195,9 @@ def _report(name: str, scores: list[Score]) -> str:
     rows.append(("all", *sums, sums[2] / max(sums[1] - sums[4], 1)))
     lines += ["| " + " | ".join(map(str, row[:-1])) + f" | {row[-1]:.0%} |" for row in rows]
     for score in sorted(scores, key=lambda one: one.path):
-        found = [(one, "") for one in score.survivors] + [(one, f": {why}") for one, why in score.no_faults]
+        found = [(one, ": no test notices it") for one in score.survivors] + [
+            (one, f": {why}") for one, why in score.no_faults
+        ]
         if found:
             lines += ["", f"## {score.path.relative_to(ROOT)}", ""]
         for one, why in sorted(found, key=lambda pair: (pair[0].line, pair[0].operator, pair[0].after)):
