@@ -198,3 +198,6 @@ class ReadOptions:
     """Where blocks of remote files are kept; by default under the user's cache directory."""
     cache_gb: float = 20.0
     """Bound of that cache, in GiB."""
+    step_pattern: str | None = None
+    """Regular expression by which the names of checkpoints of other makers tell their steps, where the known words do
+    not."""

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, Input, ReadOptions, SplitInfo, StepInfo, Unusable
+from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples, read_whole
 from pico_analyze.stores.set_aside import SetAside, set_aside
-from pico_analyze.stores.spec import StoreSpec
 from pico_schema import (
     CheckpointManifest,
     Evaluation,
@@ -161,8 +160,8 @@ class LocalStore:
             if entry is None:
                 return f"its manifest does not list {path}"
             try:
-                size = file_size(layout.inside(directory, path))
-            except (DataError, SchemaError):
+                size = file_size(self._inside(directory, path))
+            except DataError:
                 return f"{path} is missing"
             if size != entry.size:
                 return f"{path} has {size} bytes, the manifest says {entry.size}"
@@ -182,6 +181,22 @@ class LocalStore:
         """Steps that belong to another trajectory."""
         return set_aside(self.path)
 
+    @property
+    def _root(self) -> Path:
+        """Where the files lie that a run has once: validation rows and evaluations."""
+        return self.path
+
+    def _inside(self, directory: Path, path: str) -> Path:
+        """A file of a directory, which does not lead out of it.
+
+        Raises:
+            DataError: it does, or its path is unsafe.
+        """
+        try:
+            return layout.inside(directory, path)
+        except SchemaError as error:
+            raise DataError(str(error)) from None
+
     def _checkpoint(self, step: int) -> tuple[CheckpointManifest, str, Path]:
         found = self._checkpoints[0].get(step)
         if found is None:
@@ -199,7 +214,7 @@ class LocalStore:
     @lru_cache(maxsize=64)  # noqa: B019 - so many as files above
     def _content(self, step: int, path: str) -> CheckedFile:
         manifest, _, directory = self._checkpoint(step)
-        return CheckedFile(_inside(directory, path), manifest.files[path].sha256)
+        return CheckedFile(self._inside(directory, path), manifest.files[path].sha256)
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor, by range, from a file that has the content that was sealed."""
@@ -215,7 +230,7 @@ class LocalStore:
         manifest, _, directory = self._checkpoint(step)
 
         def content(path: str, _: FileEntry) -> bytes:
-            return read_whole(_inside(self.path if path == layout.VALIDATION_ROWS else directory, path))
+            return read_whole(self._inside(self._root if path == layout.VALIDATION_ROWS else directory, path))
 
         def metadata(path: str) -> Mapping[str, str]:
             self._content(step, path).check()
@@ -235,7 +250,7 @@ class LocalStore:
         results: dict[int, dict[str, float]] = {}
         for step, (manifest, digest, _) in sorted(self._checkpoints[0].items()):
             results[step] = {name: value for name, value in manifest.metrics.items() if value is not None}
-            path = _inside(self.path, layout.evaluation_file(step))
+            path = self._inside(self._root, layout.evaluation_file(step))
             if path.is_file():
                 try:
                     found = documents.parse(_content(path), Evaluation, where=str(path))
@@ -259,48 +274,9 @@ def _content(path: Path) -> bytes:
     return read_small(path, documents.MAX_DOCUMENT)
 
 
-def _inside(root: Path, path: str) -> Path:
-    try:
-        return layout.inside(root, path)
-    except SchemaError as error:
-        raise DataError(str(error)) from None
-
-
 def _at(path: Path, message: str) -> str:
     return message if message.startswith(str(path)) else f"{path}: {message}"
 
 
 def _is_place(entry: Path) -> bool:
     return entry.is_dir() or entry.is_symlink()
-
-
-def _recognises(location: str) -> bool:
-    return (Path(location) / layout.RUN_MANIFEST).is_file()
-
-
-def _open(location: str, _options: ReadOptions) -> LocalStore:
-    return LocalStore(Path(location))
-
-
-def _changed(path: Path) -> float | None:
-    index = path / layout.RUN_MANIFEST
-    return index.stat().st_mtime if index.is_file() else None
-
-
-def _checkpoint(path: Path) -> tuple[Path, int] | None:
-    run, step = path.parent.parent, layout.parse_step_dir(path.name)
-    inside = path.parent.name == layout.CHECKPOINTS and (run / layout.RUN_MANIFEST).is_file()
-    return (run, step) if inside and step is not None else None
-
-
-PICO = StoreSpec(
-    name=LocalStore.kind,
-    title="a run of Pico",
-    sign=f"{layout.RUN_MANIFEST} (Pico)",
-    recognises=_recognises,
-    open=_open,
-    changed=_changed,
-    checkpoint=_checkpoint,
-    thread_safe=True,
-    order=0,
-)

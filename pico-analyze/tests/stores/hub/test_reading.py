@@ -93,7 +93,7 @@ def test_code_in_a_pickle_is_not_run(hub: Hub, run: Path, tmp_path: Path, open_r
     put_files(hub, REPO, "demo", {"pytorch_model.bin": bomb, "training_state/state.pt": bomb})
     put_files(hub, REPO, "plain", {"config.json": b"{}", "pytorch_model.bin": bomb})
     read_all(open_run(f"hf://{REPO}@demo"))
-    with pytest.raises(NotARunError, match="plain transformers"):
+    with pytest.raises(DataError, match=r"its weights are pickled \(pytorch_model\.bin\)"):
         open_run(f"hf://{REPO}@plain")
     assert not trap.exists()
     assert hub.log.count("pytorch_model.bin|state.pt", since=mark) == 0
@@ -222,11 +222,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("files", "said"),
         [
-            ({"config.json": b"{}", "model.safetensors": b"x"}, "a plain transformers model"),
             ({"checkpoints/step_0/model.safetensors": b"x"}, "a run of Pico 1.0"),
             ({"learning_dynamics/val_activations.pt": b"x", "config.json": b"{}"}, "a run of Pico 1.0"),
             ({"run.json": b"{}"}, "an incomplete revision"),
-            ({"data.txt": b"x"}, "not a run that Pico published; its branches are other"),
+            ({"data.txt": b"x"}, "not a run that Pico published, and no model; its branches are other"),
         ],
     )
     def test_a_revision_without_a_manifest_says_what_it_is(

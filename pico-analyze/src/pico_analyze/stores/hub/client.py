@@ -20,11 +20,12 @@ from urllib.parse import quote, urljoin, urlsplit
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError
-from pico_schema import strict_json
+from pico_schema import SchemaError, layout, strict_json
 from pico_schema.digests import git_blob_id
 from pico_schema.revisions import BranchesAndTags
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+BLOB, SHA256 = COMMIT, re.compile(r"[0-9a-f]{64}")
 MAX_REFS = 200_000
 MAX_LISTING = 64 << 20
 MAX_REDIRECTS = 5
@@ -86,6 +87,10 @@ class HubClient:
             return parse_refs(raw)
         except (ValueError, KeyError, TypeError):
             raise DataError(f"the Hub's list of branches and tags of {self.repo} is damaged: try again") from None
+
+    def listing(self, commit: str) -> bytes:
+        """What the Hub says of a commit and its files, in one request; see `parse_files`."""
+        return self._get(f"{self.endpoint}/api/models/{self.repo}/revision/{commit}?blobs=true", MAX_LISTING)
 
     def files(self, commit: str) -> set[str]:
         """Names of the files of a revision, to say what it is."""
@@ -180,7 +185,12 @@ class HubClient:
             return
         if code == "EntryNotFound" or (status == 404 and code not in ("RepoNotFound", "RevisionNotFound")):
             raise MissingError
-        if code in ("RepoNotFound", "GatedRepo") or status in (401, 403):
+        if code == "GatedRepo":
+            raise NotARunError(
+                f"{self.repo} is gated: accept its terms on {self.endpoint}/{self.repo}, and set HF_TOKEN to a token "
+                "of the account that did"
+            )
+        if code == "RepoNotFound" or status in (401, 403):
             raise NotARunError(
                 f"the Hub shows no repository {self.repo} ({status}): check the name, or set HF_TOKEN if it is private"
             )
@@ -221,6 +231,27 @@ def parse_refs(raw: bytes) -> BranchesAndTags:
             if len(name) <= 300 and name.isprintable():
                 found[-1][name] = commit
     return BranchesAndTags(*found)
+
+
+def parse_files(raw: bytes, *, where: str) -> dict[str, tuple[int, str, str | None]]:
+    """Size, git's digest and sha256 (of large files) of each file that the API lists, by path.
+
+    Raises:
+        DataError: it is no such list.
+    """
+    found: dict[str, tuple[int, str, str | None]] = {}
+    try:
+        for row in strict_json.parse(raw, own=False)["siblings"]:
+            path, size, blob, lfs = row["rfilename"], row["size"], row["blobId"], row.get("lfs")
+            sha256 = lfs["sha256"] if lfs else None
+            fits = BLOB.fullmatch(blob) and (sha256 is None or SHA256.fullmatch(sha256))
+            if not fits or type(size) is not int or not 0 <= size < 2**62 or not isinstance(path, str):
+                raise ValueError("not a file")
+            layout.safe_relative_path(path)
+            found[path] = (size, blob, sha256)
+    except (ValueError, KeyError, TypeError, AttributeError, SchemaError):
+        raise DataError(f"the Hub's list of the files of {where} is damaged: try again") from None
+    return found
 
 
 def _body(answer: Any, limit: int, *, exactly: int | None) -> bytes:

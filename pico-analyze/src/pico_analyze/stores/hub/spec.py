@@ -13,7 +13,7 @@ def _recognises(location: str) -> bool:
 
 
 def _open(location: str, options: ReadOptions) -> Store:
-    from pico_analyze.stores.hub.store import open_hub
+    from pico_analyze.stores.hub.opening import open_hub
 
     return open_hub(location, options)
 

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pico_analyze.errors import DataError, NotARunError
+from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
-from pico_analyze.stores.hub.block_cache import BlockCache, default_cache
-from pico_analyze.stores.hub.client import HubClient, MissingError
+from pico_analyze.stores.hub.client import MissingError
 from pico_analyze.stores.hub.files import RemoteFiles
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
@@ -38,36 +37,30 @@ from pico_schema.revisions import BranchesAndTags
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.stores.opening import ReadOptions
-
 MAX_HEADER = 16 << 20
 """Largest header of a safetensors file that is fetched, in bytes."""
 
 
-def open_hub(address: str, options: ReadOptions) -> HubStore:
-    """The published run at an address.
+class NotPublishedError(Exception):
+    """A commit that Pico did not publish."""
 
-    Raises:
-        UsageError: not an address.
-        NotARunError: nothing there, or nothing that Pico published.
-        DataError: what is there is damaged, or a tag was moved.
-        StorageError: the Hub cannot be reached, or offline something is not in the cache.
-    """
-    return HubStore(Address.parse(address), options)
+    def __init__(self, commit: str) -> None:
+        super().__init__(commit)
+        self.commit = commit
 
 
 class HubStore:
-    """A run on the Hub, read from the commits that its address was resolved to."""
+    """A run on the Hub, read from the commits that its address was resolved to.
+
+    Raises:
+        NotPublishedError: what is there was not published by Pico.
+    """
 
     kind = "hub"
 
-    def __init__(self, address: Address, options: ReadOptions) -> None:
-        self.repo, self.offline = address.repo, options.offline
-        root = options.cache_dir or default_cache()
-        self._client = HubClient(address.repo)
-        blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
-        self._files = RemoteFiles(self._client, blocks, offline=options.offline)
-        known = KnownRefs(root, self._client, offline=options.offline)
+    def __init__(self, address: Address, known: KnownRefs, files: RemoteFiles) -> None:
+        self.repo, self.offline = address.repo, known.offline
+        self._client, self._files = known.client, files
         self._commit, self._only = resolve(address, known)
         self._refs: BranchesAndTags | None = known.listed
         self.location = f"hf://{self.repo}@{self._commit}"
@@ -100,7 +93,7 @@ class HubStore:
             raw = self._files.document(self._commit, layout.REVISIONS)
             return documents.parse(raw, RevisionIndex, where=where)
         except MissingError:
-            raise NotARunError(self._what_it_is(self._commit)) from None
+            raise NotPublishedError(self._commit) from None
         except SchemaError as error:
             raise DataError(str(error)) from None
 
@@ -141,30 +134,13 @@ class HubStore:
             raw = self._files.document(commit, layout.MANIFEST)
             manifest = documents.parse(raw, CheckpointManifest, where=f"{self.repo}@{commit[:12]}:{layout.MANIFEST}")
         except MissingError:
-            raise NotARunError(self._what_it_is(commit)) from None
+            raise NotPublishedError(commit) from None
         except SchemaError as error:
             raise DataError(str(error)) from None
         return manifest, hashlib.sha256(raw).hexdigest()
 
     def _manifest(self, step: int) -> CheckpointManifest:
         return self._found(step)[0]
-
-    def _what_it_is(self, commit: str) -> str:
-        """One sentence about a revision without a manifest."""
-        where = f"{self.repo}@{commit[:12]} has no {layout.MANIFEST}"
-        if self.offline:
-            return f"{where} in the cache: it is no checkpoint that Pico published, or was not read online yet"
-        files = self._client.files(commit)
-        if layout.RUN_MANIFEST in files or layout.REVISIONS in files:
-            return f"{where}: an incomplete revision of a run; name a tag such as <run>-step-<N>"
-        if any("learning_dynamics/" in name or name.startswith("checkpoints/step_") for name in files):
-            return f"{where}: a run of Pico 1.0; download it and give pico-analyze the directory"
-        weights = any(name.endswith((".safetensors", ".bin")) for name in files)
-        if layout.MODEL_CONFIG in files and weights:
-            return f"{where}: a plain transformers model; download it and give pico-analyze the directory"
-        branches = sorted(name for name in self._refs.branches if name != "main") if self._refs else []
-        hint = f"; its branches are {', '.join(branches)[:300]}" if branches else ""
-        return f"{where}: not a run that Pico published{hint}"
 
     # -- the protocol
 

@@ -1,170 +1,130 @@
-"""Any transformers model on disk: `config.json` and safetensors. Weights only, one checkpoint, no torch.
+"""Any transformers model: one by itself, or the checkpoints of a run, each `config.json` and safetensors. Weights only.
 
-Nothing of the model is executed; pickled weights (`pytorch_model.bin`) are not opened.
+Nothing of a model is executed; pickled weights (`pytorch_model.bin`) are not opened.
 """
 
 from __future__ import annotations
 
-import hashlib
-from functools import cached_property, lru_cache
-from pathlib import Path
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, StepInfo, Unusable
-from pico_analyze.stores.checked_file import CheckedFile
-from pico_analyze.stores.json_file import checked_json
-from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.transformers.architectures import Source, sources
-from pico_analyze.stores.transformers.geometry import model_spec
-from pico_schema import ModelSpec, SchemaError, layout
-from pico_schema.sites import Site
+from pico_analyze.stores.transformers.files import digest_of
+from pico_analyze.stores.transformers.model import INDEX, Model, weight_files
+from pico_analyze.stores.transformers.series import Checkpoint, Series
+from pico_schema import ModelSpec, layout
 
 if TYPE_CHECKING:
     import pandas
 
-INDEX = "model.safetensors.index.json"
-
-
-def model_name(path: Path) -> str:
-    """The directory's name; in a cache of huggingface_hub, where that is a commit, the model's name and the commit."""
-    folder = path.parent.parent.name
-    if path.parent.name == "snapshots" and folder.startswith("models--"):
-        return f"{folder.rpartition('--')[2]}-{path.name[:8]}"
-    return path.resolve().name or "model"
+_SCALARS = ("train_loss", "val_loss")
+_MOST_SHOWN = 12
 
 
 class TransformersStore:
-    """A model directory: one checkpoint, step 0."""
+    """The models of a series.
 
-    kind = "transformers"
+    Args:
+        location: Path or address that opens it again.
+        series: Its checkpoints.
+        kind: Name of the kind of store that opened it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.location = str(path)
-        self.run = model_name(path.absolute())
-        self._checked: dict[str, CheckedFile] = {}
-        self._config = checked_json(self._content(layout.MODEL_CONFIG))
-        self._spec = model_spec(self._config, where=str(path / layout.MODEL_CONFIG))
-        if not self._sources:
-            kind = self._config.get("model_type", "unknown")
-            raise DataError(
-                f"{path}: a {kind} model whose matrices have unknown names: known are those of Llama-like models, "
-                "Phi-3, GPT-NeoX, GPT-2 and Pico"
-            )
+    Raises:
+        DataError: models of one series have different geometries, or one by itself cannot be read.
+    """
 
-    @cached_property
-    def _files(self) -> dict[str, str]:
-        """Tensor → file."""
-        single = self.path / layout.WEIGHTS
-        if (self.path / INDEX).is_file() and not single.is_file():  # in this order transformers looks for them
-            weight_map = checked_json(self._content(INDEX)).get("weight_map")
-            if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
-                raise DataError(f"{self.path / INDEX}: it has no map from tensors to files: the index is damaged")
-            return weight_map
-        found: dict[str, str] = {}
-        for file in [single] if single.is_file() else sorted(self.path.glob("*.safetensors")):
-            for name in self._file(file.name).tensors:
-                if found.setdefault(name, file.name) != file.name:
+    def __init__(self, location: str, series: Series, *, kind: str = "transformers") -> None:
+        self.kind, self.location, self.run = kind, location, series.run
+        self._series = series
+        self._checkpoints = {one.step: one for one in series.checkpoints}
+        self._check_geometries()
+
+    def _check_geometries(self) -> None:
+        """Refuse models that are no checkpoints of one run."""
+        first, *others = self._checkpoints.values() or (None,)
+        if first is None:
+            return
+        model = self._model(first.step)
+        for one in others:
+            if self._configuration(one) != self._configuration(first):
+                other = self._model(one.step)
+                if (model.kind, model.spec) != (other.kind, other.spec):
                     raise DataError(
-                        f"{self.path}: tensor {name[:200]!r} is in two files, {found[name]} and {file.name}, and no "
-                        f"{INDEX} says which one is meant: keep one of them"
+                        f"{self.location}: {first.name} and {one.name} are models of different architectures "
+                        f"({_differing(model, other)}): keep one run in a folder, or choose by --step-pattern"
                     )
+
+    def _configuration(self, one: Checkpoint) -> object:
+        """What is equal where configurations are the same file."""
+        files = one.files
+        return files.identity(layout.MODEL_CONFIG) if files.sealed else files.json(layout.MODEL_CONFIG)
+
+    @lru_cache(maxsize=8)  # noqa: B019 - one store per analysis; names and headers only
+    def _model(self, step: int) -> Model:
+        return Model(self._checkpoint(step).files)
+
+    def _checkpoint(self, step: int) -> Checkpoint:
+        found = self._checkpoints.get(step)
+        if found is None:
+            known = ", ".join(map(str, list(self._checkpoints)[:_MOST_SHOWN])) or "none"
+            raise DataError(f"model {self.run!r} has no step {step}: there are {known}")
         return found
-
-    def _content(self, name: str) -> CheckedFile:
-        """A file of the model. Nothing says which digest it has: the one found first stays for the analysis."""
-        if name not in self._checked:
-            try:
-                # Links are followed: huggingface_hub's cache is made of them. Names may not lead out by themselves.
-                file = CheckedFile(self.path.joinpath(*layout.safe_relative_path(name).parts))
-            except SchemaError as error:
-                raise DataError(str(error)) from None
-            self._checked.setdefault(name, file)
-        return self._checked[name]
-
-    @lru_cache(maxsize=256)  # noqa: B019 - headers only
-    def _file(self, name: str) -> TensorFile:
-        return TensorFile.checked(self._content(name))
-
-    @cached_property
-    def _sources(self) -> dict[str, Source]:
-        """Site → where its weight is. The head of a model that has none of its own is the embedding, where the
-        configuration or its family says so."""
-        found = sources(self._files, where=str(self.path))
-        known = {site: source for site, source in found.items() if (Site.parse(site).layer or 0) < self._spec.n_layers}
-        if "head" not in known and "embed" in known and self._spec.tie_embeddings:
-            known["head"] = known["embed"]
-        return known
 
     @lru_cache(maxsize=1)  # noqa: B019 - one entry per store
     def steps(self) -> tuple[StepInfo, ...]:
-        """The one checkpoint there is."""
-        files = sorted({*self._files.values()})
-        stats = [(file, (self.path / file).stat()) for file in files if (self.path / file).is_file()]
-        facts = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-        digest = hashlib.sha256(repr((str(self.path.resolve()), facts)).encode()).hexdigest()
-        size = sum(stat.st_size for _, stat in stats)
-        return (StepInfo(step=0, digest=digest, size=size, weights=tuple(self._sources), sealed=False),)
+        """The checkpoints that can be read, by ascending step."""
+        return tuple(self._info(one) for _, one in sorted(self._checkpoints.items()))
+
+    def _info(self, one: Checkpoint) -> StepInfo:
+        files, rows = one.files, self._series.rows.get(one.step, {})
+        names = [layout.MODEL_CONFIG, INDEX, *weight_files(files)]
+        return StepInfo(
+            step=one.step,
+            digest=digest_of(files, names),
+            tokens_seen=one.tokens,
+            size=sum(files.sizes[name] for name in weight_files(files)),
+            weights=tuple(self._model(one.step).sources),
+            metrics={name: rows[name] for name in _SCALARS if name in rows},
+            sealed=files.sealed,
+        )
 
     def unusable(self) -> tuple[Unusable, ...]:
-        """Blocks beyond those that `config.json` counts, such as a predictor of further tokens: not of this model."""
-        found = (Site.parse(site).layer for site in sources(self._files, where=str(self.path)))
-        beyond = sorted({layer for layer in found if layer is not None and layer >= self._spec.n_layers})
-        reason = f"{layout.MODEL_CONFIG} counts {self._spec.n_layers} blocks"
-        return tuple(Unusable(f"block {layer}", None, reason) for layer in beyond)
+        """Checkpoints that cannot be read; and blocks beyond those that a model's `config.json` counts, such as a
+        predictor of further tokens: they are not of this model."""
+        found = list(self._series.unusable)
+        if self._checkpoints:
+            model = self._model(next(iter(self._checkpoints)))
+            reason = f"{layout.MODEL_CONFIG} counts {model.spec.n_layers} blocks"
+            found += [Unusable(f"block {layer}", None, reason) for layer in model.blocks_beyond]
+        return tuple(found)
 
     def spec(self, step: int) -> ModelSpec:
         """The geometry that `config.json` describes."""
-        self._check(step)
-        return self._spec
-
-    def _check(self, step: int) -> None:
-        if step != 0:
-            raise DataError(f"model {self.run!r} has no step {step}: a model directory is one checkpoint, step 0")
+        return self._model(step).spec
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One weight, (out, in)."""
-        source = self._source(step, split, data, site)
-        weight = self._weight(source)
-        if site == "head" and self._spec.tie_embeddings and source != self._sources.get("embed"):
-            self._check_tied(source, weight)
-        return weight
+        return self._holding(step, split, data, site).read(site)
 
-    def _weight(self, source: Source) -> np.ndarray:
-        file = self._file(self._files[source.tensor])
-        try:
-            return source.cut(file.read(source.tensor), self._spec)
-        except DataError as error:
-            at = f"{file.where}: tensor {source.tensor[:200]!r}"
-            raise error if str(error).startswith(file.where) else DataError(f"{at}: {error}") from None
-
-    def _check_tied(self, source: Source, head: np.ndarray) -> None:
-        """Refuse a head of its own where the configuration says that the head is the embedding, unless it is that."""
-        embed = self._sources.get("embed")
-        if embed is not None and not np.array_equal(head, self._weight(embed), equal_nan=True):
-            raise DataError(
-                f"{self.path}: {layout.MODEL_CONFIG} says that the head is the embedding ({embed.tensor}), and "
-                f"{source.tensor} holds other numbers: set tie_word_embeddings to what the model does"
-            )
-
-    def _source(self, step: int, split: str | None, data: Data, site: str) -> Source:
-        self._check(step)
-        source = self._sources.get(site) if data == "weights" else None
-        if source is None:
+    def _holding(self, step: int, split: str | None, data: Data, site: str) -> Model:
+        """The model of a step, which holds what is asked for."""
+        model = self._model(step)
+        if data != "weights" or site not in model.sources:
             of = data if split is None else f"{split} {data}"
             raise DataError(f"model {self.run!r} holds no {of} at site {site!r}: of a model there are weights only")
-        return source
+        return model
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file that holds the weight, the configuration, and the index of files if there is one."""
-        source = self._source(step, split, data, site)
-        used = [source, self._sources["embed"]] if site == "head" and "embed" in self._sources else [source]
-        names = [*(self._files[one.tensor] for one in used), layout.MODEL_CONFIG]
-        names += [INDEX] if INDEX in self._checked else []
-        return tuple(Input(name, self._content(name).sha256) for name in dict.fromkeys(names))
+        return self._holding(step, split, data, site).inputs(site)
+
+    def confirms(self, step: int, file: str, unchecked: Mapping[str, str]) -> bool | None:
+        """Whether ranges that were read before their file was at hand are those of the file."""
+        return self._checkpoint(step).files.confirms(file, unchecked)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """None: a model captures nothing.
@@ -173,15 +133,23 @@ class TransformersStore:
             DataError: always.
         """
         raise DataError(
-            f"{self.path}: a transformers model holds no captures, so step {step} has no {split} samples: give a run"
+            f"{self.location}: a transformers model holds no captures, so step {step} has no {split} samples: give a "
+            "run"
         )
 
     def evaluations(self) -> dict[int, dict[str, float]]:
-        """None are kept with a model."""
-        return {}
+        """What a trainer logged at the steps of checkpoints."""
+        rows = self._series.rows
+        return {step: dict(rows[step]) for step in sorted(self._checkpoints) if step in rows}
 
     def provenance(self, step: int) -> dict[str, str]:
-        """Where it lies, and its type."""
-        self._check(step)
-        kind = str(self._config.get("model_type", "unknown"))
-        return {"path": str(self.path.resolve()), "model_type": kind}
+        """Where the model lies, and its type."""
+        return self._checkpoint(step).files.provenance() | {"model_type": self._model(step).kind}
+
+
+def _differing(first: Model, second: Model) -> str:
+    """What two geometries differ in."""
+    if first.kind != second.kind:
+        return f"{first.kind} and {second.kind}"
+    one, two = first.spec.model_dump(), second.spec.model_dump()
+    return ", ".join(f"{name} {one[name]} and {two[name]}" for name in one if one[name] != two.get(name))

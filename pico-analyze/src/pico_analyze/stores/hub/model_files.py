@@ -1,0 +1,172 @@
+"""The files of one commit of any repository on the Hub, as a model is read from: small ones whole, shards by range.
+
+One request lists a commit: names, sizes, and the digest of each file (of large ones the sha256, of small ones git's).
+A commit never changes, so what it lists is kept; equal files of different commits are known by their digests and are
+read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from pico_analyze.errors import DataError, StorageError
+from pico_analyze.stores.hub.block_cache import BlockCache
+from pico_analyze.stores.hub.client import HubClient, MissingError, parse_files
+from pico_analyze.stores.hub.files import MAX_DOCUMENT, RemoteFiles
+from pico_analyze.stores.json_file import json_object
+from pico_analyze.stores.safetensors import TensorFile
+from pico_schema import FileEntry
+from pico_schema.digests import git_blob_id
+
+MAX_HEADER = 32 << 20
+"""Largest header of a safetensors file that is fetched, in bytes."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """What the Hub says of a file."""
+
+    size: int
+    """Its bytes."""
+    blob: str
+    """Git's digest: of its content, or of the pointer to it."""
+    sha256: str | None
+    """Digest of its content, of files that are stored apart from git (LFS, Xet)."""
+
+    @property
+    def identity(self) -> str:
+        """What is equal where contents are."""
+        return self.sha256 or self.blob
+
+
+class Repository:
+    """What is read of one repository, shared by all its commits."""
+
+    def __init__(self, client: HubClient, files: RemoteFiles, blocks: BlockCache, *, offline: bool) -> None:
+        self.client, self.files, self._blocks, self._offline = client, files, blocks, offline
+        self._small: dict[str, bytes] = {}
+
+    def listing(self, commit: str) -> dict[str, HubFile]:
+        """The files of a commit: from the cache if it was listed before, else in one request.
+
+        Raises:
+            StorageError: offline, and it was never listed.
+            DataError: the answer is none.
+        """
+        name = f"{self.client.endpoint}/{self.client.repo}/{commit}?blobs"
+        content = self._blocks.document(name)
+        if content is None:
+            if self._offline:
+                raise StorageError(
+                    f"--offline: {self.client.repo}@{commit[:12]} was never listed on this machine: read it once "
+                    "without --offline"
+                )
+            content = self.client.listing(commit)
+        found = {path: HubFile(*facts) for path, facts in parse_files(content, where=self.client.repo).items()}
+        self._blocks.keep_document(name, content)
+        return found
+
+    def listed(self, commit: str) -> bool:
+        """Whether a commit was listed before."""
+        return self._blocks.document(f"{self.client.endpoint}/{self.client.repo}/{commit}?blobs") is not None
+
+    def small(self, commit: str, path: str, file: HubFile) -> bytes:
+        """The content of a small file, by its digest: that of another commit, if it is the same."""
+        content = self._small.get(file.identity)
+        if content is None:
+            content = self._blocks.document(f"{self.client.endpoint}/blob/{file.identity}")
+        if content is None or not _has_digest(content, file):
+            if file.size > MAX_DOCUMENT:
+                raise DataError(
+                    f"{self.files.where(commit, path)}: it has {file.size:,} bytes, more than such a file can have"
+                )
+            try:
+                content = self.files.document(commit, path)
+            except MissingError:
+                raise DataError(f"{self.files.where(commit, path)}: the Hub lists it, and does not have it") from None
+            if not _has_digest(content, file):
+                raise DataError(f"{self.files.where(commit, path)}: it is not the file that the Hub lists: try again")
+            self._blocks.keep_document(f"{self.client.endpoint}/blob/{file.identity}", content)
+        self._small[file.identity] = content
+        return content
+
+
+def _has_digest(content: bytes, file: HubFile) -> bool:
+    if file.sha256 is not None:
+        return hashlib.sha256(content).hexdigest() == file.sha256
+    return git_blob_id(content) == file.blob
+
+
+class HubFiles:
+    """The files of one commit; every byte is known by its digest before it is read."""
+
+    sealed = True
+
+    def __init__(self, repository: Repository, commit: str, revision: str, files: Mapping[str, HubFile]) -> None:
+        self._repository, self.commit, self.revision, self._files = repository, commit, revision, files
+        self.where = f"hf://{repository.client.repo}@{revision}"
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of each file."""
+        return {path: file.size for path, file in self._files.items()}
+
+    def at(self, name: str) -> str:
+        """A file's address."""
+        return self._repository.files.where(self.commit, name)
+
+    def _file(self, name: str) -> HubFile:
+        found = self._files.get(name)
+        if found is None:
+            raise DataError(f"{self.at(name)}: it is missing")
+        return found
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object."""
+        return json_object(self._repository.small(self.commit, name, self._file(name)), where=self.at(name))
+
+    @lru_cache(maxsize=256)  # noqa: B019 - headers only
+    def tensors(self, name: str) -> TensorFile:
+        """A safetensors file, by range."""
+        file = self._file(name)
+        if file.sha256 is None:  # in git itself: small, or it would not be there
+            content = self._repository.small(self.commit, name, file)
+            return TensorFile(
+                lambda offset, length: content[offset : offset + length], len(content), where=self.at(name)
+            )
+        reader = self._repository.files.reader(self.commit, name, FileEntry(size=file.size, sha256=file.sha256))
+        return TensorFile(reader, file.size, where=self.at(name), max_header=MAX_HEADER)
+
+    def sha256(self, name: str) -> str:
+        """Digest of a file's content."""
+        file = self._file(name)
+        return file.sha256 or hashlib.sha256(self._repository.small(self.commit, name, file)).hexdigest()
+
+    def unchecked(self, name: str, tensor: str) -> Mapping[str, str]:
+        """Ranges that were read of a tensor before its file was at hand as a whole."""
+        file = self._file(name)
+        if file.sha256 is None:
+            return {}
+        tensors = self.tensors(name).tensors
+        begin = min(one.offset for one in tensors.values())
+        entry = FileEntry(size=file.size, sha256=file.sha256)
+        return self._repository.files.unchecked(entry, begin, tensors[tensor].offset, tensors[tensor].nbytes)
+
+    def confirms(self, name: str, unchecked: Mapping[str, str]) -> bool | None:
+        """Whether they are those of the file; None while it is not at hand."""
+        file = self._files.get(name)
+        if file is None or file.sha256 is None:
+            return not unchecked
+        return self._repository.files.confirms(FileEntry(size=file.size, sha256=file.sha256), unchecked)
+
+    def identity(self, name: str) -> str:
+        """Its digest."""
+        return self._file(name).identity
+
+    def provenance(self) -> dict[str, str]:
+        """Repository, revision and commit."""
+        return {"repo": self._repository.client.repo, "revision": self.revision, "commit": self.commit}

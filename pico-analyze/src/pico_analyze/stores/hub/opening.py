@@ -1,0 +1,68 @@
+"""What lies at an ``hf://`` address: a run that Pico published, one of Pico 1.0, or models of other makers."""
+
+from __future__ import annotations
+
+from pico_analyze.errors import NotARunError, StorageError
+from pico_analyze.stores.base import ReadOptions, Store
+from pico_analyze.stores.hub.address import Address, KnownRefs
+from pico_analyze.stores.hub.block_cache import BlockCache, default_cache
+from pico_analyze.stores.hub.client import HubClient
+from pico_analyze.stores.hub.files import RemoteFiles
+from pico_analyze.stores.hub.model_files import Repository
+from pico_analyze.stores.hub.models import find_models
+from pico_analyze.stores.hub.store import HubStore, NotPublishedError
+from pico_analyze.stores.transformers.step_names import StepPattern
+from pico_analyze.stores.transformers.store import TransformersStore
+from pico_schema import layout
+
+
+def open_hub(text: str, options: ReadOptions) -> Store:
+    """The run at an address.
+
+    Raises:
+        UsageError: not an address.
+        NotARunError: nothing there, or nothing that is a run.
+        DataError: what is there is damaged, or a tag was moved.
+        StorageError: the Hub cannot be reached, or offline something is not in the cache.
+    """
+    address = Address.parse(text)
+    root = options.cache_dir or default_cache()
+    client = HubClient(address.repo)
+    blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
+    files = RemoteFiles(client, blocks, offline=options.offline)
+    known = KnownRefs(root, client, offline=options.offline)
+    repository = Repository(client, files, blocks, offline=options.offline)
+    missing: StorageError | None = None
+    try:
+        return HubStore(address, known, files)
+    except NotPublishedError as error:
+        commit = error.commit
+    except StorageError as error:
+        if not options.offline:
+            raise
+        missing, commit = error, ""  # it may be that of other makers, of which other files are in the cache
+    try:
+        series = find_models(address, known, repository, StepPattern(options.step_pattern))
+    except StorageError:
+        raise missing or StorageError(_not_kept(address, commit)) from None
+    if series is None:
+        raise missing or NotARunError(_what_it_is(address, commit, known, repository))
+    return TransformersStore(text, series, kind="hub")
+
+
+def _not_kept(address: Address, commit: str) -> str:
+    return f"--offline: {address.repo}@{commit[:12]} was never read on this machine: read it once without --offline"
+
+
+def _what_it_is(address: Address, commit: str, known: KnownRefs, repository: Repository) -> str:
+    """One sentence about a revision that is no run."""
+    where = f"{address.repo}@{commit[:12]} has no {layout.MANIFEST}"
+    files = repository.listing(commit)
+    if layout.RUN_MANIFEST in files or layout.REVISIONS in files:
+        return f"{where}: an incomplete revision of a run; name a tag such as <run>-step-<N>"
+    if any("learning_dynamics/" in name or name.startswith("checkpoints/step_") for name in files):
+        return f"{where}: a run of Pico 1.0; download it and give pico-analyze the directory"
+    refs = known.refs()
+    branches = sorted(name for name in refs.branches if name != "main")
+    hint = f"; its branches are {', '.join(branches)[:300]}" if branches else ""
+    return f"{where}, and no {layout.MODEL_CONFIG}: not a run that Pico published, and no model{hint}"

@@ -1,0 +1,187 @@
+"""One transformers model: its geometry, which tensor is which site, and its weights. No torch, and nothing is executed.
+
+What is read are `config.json`, the index of shards if there is one, and safetensors by range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pico_analyze.errors import DataError
+from pico_analyze.stores.base import Input
+from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.transformers.architectures import Source, sources
+from pico_analyze.stores.transformers.files import ModelFiles
+from pico_analyze.stores.transformers.geometry import ForeignSpec, model_spec
+from pico_schema import SchemaError, layout
+from pico_schema.sites import Site
+
+INDEX = "model.safetensors.index.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+_MOST_SHOWN = 3
+
+
+def weight_files(files: ModelFiles) -> list[str]:
+    """Names of the files of weights, as transformers would choose them: one, or those of an index, or all there are.
+
+    Raises:
+        DataError: the index is damaged, or names files that are not there.
+    """
+    if layout.WEIGHTS in files.sizes:
+        return [layout.WEIGHTS]
+    if INDEX in files.sizes:
+        return sorted(set(shards(files).values()))
+    return sorted(name for name in files.sizes if name.endswith(".safetensors"))
+
+
+def shards(files: ModelFiles) -> dict[str, str]:
+    """Tensor → file, by the index.
+
+    Raises:
+        DataError: it is damaged, or names files that are not there.
+    """
+    weight_map = files.json(INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise DataError(f"{files.at(INDEX)}: it has no map from tensors to files: the index is damaged")
+    missing = sorted({file for file in weight_map.values() if file not in files.sizes})
+    if missing:
+        for name in missing:
+            try:
+                layout.safe_relative_path(name)
+            except SchemaError as error:
+                raise DataError(f"{files.at(INDEX)}: {error}") from None
+        shown = ", ".join(name[:100] for name in missing[:_MOST_SHOWN])
+        more = f" and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
+        raise DataError(f"{files.where}: incomplete: {INDEX} names {shown}{more}, and there is no such file")
+    return weight_map
+
+
+def fault(files: ModelFiles) -> str | None:
+    """Why a directory is no model that can be read, as far as names, sizes and headers tell; None for one that is."""
+    if layout.MODEL_CONFIG not in files.sizes:
+        return f"incomplete: it has no {layout.MODEL_CONFIG}"
+    try:
+        names = weight_files(files)
+    except DataError as error:
+        return str(error).removeprefix(f"{files.where}: ")
+    if names:
+        return None
+    pickled = next((name for name in files.sizes if name.endswith(PICKLED)), None)
+    if pickled is not None:
+        return f"its weights are pickled ({pickled}), and unpickling can run code: convert them to safetensors"
+    return "incomplete: it has no weights (*.safetensors)"
+
+
+class Model:
+    """The model that a checkpoint's files hold."""
+
+    def __init__(self, files: ModelFiles) -> None:
+        self.files = files
+        self.config: dict[str, Any] = files.json(layout.MODEL_CONFIG)
+        self.spec: ForeignSpec = model_spec(self.config, where=files.at(layout.MODEL_CONFIG))
+        if not self.sources:
+            kind = self.config.get("model_type", "unknown")
+            raise DataError(
+                f"{files.where}: a {kind} model whose matrices have unknown names: known are those of Llama-like "
+                "models, Phi-3, GPT-NeoX, GPT-2 and Pico"
+            )
+
+    @property
+    def kind(self) -> str:
+        """What its configuration calls the architecture."""
+        return str(self.config.get("model_type", "unknown"))
+
+    @cached_property
+    def weight_map(self) -> dict[str, str]:
+        """Tensor → file."""
+        files = self.files
+        if INDEX in files.sizes and layout.WEIGHTS not in files.sizes:  # in this order transformers looks for them
+            return shards(files)
+        found: dict[str, str] = {}
+        for file in weight_files(files):
+            for name in files.tensors(file).tensors:
+                if found.setdefault(name, file) != file:
+                    raise DataError(
+                        f"{files.where}: tensor {name[:200]!r} is in two files, {found[name]} and {file}, and no "
+                        f"{INDEX} says which one is meant: keep one of them"
+                    )
+        return found
+
+    @cached_property
+    def _found(self) -> Mapping[str, Source]:
+        return sources(self.weight_map, where=self.files.where)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """Site → where its weight is. The head of a model that has none of its own is the embedding, where the
+        configuration or its family says so."""
+        found = self._found
+        known = {site: source for site, source in found.items() if (Site.parse(site).layer or 0) < self.spec.n_layers}
+        if "head" not in known and "embed" in known and self.spec.tie_embeddings:
+            known["head"] = known["embed"]
+        return known
+
+    @cached_property
+    def blocks_beyond(self) -> list[int]:
+        """Blocks beyond those that `config.json` counts, such as a predictor of further tokens: not of this model."""
+        layers = {Site.parse(site).layer for site in self._found}
+        return sorted(layer for layer in layers if layer is not None and layer >= self.spec.n_layers)
+
+    def read(self, site: str) -> np.ndarray:
+        """A site's weight, (out, in).
+
+        Raises:
+            DataError: it is not there, or its file is damaged.
+        """
+        source = self.source(site)
+        weight = self._weight(source)
+        if site == "head" and self.spec.tie_embeddings and source != self.sources.get("embed"):
+            self._check_tied(source, weight)
+        return weight
+
+    def source(self, site: str) -> Source:
+        """Where a site's weight is.
+
+        Raises:
+            DataError: it is not there.
+        """
+        source = self.sources.get(site)
+        if source is None:
+            raise DataError(f"{self.files.where}: it holds no weights at site {site!r}")
+        return source
+
+    def _file(self, source: Source) -> TensorFile:
+        return self.files.tensors(self.weight_map[source.tensor])
+
+    def _weight(self, source: Source) -> np.ndarray:
+        file = self._file(source)
+        try:
+            return source.cut(file.read(source.tensor), self.spec)
+        except DataError as error:
+            at = f"{file.where}: tensor {source.tensor[:200]!r}"
+            raise error if str(error).startswith(file.where) else DataError(f"{at}: {error}") from None
+
+    def _check_tied(self, source: Source, head: np.ndarray) -> None:
+        """Refuse a head of its own where the configuration says that the head is the embedding, unless it is that."""
+        embed = self.sources.get("embed")
+        if embed is not None and not np.array_equal(head, self._weight(embed), equal_nan=True):
+            raise DataError(
+                f"{self.files.where}: {layout.MODEL_CONFIG} says that the head is the embedding ({embed.tensor}), and "
+                f"{source.tensor} holds other numbers: set tie_word_embeddings to what the model does"
+            )
+
+    def inputs(self, site: str) -> tuple[Input, ...]:
+        """The files that a site's weight depends on: of tensors, the configuration, and the index if there is one."""
+        source, files = self.source(site), self.files
+        used = [source, self.sources["embed"]] if site == "head" and "embed" in self.sources else [source]
+        unchecked: dict[str, dict[str, str]] = {}
+        for one in used:
+            name = self.weight_map[one.tensor]
+            unchecked.setdefault(name, {}).update(files.unchecked(name, one.tensor))
+        names = [*unchecked, layout.MODEL_CONFIG]
+        names += [INDEX] if INDEX in files.sizes and layout.WEIGHTS not in files.sizes else []
+        return tuple(Input(name, files.sha256(name), unchecked.get(name, {})) for name in names)

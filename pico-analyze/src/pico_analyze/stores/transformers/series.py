@@ -1,0 +1,242 @@
+"""The checkpoints in a folder: one model by itself, a folder of them named by their steps, or a cache of the Hub.
+
+out/checkpoint-500/  out/checkpoint-1000/  out/config.json …    Trainer: the model in the root is the last step
+run/step1000/  run/step2000/                                    any names that `step_names` knows
+models--org--name/snapshots/<commit>/                           huggingface_hub's cache: refs name the commits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pico_analyze.errors import DataError, NotARunError
+from pico_analyze.stores.base import Unusable
+from pico_analyze.stores.transformers.files import LocalFiles, ModelFiles
+from pico_analyze.stores.transformers.model import fault, weight_files
+from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
+from pico_analyze.stores.transformers.trainer_state import TrainerState, trainer_state
+from pico_schema import layout
+
+MAX_CHECKPOINTS = 100_000
+_CACHE = "models--"
+_SNAPSHOTS = "snapshots"
+_MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model of a series."""
+
+    name: str
+    """Its directory, branch or tag."""
+    step: int
+    """Updates done; 0 for a model by itself of which nothing tells a step."""
+    tokens: int | None
+    """Tokens consumed, where that is known."""
+    files: ModelFiles
+    """Its files."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The checkpoints of a run, by ascending step."""
+
+    run: str
+    """Its name."""
+    checkpoints: tuple[Checkpoint, ...]
+    """Those that can be read."""
+    unusable: tuple[Unusable, ...] = ()
+    """Those that cannot, with the reason."""
+    rows: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """What a trainer logged, by step."""
+
+
+def is_series(path: Path) -> bool:
+    """Whether a folder holds checkpoints or models, each in a directory of its own."""
+    return any((child / layout.MODEL_CONFIG).is_file() for child in _foreign(path))
+
+
+def find_series(path: Path, pattern: StepPattern) -> Series:
+    """The checkpoints at a path.
+
+    Raises:
+        NotARunError: it holds models whose names tell no step.
+        DataError: they belong to several runs, two are of one step, or a model by itself cannot be read.
+    """
+    if (refs := _cached(path)) is not None:
+        return _cache_series(path, refs, pattern)
+    named = _named(path, pattern)
+    own = (path / layout.MODEL_CONFIG).is_file()
+    if not named and not own:
+        models = [child.name for child in _foreign(path) if (child / layout.MODEL_CONFIG).is_file()]
+        shown = ", ".join(models[:_MOST_SHOWN]) + (", …" if len(models) > _MOST_SHOWN else "")
+        by = f"--step-pattern {pattern.text!r}" if pattern.text is not None else "the names of checkpoints"
+        raise NotARunError(
+            f"{path}: the names of the models in it ({shown}) tell no step by {by}: name one of them, or say which "
+            r"part of a name is the step, as by --step-pattern 'model-([0-9]+)'"
+        )
+    if not named:
+        return _single(path, pattern)
+    usable, unusable, last = _usable(path, named)
+    if own:
+        _add_root(path, usable, unusable, last)
+    rows = last.rows if last is not None else {}
+    return Series(path.resolve().name, tuple(sorted(usable, key=lambda one: one.step)), tuple(unusable), rows)
+
+
+def checkpoint_in(path: Path) -> tuple[Path, int] | None:
+    """The folder and the step, if a directory is a checkpoint of a series; None for a model by itself."""
+    parent, pattern = path.absolute().parent, StepPattern()
+    if not _is_model(path) or pattern.parse(path.name) is None or _cached(parent) is not None:
+        return None
+    try:
+        found = {one.name: one.step for one in _named(parent, pattern)}
+    except DataError:
+        return None
+    return (path.parent, found[path.name]) if len(found) > 1 or (parent / layout.MODEL_CONFIG).is_file() else None
+
+
+def _children(path: Path) -> list[Path]:
+    try:
+        found = [entry for entry in path.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted(found)[:MAX_CHECKPOINTS]
+
+
+def _foreign(path: Path) -> list[Path]:
+    """The directories in a folder that are no checkpoints of Pico."""
+    return [child for child in _children(path) if not (child / layout.MANIFEST).is_file()]
+
+
+def _named(path: Path, pattern: StepPattern) -> list[NamedStep]:
+    """The directories in a folder whose names tell a step and that hold something of a model."""
+    names = [child.name for child in _foreign(path) if _is_model(child)]
+    return pattern.one_series(names, where=str(path))
+
+
+def _is_model(path: Path) -> bool:
+    weights = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.safetensors.index.json")
+    return (path / layout.MODEL_CONFIG).is_file() or any(next(path.glob(one), None) for one in weights)
+
+
+def _usable(path: Path, named: Iterable[NamedStep]) -> tuple[list[Checkpoint], list[Unusable], TrainerState | None]:
+    """Checkpoints, what is none, and the state of the last one that has any."""
+    usable: list[Checkpoint] = []
+    unusable: list[Unusable] = []
+    last: TrainerState | None = None
+    for one in named:
+        files = LocalFiles(path / one.name)
+        try:
+            reason, state = damage(files), trainer_state(files)
+        except DataError as error:
+            reason, state = _short(error, files), None
+        if state is not None and state.step not in (None, one.step):
+            reason = f"its trainer_state.json is that of step {state.step}"
+        if reason is not None:
+            unusable.append(Unusable(one.name, one.step, reason))
+            continue
+        last = state or last
+        usable.append(Checkpoint(one.name, one.step, (state.tokens if state else None) or one.tokens, files))
+    return usable, unusable, last
+
+
+def damage(files: ModelFiles) -> str | None:
+    """Why the files are no model that can be read, headers of shards included."""
+    if (reason := fault(files)) is not None:
+        return reason
+    try:
+        for name in weight_files(files):
+            files.tensors(name)
+    except DataError as error:
+        return _short(error, files)
+    return None
+
+
+def _short(error: DataError, files: ModelFiles) -> str:
+    return str(error).removeprefix(f"{files.where}/").removeprefix(f"{files.where}: ")
+
+
+def _add_root(path: Path, usable: list[Checkpoint], unusable: list[Unusable], last: TrainerState | None) -> None:
+    """The model in the root of a Trainer's folder: the last step, where that is told and not there already."""
+    files = LocalFiles(path)
+    name = f"{path.resolve().name} (the model in the folder itself)"
+    try:
+        reason, state = damage(files), trainer_state(files)
+    except DataError as error:
+        reason, state = _short(error, files), None
+    if reason is not None:
+        unusable.append(Unusable(name, None, reason))
+        return
+    step = state.step if state is not None and state.step is not None else last.max_steps if last is not None else None
+    if step is None:
+        unusable.append(Unusable(name, None, "nothing tells its step: it has no trainer_state.json"))
+    elif any(one.step > step for one in usable):
+        unusable.append(Unusable(name, step, f"it is that of step {step}, and there are later ones"))
+    elif all(one.step != step for one in usable):
+        usable.append(Checkpoint(name, step, state.tokens if state is not None else None, files))
+
+
+def _single(path: Path, pattern: StepPattern) -> Series:
+    """A model by itself."""
+    files = LocalFiles(path)
+    if (reason := fault(files)) is not None:
+        raise DataError(f"{path}: {reason}")
+    state = trainer_state(files)
+    named = pattern.parse(path.resolve().name)
+    step = state.step if state is not None and state.step is not None else named.step if named is not None else 0
+    tokens = (state.tokens if state is not None else None) or (named.tokens if named is not None else None)
+    rows = state.rows if state is not None else {}
+    return Series(_name(path), (Checkpoint(path.name, step, tokens, files),), (), rows)
+
+
+def _name(path: Path) -> str:
+    """The directory's name; in a cache of huggingface_hub, where that is a commit, the model's name and the commit."""
+    path = path.absolute()
+    folder = path.parent.parent.name
+    if path.parent.name == _SNAPSHOTS and folder.startswith(_CACHE):
+        return f"{folder.rpartition('--')[2]}-{path.name[:8]}"
+    return path.resolve().name or "model"
+
+
+def _cached(path: Path) -> Path | None:
+    """The folder of a repository in huggingface_hub's cache, if a path is that or its `snapshots`."""
+    path = path.absolute()
+    folder = path.parent if path.name == _SNAPSHOTS else path
+    return folder if folder.name.startswith(_CACHE) and (folder / _SNAPSHOTS).is_dir() else None
+
+
+def _cache_series(path: Path, folder: Path, pattern: StepPattern) -> Series:
+    """The revisions of a repository that are in the cache: which commit is which step, its refs say."""
+    refs = _refs(folder)
+    named = pattern.one_series(refs, where=str(path))
+    commits = {child.name: child for child in _children(folder / _SNAPSHOTS)}
+    usable, unusable, told = [], [], set()
+    for one in named:
+        commit = refs[one.name]
+        told.add(commit)
+        if commit not in commits:
+            unusable.append(Unusable(one.name, one.step, "it is not in the cache: download it again"))
+            continue
+        files = LocalFiles(commits[commit])
+        if (reason := damage(files)) is not None:
+            unusable.append(Unusable(one.name, one.step, reason))
+        else:
+            usable.append(Checkpoint(one.name, one.step, one.tokens, files))
+    for commit in sorted(set(commits) - told):
+        by = ", ".join(sorted(name for name, of in refs.items() if of == commit)) or "no ref"
+        unusable.append(Unusable(commit[:12], None, f"nothing tells its step: {by} names it"))
+    if not usable and not unusable:
+        raise NotARunError(f"{path}: the cache holds no revision of this repository: download one")
+    return Series(folder.name.rpartition("--")[2], tuple(usable), tuple(unusable))
+
+
+def _refs(folder: Path) -> dict[str, str]:
+    """Branch or tag → commit, as far as they were downloaded by name."""
+    root, found = folder / "refs", {}
+    for file in sorted(root.rglob("*")) if root.is_dir() else ():
+        if file.is_file() and file.stat().st_size <= 100:
+            found[file.relative_to(root).as_posix()] = file.read_text("utf-8", "replace").strip()
+    return found
