@@ -44,7 +44,8 @@ REVISIONS = {
     "shapes": [SHAPE],
     "revisions": [ENTRY | {"commit": COMMIT, "size": 7, "shape": 0, "samples_sha256": {"val": DIGEST}}],
     "set_aside": [
-        ENTRY | {"manifest_sha256": "e" * 64, "commit": COMMIT, "size": 7, "shape": 0, "reason": "it went on from step 2"}
+        ENTRY
+        | {"manifest_sha256": "e" * 64, "commit": COMMIT, "size": 7, "shape": 0, "reason": "it went on from step 2"}
     ],
 }
 DOCUMENTS: dict[str, tuple[type[Any], dict[str, Any]]] = {

@@ -107,9 +107,7 @@ def test_without_its_commit_nothing_is_set_aside(manifests: list[CheckpointManif
         index_of(*manifests).with_set_aside({1: "why"})
 
 
-def test_what_is_taken_back_is_a_revision_as_it_was(
-    manifests: list[CheckpointManifest], apart: RevisionIndex
-) -> None:
+def test_what_is_taken_back_is_a_revision_as_it_was(manifests: list[CheckpointManifest], apart: RevisionIndex) -> None:
     whole = index_of(*manifests).with_commits({step: f"{step}" * 40 for step in (0, 1, 2)})
     again = apart.with_taken_back({2: f"{2:064x}"})
     assert again.find(2) == whole.find(2) and type(again.find(2)) is type(whole.find(2))

@@ -86,7 +86,7 @@ class Revision(Document):
 
 
 class SetAsideRevision(Revision):
-    """A published checkpoint that the run has set aside: done, and done again from an earlier step. Since schema 1.2."""
+    """A published checkpoint that the run has set aside: it was done again from an earlier step. Since schema 1.2."""
 
     commit: CommitId
     """The commit that holds it."""
@@ -180,8 +180,10 @@ class RevisionIndex(Document):
         return self.model_copy(update={"revisions": stay, "set_aside": _ordered([*self.set_aside, *apart])})
 
     def with_taken_back(self, digests: Mapping[int, str]) -> RevisionIndex:
-        """A copy in which the checkpoints of these steps and manifests, which were set aside, are revisions again. Where
-        another checkpoint of the step is listed, they stay set aside."""
+        """A copy in which the checkpoints of these steps and manifests, which were set aside, are revisions again.
+
+        Where another checkpoint of the step is listed, they stay set aside.
+        """
         taken = {revision.step for revision in self.revisions}
         back = [
             revision
