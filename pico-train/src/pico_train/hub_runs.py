@@ -159,9 +159,10 @@ def bring(
     _place(documents_dir, run_dir, [*_OF_RUN, *_evaluations(documents_dir, index)])
     _leave_out(run_dir, run, index)
     step = _step(run, index, named if named is not None else stated, tag=revision in repository.tags, newest=newest)
+    apart = (newest, digest) in {(item.step, item.manifest_sha256) for item in index.set_aside}
     for listed in index.revisions if step is None else [index.find(step)]:
         assert listed is not None
-        here = (listed.step, listed.manifest_sha256) == (newest, digest)
+        here = listed.step == newest and not apart
         _bring_checkpoint(repository, run, run_dir, listed, commit if here else None, wanted)
     return run_dir, step
 
