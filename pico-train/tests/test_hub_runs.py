@@ -12,9 +12,9 @@ from support.publishing import REPO, content
 from pico_conformance import Fault, Hub
 from pico_conformance.published import put_files, put_run
 from pico_conformance.runs import write_run
-from pico_schema import layout
+from pico_schema import RevisionIndex, documents, layout
 from pico_train.addresses import open_run
-from pico_train.errors import CheckpointError
+from pico_train.errors import CheckpointError, UsageError
 
 Change = Callable[[dict[str, bytes]], dict[str, bytes]]
 
@@ -113,6 +113,24 @@ def test_a_tag_that_was_moved_gives_no_other_checkpoint(hub: Hub, cache: Path) -
     with pytest.raises(CheckpointError, match=r"not the checkpoint of step 1 that revisions\.json lists: ask whoever"):
         open_run(f"hf://{REPO}@demo@1", "model")
     assert open_run(f"hf://{REPO}@demo@2", "model").step == 2
+
+
+def test_what_the_run_has_set_aside_does_not_come(hub: Hub, cache: Path) -> None:
+    """The branch's manifest and run.json are those of step 2, which stands apart since; the tag still opens it."""
+    del cache
+    index = documents.parse(content(hub, "demo")[layout.REVISIONS], RevisionIndex, where="the test")
+    repository = hub.repository("models", REPO)
+    index = index.with_commits({2: repository.resolve("demo-step-2")}).with_set_aside({2: "it went on from step 1"})
+    evaluation = b'{"an evaluation": "of step 2"}'
+    put_files(hub, REPO, "demo", {layout.REVISIONS: documents.dump(index), layout.evaluation_file(2): evaluation})
+    found = open_run(f"hf://{REPO}@demo", "everything").run_dir
+    assert [step for step, _ in documents.checkpoint_dirs(found)] == [0, 1]
+    assert [entry.step for entry in documents.read_run(found).checkpoints] == [0, 1]
+    assert not list(found.glob("evaluations/*"))
+    assert open_run(f"hf://{REPO}@demo@last", "model").step == 1
+    with pytest.raises(UsageError, match="has no step 2 on the Hub: it has 0, 1"):
+        open_run(f"hf://{REPO}@demo@2", "model")
+    assert open_run(f"hf://{REPO}@demo-step-2", "model").step == 2
 
 
 def test_a_file_that_the_manifest_lists_and_the_repository_lacks(hub: Hub, cache: Path) -> None:

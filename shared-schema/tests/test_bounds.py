@@ -25,12 +25,12 @@ CAPTURE = {
     "samples_sha256": DIGEST,
 }
 CHANGE = {"step": 3, "when": "2026-01-02T03:04:05Z", "field": "seed"}
-CHECKPOINT = fields_of_a_checkpoint(FILES, schema_version="1.1", captures=[CAPTURE])
-RUN = common(schema_version="1.1", id=RUN_ID, name="demo", config={}, checkpoints=[ENTRY], changes=[CHANGE]) | {
+CHECKPOINT = fields_of_a_checkpoint(FILES, schema_version="1.2", captures=[CAPTURE])
+RUN = common(schema_version="1.2", id=RUN_ID, name="demo", config={}, checkpoints=[ENTRY], changes=[CHANGE]) | {
     "validation": {"size": 812, "sha256": DIGEST, "n_rows": 4}
 }
 EVALUATION = {key: common()[key] for key in ("created", "producer")} | {
-    "schema_version": "1.1",
+    "schema_version": "1.2",
     "run_id": RUN_ID,
     "step": 3,
     "manifest_sha256": DIGEST,
@@ -38,11 +38,15 @@ EVALUATION = {key: common()[key] for key in ("created", "producer")} | {
 }
 SHAPE = {"weights": ["embed"], "captures": {"val": {"activations": ["embed"], "gradients": ["head"], "n_samples": 8}}}
 REVISIONS = {
-    "schema_version": "1.1",
+    "schema_version": "1.2",
     "run_id": RUN_ID,
     "run_name": "demo",
     "shapes": [SHAPE],
     "revisions": [ENTRY | {"commit": COMMIT, "size": 7, "shape": 0, "samples_sha256": {"val": DIGEST}}],
+    "set_aside": [
+        ENTRY
+        | {"manifest_sha256": "e" * 64, "commit": COMMIT, "size": 7, "shape": 0, "reason": "it went on from step 2"}
+    ],
 }
 DOCUMENTS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "checkpoint": (CheckpointManifest, CHECKPOINT),
@@ -79,6 +83,8 @@ NUMBERS: list[tuple[str, str, tuple[int | None, int | None]]] = [
     ("revisions", "revisions.0.step", STEP),
     ("revisions", "revisions.0.size", COUNT),
     ("revisions", "revisions.0.shape", (0, None)),
+    ("revisions", "set_aside.0.step", STEP),
+    ("revisions", "set_aside.0.size", COUNT),
     ("revisions", "shapes.0.captures.val.n_samples", (0, None)),
 ]
 LENGTHS = [
@@ -88,6 +94,7 @@ LENGTHS = [
     ("revisions", "shapes.0.weights.0", 100),
     ("revisions", "shapes.0.captures.val.activations.0", 100),
     ("revisions", "shapes.0.captures.val.gradients.0", 100),
+    ("revisions", "set_aside.0.reason", 1000),
 ]
 DIGESTS = [
     ("checkpoint", "run_id", 32),
@@ -99,6 +106,8 @@ DIGESTS = [
     ("evaluation", "manifest_sha256", 64),
     ("revisions", "revisions.0.commit", 40),
     ("revisions", "revisions.0.samples_sha256.val", 64),
+    ("revisions", "set_aside.0.manifest_sha256", 64),
+    ("revisions", "set_aside.0.commit", 40),
 ]
 
 
@@ -190,6 +199,7 @@ def test_an_index_may_list_a_hundred_thousand_revisions() -> None:
     schema = RevisionIndex.model_json_schema()
     assert read_with("revisions", "revisions", []) == []
     assert schema["properties"]["revisions"]["maxItems"] == 100_000
+    assert schema["properties"]["set_aside"]["maxItems"] == 100_000
 
 
 def test_the_path_of_a_capture_may_be_as_long_as_a_file_of_the_checkpoint() -> None:

@@ -19,7 +19,7 @@ EVALUATION = Evaluation.model_validate(
 )
 WRITTEN = """{
  "kind": "evaluation",
- "schema_version": "1.1",
+ "schema_version": "1.2",
  "run_id": "abababababababababababababababab",
  "step": 3,
  "manifest_sha256": "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd",

@@ -41,14 +41,14 @@ def test_schemas_are_written_one_field_a_line_and_over_older_ones(
 ) -> None:
     for _ in range(2):
         assert main(["export", str(tmp_path)]) == 0
-        names = [f"{kind}-1.1.schema.json" for kind in ("run", "checkpoint", "evaluation", "revisions")]
+        names = [f"{kind}-1.2.schema.json" for kind in ("run", "checkpoint", "evaluation", "revisions")]
         assert capsys.readouterr().out.splitlines() == [str(tmp_path / name) for name in names]
     for kind, name in zip(("run", "checkpoint", "evaluation", "revisions"), names, strict=True):
         lines = (tmp_path / name).read_text(encoding="utf-8").splitlines(keepends=True)
         assert lines[:3] == [
             "{\n",
             ' "$schema": "https://json-schema.org/draft/2020-12/schema",\n',
-            f' "title": "Pico {kind} document, schema 1.1",\n',
+            f' "title": "Pico {kind} document, schema 1.2",\n',
         ]
         assert lines[-1] == "}\n"
 

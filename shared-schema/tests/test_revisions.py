@@ -80,6 +80,82 @@ def test_commits_are_filled_in_and_never_changed(manifests: list[CheckpointManif
     assert index.with_commits({0: "c" * 40}).revisions[0].commit == "a" * 40
 
 
+@pytest.fixture
+def apart(manifests: list[CheckpointManifest]) -> RevisionIndex:
+    """Steps 1 and 2 were published and set aside, and 1 was published again."""
+    index = index_of(*manifests).with_commits({step: f"{step}" * 40 for step in (0, 1, 2)})
+    index = index.with_set_aside({1: "it went on from step 0", 2: "it went on from step 0"})
+    return index.with_checkpoint(manifests[1], "f" * 64)
+
+
+def test_what_was_set_aside_is_no_revision_and_keeps_what_is_known_of_it(
+    manifests: list[CheckpointManifest], apart: RevisionIndex
+) -> None:
+    whole = index_of(*manifests).with_commits({step: f"{step}" * 40 for step in (0, 1, 2)})
+    assert [(row.step, row.manifest_sha256) for row in apart.revisions] == [(0, f"{0:064x}"), (1, "f" * 64)]
+    assert [row.model_dump(exclude={"reason"}) for row in apart.set_aside] == [
+        row.model_dump() for row in whole.revisions[1:]
+    ]
+    assert {row.reason for row in apart.set_aside} == {"it went on from step 0"}
+    assert documents.parse(documents.dump(apart), RevisionIndex, where="x") == apart
+    assert whole.with_set_aside({}) == whole == whole.with_set_aside({7: "no such step"})
+    assert len(whole.with_set_aside({1: "x" * 2000}).set_aside[0].reason) == 1000
+
+
+def test_without_its_commit_nothing_is_set_aside(manifests: list[CheckpointManifest]) -> None:
+    with pytest.raises(ValueError, match="commit"):
+        index_of(*manifests).with_set_aside({1: "why"})
+
+
+def test_what_is_taken_back_is_a_revision_as_it_was(manifests: list[CheckpointManifest], apart: RevisionIndex) -> None:
+    whole = index_of(*manifests).with_commits({step: f"{step}" * 40 for step in (0, 1, 2)})
+    again = apart.with_taken_back({2: f"{2:064x}"})
+    assert again.find(2) == whole.find(2) and type(again.find(2)) is type(whole.find(2))
+    assert [row.step for row in again.set_aside] == [1]
+    assert apart.with_taken_back({1: f"{1:064x}"}) == apart, "another checkpoint of the step is listed"
+    assert apart.with_taken_back({2: "a" * 64}) == apart == apart.with_taken_back({0: f"{0:064x}"})
+    assert whole.with_set_aside({1: "a", 2: "b"}).with_taken_back({1: f"{1:064x}", 2: f"{2:064x}"}) == whole
+
+
+def test_a_step_is_set_aside_as_often_as_it_was_published(
+    manifests: list[CheckpointManifest], apart: RevisionIndex
+) -> None:
+    twice = apart.with_commits({1: "a" * 40}).with_set_aside({1: "again"})
+    assert [(row.step, row.reason) for row in twice.set_aside] == [
+        (1, "it went on from step 0"),
+        (1, "again"),
+        (2, "it went on from step 0"),
+    ]
+    assert documents.parse(documents.dump(twice), RevisionIndex, where="x") == twice
+    published = twice.with_checkpoint(manifests[1], "f" * 64)
+    assert [row.manifest_sha256 for row in published.set_aside] == [f"{1:064x}", f"{2:064x}"], "published once more"
+
+
+def test_a_reader_that_does_not_know_the_field_lists_the_run_alone(apart: RevisionIndex) -> None:
+    raw = json.loads(documents.dump(apart))
+    del raw["set_aside"]
+    older = documents.parse(json.dumps(raw).encode(), RevisionIndex, where="x")
+    assert older.revisions == apart.revisions and older.set_aside == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("rows[::-1]", "set aside are not in ascending order"),
+        ("rows + rows[-1:]", "listed twice, or as a revision too"),
+        ("[{**rows[0], 'manifest_sha256': 'f' * 64}]", "listed twice, or as a revision too"),
+        ("[{**rows[0], 'shape': 9}]", "a shape that is not listed"),
+        ("[{**rows[0], 'commit': None}]", "commit"),
+        ("[{**rows[0], 'reason': ''}]", "reason"),
+    ],
+)
+def test_what_is_said_to_be_set_aside_does_not_contradict_itself(apart: RevisionIndex, rows: str, says: str) -> None:
+    raw = json.loads(documents.dump(apart))
+    raw["set_aside"] = eval(rows, {"rows": raw["set_aside"]})
+    with pytest.raises(DocumentError, match=says):
+        documents.parse(json.dumps(raw).encode(), RevisionIndex, where="the test")
+
+
 def test_it_survives_being_written_and_read(manifests: list[CheckpointManifest]) -> None:
     index = index_of(*manifests)
     assert documents.parse(documents.dump(index), RevisionIndex, where="x") == index

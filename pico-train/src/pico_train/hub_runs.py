@@ -149,18 +149,21 @@ def bring(
     try:
         run = documents.read_run(documents_dir)
         index = documents.read(documents_dir / layout.REVISIONS, RevisionIndex)
-        newest = documents.read_checkpoint(documents_dir).step
+        newest, digest = documents.read_checkpoint(documents_dir).step, sha256_file(documents_dir / layout.MANIFEST)
         _check_agreement(run, index)
         if run.validation is not None and (documents_dir / layout.VALIDATION_ROWS).is_file():
             documents_dir = _fetch_checked(repository, commit, {layout.VALIDATION_ROWS: run.validation}, documents_dir)
     except SchemaError as error:
         raise CheckpointError(f"{address}: not a run that pico-train published: {error}") from None
     run_dir = repository.cache / repository.name.replace("/", "--") / commit / run.name
-    _place(documents_dir, run_dir, [*_OF_RUN, *_evaluations(documents_dir)])
+    _place(documents_dir, run_dir, [*_OF_RUN, *_evaluations(documents_dir, index)])
+    _leave_out(run_dir, run, index)
     step = _step(run, index, named if named is not None else stated, tag=revision in repository.tags, newest=newest)
+    apart = (newest, digest) in {(item.step, item.manifest_sha256) for item in index.set_aside}
     for listed in index.revisions if step is None else [index.find(step)]:
         assert listed is not None
-        _bring_checkpoint(repository, run, run_dir, listed, commit if listed.step == newest else None, wanted)
+        here = listed.step == newest and not apart
+        _bring_checkpoint(repository, run, run_dir, listed, commit if here else None, wanted)
     return run_dir, step
 
 
@@ -170,7 +173,12 @@ def _check_agreement(run: RunManifest, index: RevisionIndex) -> None:
         raise DocumentError(f"{layout.REVISIONS} lists no checkpoint")
     if (index.run_id, index.run_name) != (run.id, run.name):
         raise DocumentError(f"{layout.REVISIONS} is that of another run than {layout.RUN_MANIFEST}")
-    digests = {entry.step: entry.manifest_sha256 for entry in run.checkpoints}
+    apart = {(item.step, item.manifest_sha256) for item in index.set_aside}
+    digests = {
+        entry.step: entry.manifest_sha256
+        for entry in run.checkpoints
+        if (entry.step, entry.manifest_sha256) not in apart  # the run's manifest may be older than its index
+    }
     for revision in index.revisions:
         if digests.get(revision.step, revision.manifest_sha256) != revision.manifest_sha256:
             raise DocumentError(f"{layout.REVISIONS} and {layout.RUN_MANIFEST} disagree about step {revision.step}")
@@ -267,9 +275,20 @@ def _is_wanted(path: str, wanted: Wanted) -> bool:
     return wanted == "everything" or not path.startswith(f"{layout.TRAINING_STATE}/")
 
 
-def _evaluations(directory: Path) -> list[str]:
+def _evaluations(directory: Path, index: RevisionIndex) -> list[str]:
+    """The evaluations of a revision, without those of steps that the run has set aside."""
+    apart = {item.step for item in index.set_aside} - {item.step for item in index.revisions}
     found = (directory / layout.EVALUATIONS).glob("*.json")
-    return [path.relative_to(directory).as_posix() for path in sorted(found)]
+    wanted = [path for path in sorted(found) if layout.parse_step_dir(path.stem) not in apart]
+    return [path.relative_to(directory).as_posix() for path in wanted]
+
+
+def _leave_out(run_dir: Path, run: RunManifest, index: RevisionIndex) -> None:
+    """Take out of the run's own index what it has set aside since its manifest was published."""
+    apart = {(item.step, item.manifest_sha256) for item in index.set_aside}
+    stay = tuple(entry for entry in run.checkpoints if (entry.step, entry.manifest_sha256) not in apart)
+    if stay != run.checkpoints:
+        documents.write(run_dir / layout.RUN_MANIFEST, run.model_copy(update={"checkpoints": stay}))
 
 
 def _place(source: Path, target: Path, paths: Iterable[str]) -> None:

@@ -35,7 +35,7 @@ from pico_schema.manifest import (
     RunManifest,
     ValidationRows,
 )
-from pico_schema.revisions import Revision, RevisionIndex
+from pico_schema.revisions import Revision, RevisionIndex, SetAsideRevision
 from pico_schema.sites import Site
 from pico_schema.version import __version__
 
@@ -60,6 +60,7 @@ __all__ = [
     "RunManifest",
     "SchemaError",
     "SchemaVersionError",
+    "SetAsideRevision",
     "Site",
     "SiteError",
     "TensorHeaderError",

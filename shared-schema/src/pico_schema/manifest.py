@@ -15,7 +15,7 @@ from pico_schema.architecture import ModelSpec
 from pico_schema.layout import check_paths, check_run_name
 from pico_schema.sites import Site
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 """Version of the documents this package writes."""
 
 MAX_FILES = 100_000

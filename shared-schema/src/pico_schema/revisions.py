@@ -2,16 +2,17 @@
 
 Each published revision carries `revisions.json`: one line of facts per checkpoint published so far, its own included.
 It repeats what the manifests say and decides nothing: the manifest that is read with a tensor is checked against the
-digest given here.
+digest given here. Checkpoints that the run has set aside since they were published stand apart, under `set_aside`: they
+belong to another trajectory, and are no steps of the run.
 
 Which revisions there are at all, the Hub's own list says: `BranchesAndTags`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,7 @@ from pico_schema.manifest import (
 )
 
 MAX_REVISIONS = 100_000
+MAX_REASON = 1000
 CommitId = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SiteName = Annotated[str, Field(max_length=100)]
 
@@ -83,6 +85,15 @@ class Revision(Document):
     """Results of evaluation as far as known when the index was written: task.measure → number."""
 
 
+class SetAsideRevision(Revision):
+    """A published checkpoint that the run has set aside: it was done again from an earlier step. Since schema 1.2."""
+
+    commit: CommitId
+    """The commit that holds it."""
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON)]
+    """Why, in one clause."""
+
+
 class RevisionIndex(Document):
     """`revisions.json`: every checkpoint of a run that is published, by ascending step."""
 
@@ -98,6 +109,9 @@ class RevisionIndex(Document):
     """The distinct contents of checkpoints."""
     revisions: Annotated[tuple[Revision, ...], Field(max_length=MAX_REVISIONS)] = ()
     """The checkpoints."""
+    set_aside: Annotated[tuple[SetAsideRevision, ...], Field(max_length=MAX_REVISIONS)] = ()
+    """Published checkpoints that the run has set aside, by ascending step; of one step there may be several (since
+    schema 1.2)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -105,7 +119,13 @@ class RevisionIndex(Document):
         steps = [revision.step for revision in self.revisions]
         if steps != sorted(set(steps)):
             raise ValueError("revisions are not in ascending order of their steps, or one is listed twice")
-        if any(revision.shape >= len(self.shapes) for revision in self.revisions):
+        apart = [revision.step for revision in self.set_aside]
+        if apart != sorted(apart):
+            raise ValueError("revisions that were set aside are not in ascending order of their steps")
+        everything = [(item.step, item.manifest_sha256) for item in (*self.revisions, *self.set_aside)]
+        if len(set(everything)) != len(everything):
+            raise ValueError("a checkpoint that was set aside is listed twice, or as a revision too")
+        if any(revision.shape >= len(self.shapes) for revision in (*self.revisions, *self.set_aside)):
             raise ValueError("a revision refers to a shape that is not listed")
         return self
 
@@ -131,8 +151,9 @@ class RevisionIndex(Document):
             results=results or {},
         )
         others = [known for known in self.revisions if known.step != manifest.step]
-        ordered = tuple(sorted([*others, revision], key=lambda item: item.step))
-        return self.model_copy(update={"shapes": shapes, "revisions": ordered})
+        apart = tuple(known for known in self.set_aside if not _same(known, revision))
+        update = {"shapes": shapes, "revisions": _ordered([*others, revision]), "set_aside": apart}
+        return self.model_copy(update=update)
 
     def with_commits(self, commits: dict[int, str]) -> RevisionIndex:
         """A copy in which the revisions of these steps name their commits, where they did not yet."""
@@ -143,6 +164,47 @@ class RevisionIndex(Document):
             for revision in self.revisions
         )
         return self.model_copy(update={"revisions": revisions})
+
+    def with_set_aside(self, reasons: Mapping[int, str]) -> RevisionIndex:
+        """A copy in which the revisions of these steps are set aside, each for its reason.
+
+        Raises:
+            ValueError: a revision of these does not name its commit.
+        """
+        chosen = [revision for revision in self.revisions if revision.step in reasons]
+        apart = [
+            SetAsideRevision.model_validate(revision.model_dump() | {"reason": reasons[revision.step][:MAX_REASON]})
+            for revision in chosen
+        ]
+        stay = tuple(revision for revision in self.revisions if revision.step not in reasons)
+        return self.model_copy(update={"revisions": stay, "set_aside": _ordered([*self.set_aside, *apart])})
+
+    def with_taken_back(self, digests: Mapping[int, str]) -> RevisionIndex:
+        """A copy in which the checkpoints of these steps and manifests, which were set aside, are revisions again.
+
+        Where another checkpoint of the step is listed, they stay set aside.
+        """
+        taken = {revision.step for revision in self.revisions}
+        back = [
+            revision
+            for revision in self.set_aside
+            if digests.get(revision.step) == revision.manifest_sha256 and revision.step not in taken
+        ]
+        again = [Revision.model_validate(revision.model_dump(exclude={"reason"})) for revision in back]
+        stay = tuple(revision for revision in self.set_aside if revision not in back)
+        return self.model_copy(update={"revisions": _ordered([*self.revisions, *again]), "set_aside": stay})
+
+
+R = TypeVar("R", bound=Revision)
+
+
+def _ordered(revisions: Iterable[R]) -> tuple[R, ...]:
+    return tuple(sorted(revisions, key=lambda revision: revision.step))
+
+
+def _same(one: Revision, other: Revision) -> bool:
+    """Whether both are the same checkpoint."""
+    return (one.step, one.manifest_sha256) == (other.step, other.manifest_sha256)
 
 
 def _shape(manifest: CheckpointManifest) -> RevisionShape:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.stores.checked_file import read_small
-from pico_schema import layout, strict_json
+from pico_schema import RevisionIndex, layout, strict_json
 
 MAX_NOTE = 16 * 2**20
 """Largest note that is read, in bytes: a line for each of a hundred thousand steps."""
@@ -51,11 +51,19 @@ def set_aside(run: Path) -> tuple[SetAside, ...]:
         try:
             reason = _reason(folder / layout.SET_ASIDE_NOTE)
         except (DataError, StorageError) as error:
-            found.append(SetAside(steps, f"why cannot be read: {_printable(str(error))}"))
+            found.append(SetAside(steps, f"why cannot be read: {printable(str(error))}"))
             continue
         if steps and reason is not None:
             found.append(SetAside(steps, reason))
     return tuple(found)
+
+
+def published_aside(index: RevisionIndex) -> tuple[SetAside, ...]:
+    """What a run's index on the Hub says it has set aside: a checkpoint each, those of one reason together."""
+    by_reason: dict[str, list[int]] = {}
+    for item in index.set_aside:
+        by_reason.setdefault(printable(item.reason), []).append(item.step)
+    return tuple(SetAside(tuple(steps), reason) for reason, steps in by_reason.items())
 
 
 def _folders(root: Path) -> list[Path]:
@@ -103,10 +111,10 @@ def _reason(path: Path) -> str | None:
         raise DataError(f"{path}: not a note of what was set aside ({place}: {first['msg']})") from None
     except ValueError as error:
         raise DataError(f"{path}: not a readable JSON object ({str(error).splitlines()[0][:200]})") from None
-    return _printable(note.reason)
+    return printable(note.reason)
 
 
-def _printable(text: str) -> str:
-    """A text of a file on one line, without what moves a terminal's cursor."""
+def printable(text: str) -> str:
+    """A text of a document on one line, without what moves a terminal's cursor."""
     line = "".join(sign if sign.isprintable() else " " for sign in text)
     return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"

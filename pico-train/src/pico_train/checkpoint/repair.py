@@ -229,7 +229,8 @@ def _accept(run_dir: Path, report: RepairReport, disk: Disk) -> None:
     losses.accept(run_dir, everything, when=datetime.now(UTC), disk=disk)
     for loss in damaged:
         assert loss.step is not None
-        set_aside.put_step_aside(run_dir, loss.step, reason=f"its damage was accepted ({loss.detail})", disk=disk)
+        reason = f"its damage was accepted ({loss.detail})"
+        set_aside.put_step_aside(run_dir, loss.step, reason=reason, damaged=True, disk=disk)
     run = documents.read_run(run_dir)
     steps = {loss.step for loss in gone if loss.step is not None}
     stay = tuple(entry for entry in run.checkpoints if entry.step not in steps)

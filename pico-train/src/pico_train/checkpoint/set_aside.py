@@ -49,6 +49,8 @@ class Note(BaseModel):
     when: datetime
     reason: str
     """One clause: "the run went on from step 12 under training.max_steps=48"."""
+    damaged: bool = False
+    """Whether it is a step of the run's history that was set aside for its damage alone."""
     resumed_from: int | None = None
     """The step from which all that follows was done again; None where single steps were set aside."""
     steps: tuple[CheckpointEntry, ...] = ()
@@ -203,14 +205,15 @@ def put_aside_after(
     return SetAside(folder, note, dict(documents.checkpoint_dirs(folder)))
 
 
-def put_step_aside(run_dir: Path, step: int, *, reason: str, disk: Disk | None = None) -> SetAside:
+def put_step_aside(
+    run_dir: Path, step: int, *, reason: str, damaged: bool = False, disk: Disk | None = None
+) -> SetAside:
     """Set aside one checkpoint: a damaged one, or one whose weights are not those that the run arrives at."""
     disk = disk or Disk()
     run = documents.read_run(run_dir)
     here = {step: run_dir / layout.checkpoint_dir(step)}
-    folder = _new_folder(
-        run_dir, Note(when=datetime.now(UTC), reason=reason, steps=moving.index_entries(run, here)), disk
-    )
+    steps = moving.index_entries(run, here)
+    folder = _new_folder(run_dir, Note(when=datetime.now(UTC), reason=reason, damaged=damaged, steps=steps), disk)
     moving.leave_index(run_dir, run, lambda number: number == step, disk)
     moving.move_checkpoints(run_dir, here, folder, disk)
     return listed(run_dir)[-1]

@@ -275,8 +275,9 @@ class CheckpointWriter:
                 set_aside.take_back_evaluation(self.run_dir, target, disk=self._disk)
                 return True
             why = f"is damaged ({wrong[0].detail})" if wrong else "has other weights than the run arrives at"
+            reason = f"step {contents.step} {why}"
             moved = set_aside.put_step_aside(
-                self.run_dir, contents.step, reason=f"step {contents.step} {why}", disk=self._disk
+                self.run_dir, contents.step, reason=reason, damaged=bool(wrong), disk=self._disk
             )
             warnings.warn(f"{target} {why}: moved to {moved.folder} and written anew", RuntimeWarning, stacklevel=2)
         for copy, digest in set_aside.copies(self.run_dir, contents.step):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from pico_schema import RevisionIndex, RunManifest, layout
+from pico_train.counting import counted
 
 PLOT_WIDTH, PLOT_HEIGHT = 64, 12
 MAX_ROWS = 40
@@ -139,6 +140,12 @@ def _revisions(run: RunManifest, index: RevisionIndex) -> str:
     note = ""
     if len(index.revisions) > len(rows):
         note = f"\n\n{len(rows)} of {len(index.revisions)} revisions are shown; `{layout.REVISIONS}` lists all."
+    if index.set_aside:
+        apart = counted(len(index.set_aside), "published checkpoint")
+        note += (
+            f"\n\nNot counted: {apart} that the run has set aside since; `{layout.REVISIONS}` gives the reason, under "
+            "`set_aside`."
+        )
     head = ("revision", "tokens", "train loss", "validation loss", "size")
     return table(head, rows) + note
 

@@ -96,10 +96,14 @@ def publish_run(
         except OSError as refused:
             raise not_recorded(run_dir, refused) from None
     planned: list[dict[str, Any]] = []
+    marks: list[int] = []
 
     def see(event: Event) -> None:
         if event["event"] == "planned":
             planned.append({key: value for key, value in event.items() if key != "event"})
+        elif event["event"] == "to_mark":
+            marks.append(event["size"])
+            progress(str(_describe(event)))
         elif (line := _describe(event)) is not None:
             progress(line)
 
@@ -108,8 +112,8 @@ def publish_run(
     last = supervisor.run()
     error = str(last["error"]) if last["event"] != "finished" else None
     if dry_run:
-        total = sum(row["size"] for row in planned)
-        what = f"{counted(len(planned), 'commit')} to {endpoint()}/{settings.repo}"
+        total = sum(row["size"] for row in planned) + sum(marks)
+        what = f"{counted(len(planned) + len(marks), 'commit')} to {endpoint()}/{settings.repo}"
         line = f"{what}, {total / 1e6:,.1f} MB in all; nothing was sent"
         return PublishReport(planned, line, error, int(last.get("exit_code", 4)) if error else 0)
     return _report(run_dir, settings, steps, error, int(last.get("exit_code", 4)))
@@ -163,6 +167,10 @@ def _describe(event: Event) -> str | None:
             return f"step {step}: commit {event['commit'][:12]}"
         case "main":
             return f"main: step {step}, commit {event['commit'][:12]}"
+        case "marked":
+            return f"{event['title']}: so says {event['branch']} now, commit {event['commit'][:12]}"
+        case "to_mark":
+            return f"{event['title']}: so would {event['branch']} say"
         case "described":
             return f"main: the card of all runs, commit {event['commit'][:12]}"
         case "retry":

@@ -12,13 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pico_schema import CheckpointManifest, RevisionIndex, SchemaError, documents, layout
+from pico_schema import (
+    CheckpointManifest,
+    RevisionIndex,
+    RunManifest,
+    SchemaError,
+    SetAsideRevision,
+    documents,
+    layout,
+)
 from pico_train.config import PublishConfig
 from pico_train.errors import CheckpointError
 from pico_train.publish import revision
 from pico_train.publish.card import run_card
 from pico_train.publish.remote import DeniedError, MismatchError, Remote, RemoteFile, TransientError
 from pico_train.publish.revision import LocalFile, Package
+from pico_train.publish.set_aside import Marks, Trajectory, taken_tag
 
 MAIN = "main"
 """The branch that people see first; see `main_branch`."""
@@ -44,6 +53,14 @@ class Head:
         if self.manifest is None:
             return set()
         return {path for path in (*self.manifest.files, layout.MANIFEST) if path in self.tree}
+
+    @property
+    def evaluations_aside(self) -> set[str]:
+        """Evaluations of steps that are published and all set aside by the run: they go with its next checkpoint."""
+        if self.index is None:
+            return set()
+        apart = {item.step for item in self.index.set_aside} - {item.step for item in self.index.revisions}
+        return {path for step in apart if (path := layout.evaluation_file(step)) in self.tree}
 
 
 @dataclass(frozen=True)
@@ -119,7 +136,7 @@ def _check_listing(tree: Mapping[str, RemoteFile], manifest: CheckpointManifest,
 def change(head: Head, files: Mapping[str, LocalFile]) -> Change:
     """What has to travel and what has to go, so that the revision holds `files`."""
     add = {path: file for path, file in files.items() if not file.same_as(head.tree.get(path))}
-    return Change(add, tuple(sorted(head.owned - set(files))))
+    return Change(add, tuple(sorted((head.owned | head.evaluations_aside) - set(files))))
 
 
 def operations_of(remote: Remote, planned: Change) -> list[Any]:
@@ -168,6 +185,44 @@ def check_owner(remote: Remote, head: Head, run_id: str, run_name: str) -> None:
         )
 
 
+def holder_of(index: RevisionIndex | None, step: int, commit: str) -> SetAsideRevision | None:
+    """The checkpoint of a step that its tag names by this commit, if the run has set it aside."""
+    apart = index.set_aside if index is not None else ()
+    return next((item for item in apart if (item.step, item.commit) == (step, commit)), None)
+
+
+def index_files(
+    remote: Remote, run: RunManifest, index: RevisionIndex, settings: PublishConfig
+) -> dict[str, LocalFile]:
+    """The index and the card that tells of it: all that changes where a run has set published steps aside."""
+    readme = run_card(run, index, remote.place, license=settings.license)
+    return {
+        layout.REVISIONS: revision.in_memory(documents.dump(index)),
+        layout.CARD: revision.in_memory(readme.encode()),
+    }
+
+
+def commit_index(
+    remote: Remote,
+    run: RunManifest,
+    head: Head,
+    index: RevisionIndex,
+    settings: PublishConfig,
+    *,
+    before_commit: Callable[[Change], None],
+) -> str:
+    """Give a run's branch another index, and its card, in one commit; the checkpoint of its head stays as it is."""
+    assert head.index is not None
+    add = index_files(remote, run, index, settings)
+    planned = Change({path: file for path, file in add.items() if not file.same_as(head.tree.get(path))}, ())
+    operations, marks = operations_of(remote, planned), Marks.between(head.index, index)
+    before_commit(planned)
+    title = f"{run.name}: {marks.title}"
+    return remote.commit(
+        layout.branch_name(run.name), head.commit, operations, title, f"{marks.text}\nRun {run.id}.".strip()
+    )
+
+
 def publish_step(
     remote: Remote, run_dir: Path, step: int, settings: PublishConfig, *, before_commit: Callable[[Change], None]
 ) -> Published:
@@ -195,16 +250,23 @@ def publish_step(
     commit, tags = branch_head(remote, name)
     head = read_head(remote, commit, tags)
     check_owner(remote, head, bundle.run.id, name)
+    before = head.index and Trajectory.read(run_dir).told_by(head.index, tags)
     if tag in tags:
+        holder = holder_of(before, step, tags[tag])
+        if holder is not None and holder.manifest_sha256 != bundle.manifest_sha256:
+            raise MismatchError(taken_tag(remote.repo, run_dir, tag, holder))
         verify(remote, tags[tag], bundle)
         return Published(tags[tag], bundle.manifest_sha256)
-    known = head.index.find(step) if head.index else None
+    known = before.find(step) if before else None
     if known is not None and known.manifest_sha256 != bundle.manifest_sha256:
         raise MismatchError(another_checkpoint(remote, name, step, run_dir))
     if known is not None:
+        assert before is not None
+        if before is not head.index:  # it was published before, and is the run's again
+            commit_index(remote, bundle.run, head, before, settings, before_commit=before_commit)
         commit = known.commit or commit
     else:
-        index = revision.index_with(head.index, bundle)
+        index = revision.index_with(before, bundle)
         readme = run_card(bundle.run, index, remote.place, license=settings.license)
         files = revision.revision_files(bundle, index, run_dir, readme=readme)
         planned = change(head, files)

@@ -20,6 +20,7 @@ from pico_train.publish.card import PublishedRun, is_ours, repository_card
 from pico_train.publish.commits import MAIN, Change, Head, change, check_owner, operations_of, read_head, verify
 from pico_train.publish.remote import DeniedError, Remote, TransientError
 from pico_train.publish.revision import LocalFile
+from pico_train.publish.set_aside import with_those_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def move_main(
         raise TransientError(f"step {step} of {name} is not on its branch yet")
     head = read_head(remote, refs.branches[MAIN])
     index = revision.with_results(branch.index, bundle.evaluations)
-    readme = _card(remote, refs, settings, shown=name, own=PublishedRun(bundle.run, index))
+    readme = _card(remote, published_runs(remote, refs), settings, shown=name, own=PublishedRun(bundle.run, index))
     files = revision.revision_files(bundle, index, run_dir, readme=readme, final=True)
     if _is_a_persons_own(remote, head):
         del files[layout.CARD]
@@ -102,7 +103,8 @@ def move_main(
 def describe_repository(
     remote: Remote, settings: PublishConfig, *, before_commit: Callable[[Change], None]
 ) -> str | None:
-    """One attempt to make main's card say what all branches hold; nothing else of main changes.
+    """One attempt to make main's card say what all branches hold, and its index set aside what the branch of its run
+    does; nothing else of main changes.
 
     Returns:
         The commit, or None where the card says so already, or is a person's own.
@@ -113,24 +115,29 @@ def describe_repository(
     refs = remote.refs()
     head = read_head(remote, refs.branches[MAIN])
     shown = head.index.run_name if head.index is not None else None
-    readme = revision.in_memory(_card(remote, refs, settings, shown=shown).encode())
-    if readme.same_as(head.tree.get(layout.CARD)) or _is_a_persons_own(remote, head):
+    found = published_runs(remote, refs)
+    files = {layout.CARD: revision.in_memory(_card(remote, found, settings, shown=shown).encode())}
+    if files[layout.CARD].same_as(head.tree.get(layout.CARD)) or _is_a_persons_own(remote, head):
+        files = {}
+    own = next((item.index for item in found.runs if head.index and item.index.run_id == head.index.run_id), None)
+    if head.index is not None and own is not None and (told := with_those_of(head.index, own)) != head.index:
+        files[layout.REVISIONS] = revision.in_memory(documents.dump(told))
+    if not files:
         return None
-    planned = Change({layout.CARD: readme}, ())
+    planned = Change(files, ())
     before_commit(planned)
     return remote.commit(MAIN, head.commit, operations_of(remote, planned), "main: the card of all runs", "")
 
 
 def _card(
     remote: Remote,
-    refs: BranchesAndTags,
+    found: PublishedRuns,
     settings: PublishConfig,
     *,
     shown: str | None,
     own: PublishedRun | None = None,
 ) -> str:
     """The card of all runs; what is known of one's `own` run may be newer than its branch."""
-    found = published_runs(remote, refs)
     runs = [own if own is not None and item.run.id == own.run.id else item for item in found.runs]
     if not runs:
         raise TransientError(f"no branch of {remote.repo} holds a run yet")

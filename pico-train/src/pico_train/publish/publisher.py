@@ -131,7 +131,7 @@ class BackgroundPublisher:
         kind = event["event"]
         if kind in ("attempt", "uploading"):
             self._active = event.get("step")
-        elif kind in ("done", "main", "described", "idle"):
+        elif kind in ("done", "main", "marked", "described", "idle"):
             self._active = self._error = None
         elif kind in ("refused", "left_out", "halted"):
             self._report(event["error"])

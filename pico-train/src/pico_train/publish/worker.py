@@ -26,12 +26,13 @@ from pico_train.checkpoint.storage import Disk
 from pico_train.config import PublishConfig
 from pico_train.counting import counted
 from pico_train.errors import CheckpointError, PublishError, StorageError
-from pico_train.publish import commits, main_branch, queue, redact, revision
+from pico_train.publish import commits, main_branch, marking, queue, redact, revision
 from pico_train.publish.access import check_access
 from pico_train.publish.dry_run import plan
 from pico_train.publish.orders import Orders
 from pico_train.publish.queue import PublishLock, Queue, StepRecord, not_recorded, sealed
 from pico_train.publish.remote import DeniedError, MismatchError, Remote, TransientError, backoff
+from pico_train.publish.set_aside import Marks
 
 POLL = 5.0
 """Seconds between looks at the run when nobody calls."""
@@ -54,6 +55,8 @@ class Worker:
         """Whether main's card has not been looked at yet."""
         self.changed = False
         """Whether something was published since."""
+        self.marked: bool | None = None
+        """Whether publishing was finishing when the branch was last told what is set aside; None before."""
 
     def say(self, event: str, **details: Any) -> None:
         """Report an event to the parent; `allowed` is how many seconds may pass until the next one."""
@@ -75,11 +78,14 @@ class Worker:
     def _publish_all(self) -> None:
         while True:
             stopped = queue.halted(self.run_dir)
+            finishing = self.orders.finish.is_set()
             pending = [] if stopped else self._pending()
+            if not stopped and (self.marked is None or (not pending and self.marked is not finishing)):
+                self._attempt_mark(finishing)
+                continue
             if pending:
                 self._attempt(pending[0].step)
                 continue
-            finishing = self.orders.finish.is_set()
             if finishing and not stopped and self.chosen is None and self.unmoved and self._finished():
                 self._attempt_main()
                 continue
@@ -179,6 +185,25 @@ class Worker:
 
     def _size_of(self, step: int) -> int:
         return documents.read_checkpoint(self.run_dir / layout.checkpoint_dir(step)).size
+
+    def _attempt_mark(self, finishing: bool) -> None:
+        """Tell the branch what the run has set aside and taken back, trying until that is done or refused."""
+        self.marked = finishing
+        try:
+            done = self._retrying(None)(self._mark_once)
+        except CheckpointError as error:
+            self.say("refused", step=None, branch=self.run_dir.name, error=redact.clean(str(error)))
+        else:
+            if done is not None:
+                commit, marks = done
+                self.changed = True
+                branch = read_run(self.run_dir).name
+                self.say("marked", branch=branch, commit=commit, title=marks.title, reasons=redact.clean(marks.text))
+
+    def _mark_once(self) -> tuple[str, Marks] | None:
+        self._respect_limit()
+        self.say("attempt", step=None, allowed=20 * self.settings.timeout)
+        return marking.mark(self.remote, self.run_dir, self.settings, before_commit=lambda _: self.queue.count_commit())
 
     def _attempt_main(self) -> None:
         """Move main to the last checkpoint, trying until that is done or refused."""

@@ -22,6 +22,7 @@ from pico_analyze.stores.hub.files import RemoteFiles
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples
+from pico_analyze.stores.set_aside import SetAside, printable, published_aside
 from pico_schema import (
     CheckpointManifest,
     FileEntry,
@@ -117,6 +118,12 @@ class HubStore:
         commit, expected = self._commit, None
         if self._only is None or self._manifest_at(commit)[0].step != step:
             revision = self._index.find(step)
+            aside = next((item for item in self._index.set_aside if item.step == step), None)
+            if revision is None and aside is not None:
+                raise DataError(
+                    f"step {step} of {self.repo} is no part of the run, which has set it aside "
+                    f"({printable(aside.reason)}): read it by itself as hf://{self.repo}@{aside.commit}:step-{step}"
+                )
             if revision is None:
                 known = ", ".join(str(r.step) for r in self._index.revisions[:20])
                 raise DataError(f"{self.repo} has no published checkpoint of step {step}: there are {known}")
@@ -170,14 +177,18 @@ class HubStore:
             )
         return tuple(found)
 
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Published checkpoints that the run has set aside since, those of one reason together."""
+        return published_aside(self._index) if self._only is None else ()
+
     def unusable(self) -> tuple[Unusable, ...]:
-        """Tags of the run that its branch does not list."""
+        """Tags of the run that its branch lists neither as revisions nor as set aside."""
         if self._only is not None or self._refs is None:
             return ()
-        found = []
+        found, known = [], {*self._commits, *(item.step for item in self._index.set_aside)}
         for tag in sorted(self._refs.tags):
             named = layout.parse_tag(tag)
-            if named is not None and named[0] == self.run and named[1] not in self._commits:
+            if named is not None and named[0] == self.run and named[1] not in known:
                 found.append(Unusable(tag, named[1], f"its branch does not list it in {layout.REVISIONS}"))
         return tuple(found)
 
