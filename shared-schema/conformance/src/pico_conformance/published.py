@@ -36,7 +36,7 @@ def put_run(hub: Hub, run_dir: Path, repo: str) -> list[str]:
     return list(commits.values())
 
 
-def put_files(hub: Hub, repo: str, branch: str, files: dict[str, bytes]) -> str:
+def put_files(hub: Hub, repo: str, branch: str, files: dict[str, bytes], *, title: str | None = None) -> str:
     """Commit any files to a branch, created where missing; returns the commit."""
     path = hub.root / "git" / "models" / f"{repo}.git"
     if not path.exists():
@@ -45,7 +45,7 @@ def put_files(hub: Hub, repo: str, branch: str, files: dict[str, bytes]) -> str:
     head = repository.ref(f"refs/heads/{branch}") or repository.resolve("main")
     repository.move(f"refs/heads/{branch}", head, None)
     changes = [(name, _stored(hub, name, content)) for name, content in files.items()]
-    return repository.write(branch, head, f"files for {branch}", changes, hub.user)
+    return repository.write(branch, head, title or f"files for {branch}", changes, hub.user)
 
 
 def _stored(hub: Hub, path: str, content: bytes) -> bytes:

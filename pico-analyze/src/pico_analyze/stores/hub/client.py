@@ -27,6 +27,9 @@ from pico_schema.revisions import BranchesAndTags
 COMMIT = re.compile(r"[0-9a-f]{40}")
 BLOB, SHA256 = COMMIT, re.compile(r"[0-9a-f]{64}")
 MAX_REFS = 200_000
+MAX_PAGES = 100
+"""Most pages of a list of commits that are asked for, each of `_PAGE`."""
+_PAGE = 1000
 MAX_LISTING = 64 << 20
 MAX_REDIRECTS = 5
 ATTEMPTS = 6
@@ -99,6 +102,27 @@ class HubClient:
             return {str(row["rfilename"]) for row in strict_json.parse(raw, own=False)["siblings"]}
         except (ValueError, KeyError, TypeError):
             return set()
+
+    def commits(self, revision: str) -> list[tuple[str, str]]:
+        """Commit and title of each commit of a branch, the newest first, in a request for each thousand.
+
+        Raises:
+            DataError: an answer is no list of commits.
+        """
+        found: list[tuple[str, str]] = []
+        path = f"{self.endpoint}/api/models/{self.repo}/commits/{quote(revision, safe='')}"
+        for page in range(MAX_PAGES):
+            raw = self._get(f"{path}?limit={_PAGE}&p={page}", MAX_LISTING)
+            try:
+                rows = [(str(row["id"]), str(row["title"])) for row in strict_json.parse(raw, own=False)]
+                if not all(COMMIT.fullmatch(commit) for commit, _ in rows):
+                    raise ValueError("not a commit")
+            except (ValueError, KeyError, TypeError):
+                raise DataError(f"the Hub's list of the commits of {self.repo} is damaged: try again") from None
+            found += rows
+            if len(rows) < _PAGE:
+                break
+        return found
 
     def whole(self, commit: str, path: str, limit: int) -> bytes:
         """A small file, checked against the digest that the Hub gives with it.

@@ -8,9 +8,11 @@ read once.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from pico_analyze.errors import DataError, StorageError
@@ -19,7 +21,7 @@ from pico_analyze.stores.hub.client import HubClient, MissingError, parse_files
 from pico_analyze.stores.hub.files import MAX_DOCUMENT, RemoteFiles
 from pico_analyze.stores.json_file import json_object
 from pico_analyze.stores.safetensors import TensorFile
-from pico_schema import FileEntry
+from pico_schema import FileEntry, strict_json
 from pico_schema.digests import git_blob_id
 
 MAX_HEADER = 32 << 20
@@ -73,6 +75,24 @@ class Repository:
     def listed(self, commit: str) -> bool:
         """Whether a commit was listed before."""
         return self._blocks.document(f"{self.client.endpoint}/{self.client.repo}/{commit}?blobs") is not None
+
+    def titles(self, commit: str) -> list[tuple[str, str]]:
+        """Commit and title of what leads to a commit, the newest first; kept, since a commit never changes.
+
+        Raises:
+            StorageError: offline, and it was never asked for.
+        """
+        name = f"{self.client.endpoint}/{self.client.repo}/{commit}?titles"
+        content = self._blocks.document(name)
+        if content is None:
+            if self._offline:
+                raise StorageError(
+                    f"--offline: the commits of {self.client.repo}@{commit[:12]} were never listed on this machine: "
+                    "read it once without --offline"
+                )
+            content = json.dumps(self.client.commits(commit)).encode()
+            self._blocks.keep_document(name, content)
+        return [(str(found), str(title)) for found, title in strict_json.parse(content)]
 
     def small(self, commit: str, path: str, file: HubFile) -> bytes:
         """The content of a small file, by its digest: that of another commit, if it is the same."""
@@ -140,6 +160,27 @@ class HubFiles:
             )
         reader = self._repository.files.reader(self.commit, name, FileEntry(size=file.size, sha256=file.sha256))
         return TensorFile(reader, file.size, where=self.at(name), max_header=MAX_HEADER)
+
+    def download(self, name: str, target: Path, stretch: int) -> None:
+        """A file as a whole, compared with its digest.
+
+        Raises:
+            DataError: it is not what the Hub lists.
+        """
+        file = self._file(name)
+        if file.sha256 is None:
+            target.write_bytes(self._repository.small(self.commit, name, file))
+            return
+        read = self._repository.files.reader(self.commit, name, FileEntry(size=file.size, sha256=file.sha256))
+        digest = hashlib.sha256()
+        with target.open("wb") as out:
+            for offset in range(0, file.size, stretch):
+                content = read(offset, min(stretch, file.size - offset))
+                digest.update(content)
+                out.write(content)
+        if digest.hexdigest() != file.sha256:
+            target.unlink()
+            raise DataError(f"{self.at(name)}: it is not the file that the Hub lists: try again")
 
     def sha256(self, name: str) -> str:
         """Digest of a file's content."""

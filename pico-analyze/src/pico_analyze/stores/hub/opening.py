@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pico_analyze.errors import NotARunError, StorageError
 from pico_analyze.stores.base import ReadOptions, Store
-from pico_analyze.stores.hub.address import Address, KnownRefs
+from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.block_cache import BlockCache, default_cache
 from pico_analyze.stores.hub.client import HubClient
 from pico_analyze.stores.hub.files import RemoteFiles
 from pico_analyze.stores.hub.model_files import Repository
 from pico_analyze.stores.hub.models import find_models
+from pico_analyze.stores.hub.pico_v1 import open_pico_v1
 from pico_analyze.stores.hub.store import HubStore, NotPublishedError
+from pico_analyze.stores.pico_v1.names import DYNAMICS
 from pico_analyze.stores.transformers.step_names import StepPattern
 from pico_analyze.stores.transformers.store import TransformersStore
 from pico_schema import layout
@@ -32,6 +34,7 @@ def open_hub(text: str, options: ReadOptions) -> Store:
     files = RemoteFiles(client, blocks, offline=options.offline)
     known = KnownRefs(root, client, offline=options.offline)
     repository = Repository(client, files, blocks, offline=options.offline)
+    commit, _ = resolve(address, known)
     missing: StorageError | None = None
     try:
         return HubStore(address, known, files)
@@ -40,14 +43,27 @@ def open_hub(text: str, options: ReadOptions) -> Store:
     except StorageError as error:
         if not options.offline:
             raise
-        missing, commit = error, ""  # it may be that of other makers, of which other files are in the cache
+        missing = error  # it may be that of other makers, of which other files are in the cache
     try:
+        if _is_pico_v1(repository, commit):
+            branch = address.revision or "main"
+            run = open_pico_v1(text, branch, address.step, known, repository)
+            if run is not None:
+                return run
         series = find_models(address, known, repository, StepPattern(options.step_pattern))
     except StorageError:
         raise missing or StorageError(_not_kept(address, commit)) from None
     if series is None:
         raise missing or NotARunError(_what_it_is(address, commit, known, repository))
     return TransformersStore(text, series, kind="hub")
+
+
+def _is_pico_v1(repository: Repository, commit: str) -> bool:
+    """Whether the files of a commit are those of a run of Pico 1.0: captures or a state beside a model of its kind."""
+    files = repository.listing(commit)
+    if any(name.startswith(f"{DYNAMICS}/") for name in files):
+        return True
+    return layout.MODEL_CONFIG in files and "pico_decoder.py" in files
 
 
 def _not_kept(address: Address, commit: str) -> str:

@@ -46,7 +46,7 @@ class PicoV1Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
-        self._config = _read_config(path / CONFIG)
+        self._config = training_config(path / CONFIG)
         name = _get(self._config, "checkpointing", "run_name")
         usable = isinstance(name, str) and layout.RUN_NAME.fullmatch(name) and ".." not in name
         self.run: str = name if usable else path.resolve().name
@@ -90,7 +90,7 @@ class PicoV1Store:
                 return f"{entry.relative_to(directory)} is a symbolic link that leaves it: it is not followed"
         if not (directory / layout.MODEL_CONFIG).is_file():
             return f"incomplete: it has no {layout.MODEL_CONFIG}"
-        if not (directory / layout.WEIGHTS).is_file() and not any((directory / DYNAMICS).glob("*_weights.pt")):
+        if not (directory / layout.WEIGHTS).is_file() and not any((directory / DYNAMICS).glob("*.pt")):
             return f"incomplete: it has no {layout.WEIGHTS}"
         return ""
 
@@ -134,16 +134,7 @@ class PicoV1Store:
         )
 
     def _captured(self, n_layers: int) -> tuple[str, ...]:
-        """Sites of the layer suffixes in the configuration; suffixes that are no site of ours are left out.
-
-        Raises:
-            DataError: they are no list of names.
-        """
-        suffixes = _get(self._config, "checkpointing", "learning_dynamics", "layer_suffixes") or _SUFFIXES
-        if not isinstance(suffixes, list | tuple) or not all(isinstance(suffix, str) for suffix in suffixes):
-            raise DataError(f"{self.path / CONFIG}: layer_suffixes is not a list of names: {str(suffixes)[:100]!r}")
-        names = [f"layers.{layer}.{suffix}" for layer in range(n_layers) for suffix in suffixes]
-        return tuple(site for name in names for site, _ in sites_of(name))
+        return captured_sites(self._config, n_layers, where=str(self.path / CONFIG))
 
     def _batch_digest(self, directory: Path) -> str | None:
         """Digest of the token rows of a step's own batch, and of the position that was kept; None where they cannot be
@@ -185,7 +176,8 @@ class PicoV1Store:
         """Site → where its weight is; None where it is a pickle that knows."""
         file = self._weights_file(step)
         if file is None:
-            return dict.fromkeys(self._captured(self.spec(step).n_layers))
+            pickled = any((self._directory(step) / DYNAMICS).glob("*_weights.pt"))
+            return dict.fromkeys(self._captured(self.spec(step).n_layers)) if pickled else {}
         return sources(file.tensors, where=file.where)
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
@@ -262,6 +254,19 @@ class PicoV1Store:
         return {"path": str(self._directory(step).resolve())}
 
 
+def captured_sites(config: Mapping[str, Any], n_layers: int, *, where: str) -> tuple[str, ...]:
+    """Sites of the layer suffixes in a training configuration; suffixes that are no site of ours are left out.
+
+    Raises:
+        DataError: they are no list of names.
+    """
+    suffixes = _get(config, "checkpointing", "learning_dynamics", "layer_suffixes") or _SUFFIXES
+    if not isinstance(suffixes, list | tuple) or not all(isinstance(suffix, str) for suffix in suffixes):
+        raise DataError(f"{where}: layer_suffixes is not a list of names: {str(suffixes)[:100]!r}")
+    names = [f"layers.{layer}.{suffix}" for layer in range(n_layers) for suffix in suffixes]
+    return tuple(site for name in names for site, _ in sites_of(name))
+
+
 def _stays(path: Path, root: Path) -> bool:
     """Whether what a path names lies under `root`, links followed."""
     try:
@@ -294,7 +299,7 @@ def _input_ids(shards: Sequence[Path]) -> pyarrow.ChunkedArray:
     return pa.chunked_array(columns)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def training_config(path: Path) -> dict[str, Any]:
     """The training configuration, or nothing where there is none.
 
     Raises:
