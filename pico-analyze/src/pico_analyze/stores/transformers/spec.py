@@ -29,10 +29,10 @@ def _recognises(location: str) -> bool:
     return False
 
 
-def _open(location: str, _options: ReadOptions) -> Store:
+def _open(location: str, options: ReadOptions) -> Store:
     from pico_analyze.stores.transformers.store import TransformersStore
 
-    return TransformersStore(Path(location))
+    return TransformersStore(Path(location), options)
 
 
 TRANSFORMERS = StoreSpec(

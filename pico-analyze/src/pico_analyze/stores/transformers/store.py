@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, Input, StepInfo, Unusable
+from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable, WithoutSite
 from pico_analyze.stores.checked_file import CheckedFile
 from pico_analyze.stores.json_file import checked_json
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.transformers.architectures import Source, sources
-from pico_analyze.stores.transformers.geometry import model_spec
+from pico_analyze.stores.transformers.architecture import Source
+from pico_analyze.stores.transformers.decoder import Decoder
 from pico_schema import ModelSpec, SchemaError, layout
-from pico_schema.sites import Site
+from pico_schema.tensor_header import TensorEntry
 
 if TYPE_CHECKING:
     import pandas
@@ -41,19 +41,27 @@ class TransformersStore:
 
     kind = "transformers"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
+        self.path, self._options = path, options or ReadOptions()
         self.location = str(path)
-        self.run = model_name(path.absolute())
+        self.run = model_name(path.absolute()) + (f"+{self._options.prefix}" if self._options.prefix else "")
         self._checked: dict[str, CheckedFile] = {}
         self._config = checked_json(self._content(layout.MODEL_CONFIG))
-        self._spec = model_spec(self._config, where=str(path / layout.MODEL_CONFIG))
-        if not self._sources:
-            kind = self._config.get("model_type", "unknown")
-            raise DataError(
-                f"{path}: a {kind} model whose matrices have unknown names: known are those of Llama-like models, "
-                "Phi-3, GPT-NeoX, GPT-2 and Pico"
-            )
+        self._decoder = Decoder(self._config, self._tensors, self._options, where=str(path))
+
+    @property
+    def _spec(self) -> ModelSpec:
+        return self._decoder.spec
+
+    @property
+    def _tensors(self) -> dict[str, TensorEntry]:
+        """Tensor → its entry in the header of its file."""
+        found: dict[str, TensorEntry] = {}
+        for name, file in self._files.items():
+            if (entry := self._file(file).tensors.get(name)) is None:
+                raise DataError(f"{self.path / INDEX}: tensor {name[:200]!r} is not in {file}, where it says: damaged")
+            found[name] = entry
+        return found
 
     @cached_property
     def _files(self) -> dict[str, str]:
@@ -89,16 +97,6 @@ class TransformersStore:
     def _file(self, name: str) -> TensorFile:
         return TensorFile.checked(self._content(name))
 
-    @cached_property
-    def _sources(self) -> dict[str, Source]:
-        """Site → where its weight is. The head of a model that has none of its own is the embedding, where the
-        configuration or its family says so."""
-        found = sources(self._files, where=str(self.path))
-        known = {site: source for site, source in found.items() if (Site.parse(site).layer or 0) < self._spec.n_layers}
-        if "head" not in known and "embed" in known and self._spec.tie_embeddings:
-            known["head"] = known["embed"]
-        return known
-
     @lru_cache(maxsize=1)  # noqa: B019 - one entry per store
     def steps(self) -> tuple[StepInfo, ...]:
         """The one checkpoint there is."""
@@ -107,14 +105,23 @@ class TransformersStore:
         facts = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
         digest = hashlib.sha256(repr((str(self.path.resolve()), facts)).encode()).hexdigest()
         size = sum(stat.st_size for _, stat in stats)
-        return (StepInfo(step=0, digest=digest, size=size, weights=tuple(self._sources), sealed=False),)
+        return (StepInfo(step=0, digest=digest, size=size, weights=tuple(self._decoder.found.sites), sealed=False),)
 
     def unusable(self) -> tuple[Unusable, ...]:
         """Blocks beyond those that `config.json` counts, such as a predictor of further tokens: not of this model."""
-        found = (Site.parse(site).layer for site in sources(self._files, where=str(self.path)))
-        beyond = sorted({layer for layer in found if layer is not None and layer >= self._spec.n_layers})
+        beyond = self._decoder.found.beyond
         reason = f"{layout.MODEL_CONFIG} counts {self._spec.n_layers} blocks"
         return tuple(Unusable(f"block {layer}", None, reason) for layer in beyond)
+
+    def tensors(self, step: int) -> tuple[str, ...]:
+        """The names of all whole matrices and vectors."""
+        self._check(step)
+        return self._decoder.tensors
+
+    def without_site(self, step: int) -> WithoutSite:
+        """What is at no site."""
+        self._check(step)
+        return self._decoder.without_site
 
     def spec(self, step: int) -> ModelSpec:
         """The geometry that `config.json` describes."""
@@ -129,21 +136,21 @@ class TransformersStore:
         """One weight, (out, in)."""
         source = self._source(step, split, data, site)
         weight = self._weight(source)
-        if site == "head" and self._spec.tie_embeddings and source != self._sources.get("embed"):
+        if site == "head" and self._spec.tie_embeddings and source != self._decoder.source("embed"):
             self._check_tied(source, weight)
         return weight
 
     def _weight(self, source: Source) -> np.ndarray:
         file = self._file(self._files[source.tensor])
         try:
-            return source.cut(file.read(source.tensor), self._spec)
+            return source.cut(file.read(source.tensor, source.expert), self._spec)
         except DataError as error:
             at = f"{file.where}: tensor {source.tensor[:200]!r}"
             raise error if str(error).startswith(file.where) else DataError(f"{at}: {error}") from None
 
     def _check_tied(self, source: Source, head: np.ndarray) -> None:
         """Refuse a head of its own where the configuration says that the head is the embedding, unless it is that."""
-        embed = self._sources.get("embed")
+        embed = self._decoder.source("embed")
         if embed is not None and not np.array_equal(head, self._weight(embed), equal_nan=True):
             raise DataError(
                 f"{self.path}: {layout.MODEL_CONFIG} says that the head is the embedding ({embed.tensor}), and "
@@ -152,7 +159,7 @@ class TransformersStore:
 
     def _source(self, step: int, split: str | None, data: Data, site: str) -> Source:
         self._check(step)
-        source = self._sources.get(site) if data == "weights" else None
+        source = self._decoder.source(site) if data == "weights" else None
         if source is None:
             of = data if split is None else f"{split} {data}"
             raise DataError(f"model {self.run!r} holds no {of} at site {site!r}: of a model there are weights only")
@@ -161,10 +168,12 @@ class TransformersStore:
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file that holds the weight, the configuration, and the index of files if there is one."""
         source = self._source(step, split, data, site)
-        used = [source, self._sources["embed"]] if site == "head" and "embed" in self._sources else [source]
+        embed = self._decoder.source("embed") if site == "head" else None
+        used = [source] if embed is None else [source, embed]
         names = [*(self._files[one.tensor] for one in used), layout.MODEL_CONFIG]
         names += [INDEX] if INDEX in self._checked else []
-        return tuple(Input(name, self._content(name).sha256) for name in dict.fromkeys(names))
+        of = {names[0]: str(source)}
+        return tuple(Input(name, self._content(name).sha256, of=of.get(name, "")) for name in dict.fromkeys(names))
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """None: a model captures nothing.
@@ -184,4 +193,6 @@ class TransformersStore:
         """Where it lies, and its type."""
         self._check(step)
         kind = str(self._config.get("model_type", "unknown"))
-        return {"path": str(self.path.resolve()), "model_type": kind}
+        chosen = {"prefix": self._options.prefix, "architecture": self._options.architecture}
+        said = {name: value for name, value in chosen.items() if value is not None}
+        return {"path": str(self.path.resolve()), "model_type": kind, **said}
