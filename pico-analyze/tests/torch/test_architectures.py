@@ -6,6 +6,8 @@ and the key, those of the second hold the value, whatever the projection that th
 queries and keys are taken out.
 """
 
+import copy
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,10 +15,12 @@ import pytest
 import torch
 import transformers
 from closeness import assert_close
+from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
 from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.sites import MatrixSite
+from pico_analyze.stores.transformers.architectures import ARCHITECTURES, PART_DEFAULTS, PICO, architecture_of
 from pico_schema.sites import WEIGHTED_KINDS
 
 V, D, FF, H, LAYERS = 60, 24, 40, 4, 2
@@ -202,10 +206,10 @@ def blocks_of(model):
 
 
 def final_norm(model):
-    """The norm beside the list of blocks."""
+    """The last norm beside the list of blocks."""
     blocks = blocks_of(model)
     base = next(one for one in model.modules() if any(child is blocks for child in one.children()))
-    return next((one for one in base.children() if "Norm" in type(one).__name__), None)
+    return next((one for one in reversed([*base.children()]) if "Norm" in type(one).__name__), None)
 
 
 @dataclass
@@ -326,8 +330,7 @@ def test_every_site_is_what_the_model_computes_with(tmp_path, name, saved):
     family = FAMILIES[name]
     model = random_model(family.kind or name, family.config)
     if saved == "bfloat16":
-        model.to(torch.bfloat16).save_pretrained(tmp_path / "model")
-        model.float()
+        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(tmp_path / "model")
     else:
         model.save_pretrained(tmp_path / "model", **({"max_shard_size": "8KB"} if saved == "sharded" else {}))
     assert (len(list((tmp_path / "model").glob("*.safetensors"))) > 1) == (saved == "sharded")
@@ -344,3 +347,116 @@ def test_every_site_is_what_the_model_computes_with(tmp_path, name, saved):
         assert_final_norm(store, seen)
     rest = store.without_site(0)
     assert set(rest.matrices) == family.without and not rest.missing and not rest.quantized
+
+
+MOE = {"moe_intermediate_size": 20, "num_experts": 4, "num_experts_per_tok": 4, "num_local_experts": 4}
+MIXTURES = {
+    "mixtral": (GROUPED | MOE, "mlp", None),
+    "phimoe": (GROUPED | MOE | {"head_dim": 6}, "mlp", None),
+    "olmoe": (GROUPED | {"num_experts": 4, "num_experts_per_tok": 4}, "mlp", None),
+    "qwen2_moe": (GROUPED | MOE | {"shared_expert_intermediate_size": 28}, "mlp", "shared_expert"),
+    "qwen3_moe": (OWN | MOE, "mlp", None),
+    "deepseek_v2": (
+        USUAL
+        | {
+            "num_key_value_heads": H,
+            "moe_intermediate_size": 20,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 4,
+            "n_shared_experts": 2,
+        }
+        | {"q_lora_rank": None, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 6}
+        | {"first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
+        "mlp",
+        "shared_experts",
+    ),
+    "deepseek_v3": (
+        USUAL
+        | {
+            "num_key_value_heads": H,
+            "moe_intermediate_size": 20,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 4,
+            "n_shared_experts": 1,
+        }
+        | {"q_lora_rank": 10, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 6}
+        | {"first_k_dense_replace": 1, "n_group": 2, "topk_group": 2},
+        "mlp",
+        "shared_experts",
+    ),
+}
+
+
+@pytest.mark.parametrize("saved", ["each", "together"])
+@pytest.mark.parametrize("name", MIXTURES)
+def test_every_expert_is_what_the_model_computes_with(tmp_path, name, saved):
+    """What all experts give together is the sum of each expert's feed-forward by the weights that the router gave it;
+    stored each for itself, as published, or all in one tensor, as the model holds them."""
+    config, mlp, shared = MIXTURES[name]
+    model = random_model(name, config)
+    model.save_pretrained(tmp_path / "model")
+    if saved == "together":
+        held = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+        assert any(tensor.ndim == 3 for tensor in held.values())
+        save_file(held, tmp_path / "model" / "model.safetensors")
+    seen = Observed()
+    block = blocks_of(model)[1]
+    seen_by_experts = {}
+    experts = block.get_submodule(f"{mlp}.experts")
+    experts.register_forward_hook(lambda _, given, gave: seen_by_experts.update(given=given, gave=gave))
+    seen.watch("o", block.self_attn.o_proj)
+    if shared:
+        seen.watch("shared", block.get_submodule(f"{mlp}.{shared}"))
+    with torch.no_grad():
+        model(torch.tensor([[7]]), use_cache=False)
+    store = open_store(tmp_path / "model")
+
+    def forward(place: str, x: np.ndarray) -> np.ndarray:
+        gate, up, down = (
+            store.read(0, None, "weights", f"layers.1.mlp.{place}.{part}").astype(float)
+            for part in ("gate", "up", "down")
+        )
+        acted = gate @ x / (1 + np.exp(-(gate @ x)))  # SiLU
+        return down @ (acted * (up @ x))
+
+    x, chosen, weights = (flat(one) for one in seen_by_experts["given"])
+    assert len({*chosen}) > 1
+    expected = sum(weight * forward(f"experts.{int(e)}", x) for e, weight in zip(chosen, weights, strict=True))
+    up_to_a_factor(expected, flat(seen_by_experts["gave"]), (1,))
+    if shared:
+        up_to_a_factor(forward("shared", flat(seen.given["shared"])), flat(seen.gave["shared"]), (1,))
+    o = store.read(0, None, "weights", "layers.1.attn.o").astype(float)
+    up_to_a_factor(o @ flat(seen.given["o"]), flat(seen.gave["o"]), (1,))
+    for site in store.steps()[0].weights:
+        array, kind = store.read(0, None, "weights", site), MatrixSite.parse(site).kind
+        assert array.shape == store.spec(0).weight_shape(kind), site
+    rest = store.without_site(0)
+    assert not rest.missing and not rest.quantized
+    latent = {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"} if name.startswith("deepseek") else set()
+    assert {one.split(".")[-2] for one in rest.matrices} <= {"gate", "router", "shared_expert_gate", *latent}
+    held_experts = {MatrixSite.parse(site).kind for site in store.steps()[0].weights if ".experts." in site}
+    assert len(held_experts) == 3 * 4
+
+
+@pytest.mark.parametrize("kind", sorted(kind for one in ARCHITECTURES for kind in one.types if one is not PICO))
+def test_what_a_configuration_leaves_unsaid_is_what_transformers_takes(kind):
+    """The defaults of each family's own configuration class are the oracle."""
+    if kind.startswith("RefinedWeb"):
+        pytest.skip("the name that Falcon had before transformers had it")
+    usual = transformers.CONFIG_MAPPING[kind]()
+    name = "n_embd" if hasattr(usual, "n_embd") else "d_model" if hasattr(usual, "d_model") else "hidden_size"
+    default = transformers.CONFIG_MAPPING[kind](**{name: 2 * getattr(usual, name)})  # what follows from it moves
+    stored = json.loads(default.to_json_string(use_diff=False))
+    stored.pop("tie_word_embeddings", None), stored.pop("head_dim", None)
+    heads = {"num_key_value_heads": getattr(default, "num_key_value_heads", None)}
+    spec = architecture_of({"model_type": kind}).spec(stored | heads, where=kind)
+    assert spec.tie_embeddings == getattr(default, "tie_word_embeddings", False)
+    if not kind.startswith("deepseek"):  # there it is the width of what is turned
+        own = getattr(default, "head_dim", None)
+        assert spec.head_dim == (own or default.hidden_size // default.num_attention_heads)
+
+
+@pytest.mark.parametrize("kind", PART_DEFAULTS)
+def test_what_a_part_leaves_unsaid_is_what_transformers_takes(kind):
+    default = transformers.CONFIG_MAPPING[kind]()
+    assert {name: getattr(default, name) for name in PART_DEFAULTS[kind]} == PART_DEFAULTS[kind]

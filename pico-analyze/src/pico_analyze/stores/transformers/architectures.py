@@ -139,7 +139,7 @@ LLAMA = Architecture(
         "stablelm": {},
         "granite": {},
         "cohere": _TIED,
-        "cohere2": _TIED | {"own_head_dim": 128},
+        "cohere2": _TIED,
         "helium": _WIDE,
         "seed_oss": _WIDE,
         "ernie4_5": _TIED | _WIDE,
