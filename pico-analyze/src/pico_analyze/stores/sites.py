@@ -51,16 +51,16 @@ class MatrixSite:
 
     @classmethod
     def _of_tensor(cls, name: str) -> MatrixSite:
-        if (number := _NUMBER.search(name, len(TENSOR))) is None:
+        own = name.removeprefix(TENSOR)
+        if (number := _NUMBER.search(own)) is None:
             return cls(None, name)
-        return cls(int(number[1]), f"{name[: number.start()]}*{name[number.end() :]}")
+        return cls(int(number[1]), f"{TENSOR}{own[: number.start()]}*{own[number.end() :]}")
 
     def __str__(self) -> str:
         if self.layer is None:
             return self.kind
         if self.kind.startswith(TENSOR):
-            mark = _MARK.search(self.kind, len(TENSOR))
-            return self.kind if mark is None else f"{self.kind[: mark.start()]}{self.layer}{self.kind[mark.end() :]}"
+            return TENSOR + _MARK.sub(str(self.layer), self.kind.removeprefix(TENSOR), 1)
         return f"layers.{self.layer}.{self.kind}"
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from pico_analyze.errors import DataError
+from pico_analyze.errors import DataError, UsageError
 from pico_analyze.stores.base import ReadOptions, WithoutSite
 from pico_analyze.stores.safetensors import FLOATS
 from pico_analyze.stores.sites import TENSOR, MatrixSite, nameable
@@ -26,6 +27,18 @@ _BUFFERS = ("bias", "inv_freq", "mask", "absmax", "quant_map", "scale", "scales"
 """How names end of what is no matrix, whatever its dimensions."""
 _PACKED = ("qweight", "qzeros", "weight_packed", "blocks", "g_idx")
 """How names end of packed integers and of what belongs to them."""
+
+
+def run_suffix(options: ReadOptions) -> str:
+    """What the name of a run ends with where one tower of a model was chosen: each has a table of its own.
+
+    Raises:
+        UsageError: no tensor's name could begin so.
+    """
+    prefix = options.prefix
+    if prefix and not re.fullmatch(r"[A-Za-z0-9_.-]{1,150}", prefix):
+        raise UsageError(f"prefix {prefix[:100]!r} is no beginning of a name: names are letters, digits and _ . -")
+    return f"+{prefix.rstrip('.')}" if prefix else ""
 
 
 class Decoder:

@@ -18,7 +18,7 @@ from pico_analyze.stores.checked_file import CheckedFile
 from pico_analyze.stores.json_file import checked_json
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.transformers.architecture import Source
-from pico_analyze.stores.transformers.decoder import Decoder
+from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
 from pico_schema import ModelSpec, SchemaError, layout
 from pico_schema.tensor_header import TensorEntry
 
@@ -44,7 +44,7 @@ class TransformersStore:
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
         self.path, self._options = path, options or ReadOptions()
         self.location = str(path)
-        self.run = model_name(path.absolute()) + (f"+{self._options.prefix}" if self._options.prefix else "")
+        self.run = model_name(path.absolute()) + run_suffix(self._options)
         self._checked: dict[str, CheckedFile] = {}
         self._config = checked_json(self._content(layout.MODEL_CONFIG))
         self._decoder = Decoder(self._config, self._tensors, self._options, where=str(path))
