@@ -37,6 +37,7 @@ def compute(
     data: Words | None = None,
     split: Words = "val",
     sites: Words | None = None,
+    tensors: Words | None = None,
     layers: Chosen | None = None,
     heads: bool = True,
     steps: Chosen = "all",
@@ -58,6 +59,9 @@ def compute(
     fresh: bool = False,
     offline: bool = False,
     cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
 ) -> pandas.DataFrame:
     """Compute metrics over the checkpoints of one or more runs.
 
@@ -69,6 +73,7 @@ def compute(
         data: weights, activations or gradients; by default what suits each metric.
         split: val or train (weights belong to none).
         sites: Site kinds (attn.v) or names (layers.3.attn.v); each captured site without.
+        tensors: Whole matrices by their own names, as globs: ``model.layers.*.mlp.up_proj.weight``.
         layers: Layers, as numbers or as a selection such as ``0,3-5``; all without.
         heads: Whether circuits are also computed head by head.
         steps: Steps, as numbers or as a selection such as ``0,8,16-64`` or ``0-1000:100``.
@@ -92,6 +97,10 @@ def compute(
         fresh: Compute again what is already in the table under `out`.
         offline: Read runs on the Hub from the local cache only.
         cache_dir: Where remote files are cached; by default under the user's cache directory.
+        prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
+        architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
+        step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
+            ``step``, or its first.
 
     Returns:
         The rows, one per value: the columns of `pico_analyze.table.columns.COLUMNS`. A value that does not exist is
@@ -120,6 +129,7 @@ def compute(
         data=data,
         split=split,
         sites=sites,
+        tensors=tensors,
         layers=layers,
         heads=heads,
         steps=steps,
@@ -133,7 +143,9 @@ def compute(
         draws=draws,
     )
     questions = asked(wanted, _listed(runs), seed=seed)
-    how = settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    how = settings(
+        out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+    )
     return analyze(questions, how).frame
 
 
@@ -150,6 +162,9 @@ def study(
     fresh: bool = False,
     offline: bool = False,
     cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
 ) -> pandas.DataFrame:
     """Carry out the study in a YAML file.
 
@@ -167,6 +182,10 @@ def study(
         fresh: Compute again what is already in the table under `out`.
         offline: Read runs on the Hub from the local cache only.
         cache_dir: Where remote files are cached.
+        prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
+        architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
+        step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
+            ``step``, or its first.
 
     Returns:
         The rows of all its measurements, as `compute` gives them.
@@ -187,7 +206,9 @@ def study(
     from pico_analyze.questions.study import load_study
 
     questions = load_study(Path(file))[0].asked(_listed(runs))
-    how = settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    how = settings(
+        out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+    )
     return analyze(questions, how).frame
 
 
@@ -201,6 +222,7 @@ def dynamics(
     data: Words | None = None,
     split: Words = "val",
     sites: Words | None = None,
+    tensors: Words | None = None,
     layers: Chosen | None = None,
     heads: bool = False,
     steps: Chosen = "all",
@@ -215,6 +237,9 @@ def dynamics(
     fresh: bool = False,
     offline: bool = False,
     cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
 ) -> pandas.DataFrame:
     """Compute metrics and summarise how they move: convergence step, fastest change, correlation with evaluation.
 
@@ -227,6 +252,7 @@ def dynamics(
         data: weights, activations or gradients; by default what suits each metric.
         split: val or train.
         sites: Site kinds or names; each captured site without.
+        tensors: Whole matrices by their own names, as globs: ``model.layers.*.mlp.up_proj.weight``.
         layers: Layers; all without.
         heads: Whether circuits are also computed head by head.
         steps: Steps.
@@ -241,6 +267,10 @@ def dynamics(
         fresh: Compute again what is already in the table under `out`.
         offline: Read runs on the Hub from the local cache only.
         cache_dir: Where remote files are cached.
+        prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
+        architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
+        step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
+            ``step``, or its first.
 
     Returns:
         One row per series, with the columns that `summarise` gives.
@@ -265,6 +295,7 @@ def dynamics(
         data=data,
         split=split,
         sites=sites,
+        tensors=tensors,
         layers=layers,
         heads=heads,
         steps=steps,
@@ -273,17 +304,31 @@ def dynamics(
         component_params=component_params or {},
     )
     questions = asked(wanted, _listed(runs))
-    how = settings(out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir)
+    how = settings(
+        out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+    )
     return analyze_dynamics(questions, how, tau, evaluation)[0]
 
 
-def open_run(run: str | Path, *, offline: bool = False, cache_dir: str | Path | None = None) -> Store:
+def open_run(
+    run: str | Path,
+    *,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
+) -> Store:
     """The run of a name: which steps are there, what each holds, and its tensors.
 
     Args:
         run: A name under ./runs, a path, or an ``hf://`` address; with ``@STEP``, that checkpoint alone.
         offline: Read runs on the Hub from the local cache only.
         cache_dir: Where remote files are cached.
+        prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
+        architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
+        step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
+            ``step``, or its first.
 
     Returns:
         A store: see `pico_analyze.stores.base.Store`.
@@ -303,7 +348,7 @@ def open_run(run: str | Path, *, offline: bool = False, cache_dir: str | Path | 
         >>> run.read(8, "val", "activations", "layers.0.attn.v").shape
         (96, 8)
     """
-    return open_named(run, ReadOptions(offline, None if cache_dir is None else Path(cache_dir)))
+    return open_named(run, _reading(offline, cache_dir, prefix, architecture, step_pattern))
 
 
 def read_rows(directory: str | Path) -> pandas.DataFrame:
@@ -374,6 +419,9 @@ def settings(
     fresh: bool,
     offline: bool,
     cache_dir: str | Path | None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
 ) -> Settings:
     """How an analysis is carried out, from the words of the command line.
 
@@ -388,8 +436,15 @@ def settings(
         shard=None if shard is None else Shard.parse(shard),
         memory=memory,
         fresh=fresh,
-        read=ReadOptions(offline, None if cache_dir is None else Path(cache_dir)),
+        read=_reading(offline, cache_dir, prefix, architecture, step_pattern),
     )
+
+
+def _reading(
+    offline: bool, cache_dir: str | Path | None, prefix: str | None, architecture: str | None, step_pattern: str | None
+) -> ReadOptions:
+    cache = None if cache_dir is None else Path(cache_dir)
+    return ReadOptions(offline, cache, prefix=prefix, architecture=architecture, step_pattern=step_pattern)
 
 
 def analyze_dynamics(

@@ -1,7 +1,5 @@
 """Weights as the store reads them, against what the model itself computes from them."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from closeness import assert_close
 
 import pico_analyze
 from pico_analyze.stores.opening import open_store
-from pico_analyze.stores.transformers.geometry import FAMILIES, model_spec
 
 SMALL = {"vocab_size": 60}
 
@@ -110,19 +107,3 @@ def test_circuits_of_heads_with_a_width_of_their_own_are_the_models(tmp_path, na
                 alone[:, head] = values[:, head]
                 moved = attention.o_proj(alone.reshape(width, -1)).double().numpy()
                 assert found[layer, head] == pytest.approx(np.linalg.norm(moved), rel=1e-5)  # float32 products
-
-
-@pytest.mark.parametrize(
-    "kind", sorted({*FAMILIES, "llama", "mistral", "qwen2", "gpt_neox", "phi3", "olmo2", "mixtral"})
-)
-def test_what_a_configuration_leaves_unsaid_is_what_transformers_takes(kind):
-    """The defaults of each family's own configuration class are the oracle."""
-    usual = transformers.CONFIG_MAPPING[kind]()
-    default = transformers.CONFIG_MAPPING[kind](hidden_size=2 * usual.hidden_size)  # what follows from the width moves
-    stored = json.loads(default.to_json_string(use_diff=False))
-    stored.pop("tie_word_embeddings"), stored.pop("head_dim", None)
-    heads = {"num_key_value_heads": getattr(default, "num_key_value_heads", None)}
-    spec = model_spec(stored | heads, where=kind)
-    assert spec.tie_embeddings == default.tie_word_embeddings
-    own = getattr(default, "head_dim", None)
-    assert spec.head_dim == (own or default.hidden_size // default.num_attention_heads)

@@ -64,6 +64,7 @@ def compute(
     data: o.DataOption = None,
     split: o.Split = ["val"],  # noqa: B006
     site: o.Sites = None,
+    tensor: o.Tensors = None,
     layers: o.Layers = None,
     heads: o.Heads = True,
     steps: o.Steps = "all",
@@ -87,6 +88,9 @@ def compute(
     fresh: o.Fresh = False,
     offline: o.Offline = False,
     cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -101,6 +105,7 @@ def compute(
         data=data,
         split=split,
         sites=site,
+        tensors=tensor,
         layers=layers,
         heads=heads,
         steps=steps,
@@ -113,7 +118,9 @@ def compute(
         null=null.value if null else None,
         draws=draws,
     )
-    how = settings(out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    how = settings(
+        out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+    )
     outcome = _answer(asked(wanted, runs, seed=seed), how, form, plot)
     _log(outcome, wandb, wandb_project, "-".join(dict.fromkeys(metrics)))
 
@@ -196,6 +203,9 @@ def run_study(
     fresh: o.Fresh = False,
     offline: o.Offline = False,
     cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -207,7 +217,20 @@ def run_study(
     study, notes = load_study(file)
     for note in notes:
         say(note)
-    how = settings(out or Path(study.out), jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir)
+    how = settings(
+        out or Path(study.out),
+        jobs,
+        threads,
+        scheduler,
+        shard,
+        memory,
+        fresh,
+        offline,
+        cache_dir,
+        prefix,
+        architecture,
+        step_pattern,
+    )
     outcome = _answer(study.asked(runs or ()), how, form, plot)
     _log(outcome, wandb, wandb_project, study.name)
 
@@ -224,6 +247,7 @@ def dynamics(
     data: o.DataOption = None,
     split: o.Split = ["val"],  # noqa: B006
     site: o.Sites = None,
+    tensor: o.Tensors = None,
     layers: o.Layers = None,
     heads: o.Heads = False,
     steps: o.Steps = "all",
@@ -239,6 +263,9 @@ def dynamics(
     fresh: o.Fresh = False,
     offline: o.Offline = False,
     cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.api import analyze_dynamics, settings
@@ -254,6 +281,7 @@ def dynamics(
         data=data,
         split=split,
         sites=site,
+        tensors=tensor,
         layers=layers,
         heads=heads,
         steps=steps,
@@ -262,7 +290,9 @@ def dynamics(
         component_params=o.parameters(component_param, "component"),
     )
     questions = asked(wanted, runs)
-    how = settings(out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir)
+    how = settings(
+        out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+    )
     with _console() as console:
         table, outcome = analyze_dynamics(questions, how, tau, evaluation, console)
     typer.echo(summary_as(table, form.value))

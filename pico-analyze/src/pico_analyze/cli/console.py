@@ -10,10 +10,13 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pico_analyze.counting import counted
 from pico_analyze.errors import nearest
+from pico_analyze.output.without_site import lines
+from pico_analyze.stores.base import NamesTensors
 from pico_analyze.stores.spec import STORES
 
 if TYPE_CHECKING:
@@ -62,6 +65,9 @@ class Console:
         steps = store.steps()
         count = counted(len(steps), "checkpoint")
         self._opened.append(f"{store.run}: {STORES.get(store.kind).title} ({store.location}), {count}")
+        if steps and isinstance(store, NamesTensors):
+            rest = replace(store.without_site(steps[-1].step), unknown=None)
+            self._opened += [f"{store.run}: {line}" for line in lines(rest)]
 
     def unusable(self, store: Store, found: Sequence[Unusable]) -> None:
         """Name each checkpoint that is left out."""

@@ -72,6 +72,12 @@ Split = Annotated[list[str], typer.Option("--split", help="val or train; repeata
 Sites = Annotated[
     list[str] | None, typer.Option("--site", help="Site kind (attn.v) or name (layers.3.attn.v); repeatable.")
 ]
+Tensors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tensor", metavar="GLOB", help="Whole matrices by name, 'model.layers.*.mlp.up_proj.weight'; repeatable."
+    ),
+]
 Layers = Annotated[str | None, typer.Option("--layers", help="0,3,5-7, first, last. [default: all]")]
 Steps = Annotated[str, typer.Option("--steps", help="0,8,16-64, 0-1000:100, first, last.")]
 Heads = Annotated[bool, typer.Option("--heads/--no-heads", help="Also each head of a circuit, or the whole only.")]
@@ -129,6 +135,24 @@ Tau = Annotated[float, typer.Option("--tau", callback=finite, help="Threshold of
 Fresh = Annotated[bool, typer.Option("--fresh", help="Compute again what is already in the table.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Read runs on the Hub from the local cache only.")]
 CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Where remote files are cached.")]
+Prefix = Annotated[
+    str | None,
+    typer.Option("--prefix", help="What the wanted tensors' names begin with, in a model that holds several towers."),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture", metavar="NAME", help="Whose names and layout a model of other makers has, such as llama."
+    ),
+]
+StepPattern = Annotated[
+    str | None,
+    typer.Option(
+        "--step-pattern",
+        metavar="REGEX",
+        help="How names of other makers' checkpoints tell steps, as 'model-([0-9]+)'.",
+    ),
+]
 Wandb = Annotated[WandbMode | None, typer.Option("--wandb", help="Also log table and figures to Weights & Biases.")]
 WandbProject = Annotated[str, typer.Option("--wandb-project", help="Its project, or ENTITY/PROJECT.")]
 

@@ -18,8 +18,12 @@ def list_runs(
     form: o.As = o.Form.table,
     offline: o.Offline = False,
     cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
 ) -> None:
-    """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not; and what was set aside."""
+    """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not; what was set aside, and
+    what has no site."""
     from pico_analyze.errors import NotARunError
     from pico_analyze.output import listing
     from pico_analyze.output.text import as_csv, as_json
@@ -29,7 +33,8 @@ def list_runs(
     named: list[str | Path] = list(runs) if runs else list(local_runs())
     if not named:
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
-    stores = [open_named(name, ReadOptions(offline, cache_dir)) for name in named]
+    options = ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern)
+    stores = [open_named(name, options) for name in named]
     found = [listing.records(store) for store in stores]
     if form is o.Form.table:
         typer.echo("\n\n".join(listing.text(store, some) for store, some in zip(stores, found, strict=True)))

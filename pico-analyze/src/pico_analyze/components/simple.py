@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pico_analyze.components.spec import ComponentSpec, Labelled, Read, Unit
 from pico_analyze.matrices.matrix import Dense, widened
 from pico_analyze.stores.base import ALL_DATA, Data
+from pico_analyze.stores.sites import MatrixSite
 from pico_schema import ModelSpec
-from pico_schema.sites import LAYER_KINDS, Site
+from pico_schema.sites import LAYER_KINDS
 
 
 def site_name(unit: Unit) -> str:
     """Canonical name of the site a unit of a one-tensor component stands for."""
-    return str(Site(unit.layer, unit.site))
+    return str(MatrixSite(unit.layer, unit.site))
 
 
 def _units(kinds: frozenset[str] | None) -> Callable[[ModelSpec, Data, Sequence[str]], list[Unit]]:
     def units(_model: ModelSpec, data: Data, sites: Sequence[str]) -> list[Unit]:
-        parsed = [Site.parse(name) for name in sites]
+        parsed = [MatrixSite.parse(name) for name in sites]
         return [
             Unit(site.layer, site.kind)
             for site in parsed

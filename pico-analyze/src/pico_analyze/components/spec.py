@@ -17,8 +17,8 @@ from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
 from pico_analyze.stores.base import ALL_DATA, DATA, Data
+from pico_analyze.stores.sites import MatrixSite
 from pico_schema import ModelSpec
-from pico_schema.sites import Site
 
 Read = Callable[[Data, str], np.ndarray]
 """`read(data, site)`: activations (n_samples, n_features), weights and gradients (out, in); any float dtype."""
@@ -124,7 +124,10 @@ def _fitting(read: Read, model: ModelSpec) -> Read:
     """The same, with every tensor checked against the model's description before it becomes part of a matrix."""
 
     def checked(data: Data, site: str) -> np.ndarray:
-        array, kind = read(data, site), Site.parse(site).kind
+        array, parsed = read(data, site), MatrixSite.parse(site)
+        if parsed.tensor is not None:  # whatever shape it has
+            return array
+        kind = parsed.kind
         if data == "activations":
             fits = array.ndim == 2 and array.shape[1] == model.activation_width(kind)
             expected = f"(samples, {model.activation_width(kind)})"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.errors import DataError, UsageError, nearest
 from pico_analyze.questions.question import Question, existing
-from pico_analyze.stores.base import DATA, Data, NamesInputs, StepInfo, Store
+from pico_analyze.stores.base import DATA, Data, NamesInputs, NamesTensors, StepInfo, Store
+from pico_analyze.stores.sites import TENSOR, MatrixSite, check_site, in_order
 from pico_schema import SiteError
-from pico_schema.sites import KINDS, Site, check_kind
 
 
 class RunView:
@@ -51,15 +51,18 @@ class RunView:
     def _units(self) -> list[Unit]:
         """The units asked for that at least one step of the run holds."""
         question, n_layers = self.question, self.model.n_layers
-        held = _ordered(site for info in self.known for site in info.sites(question.data, question.split))
+        held = in_order(site for info in self.known for site in self._held(info, question.data))
         if not held:
-            raise DataError(f"{self.name} holds no {self.what}: {self._holdings()}")
+            raise DataError(self._why_unknown() or f"{self.name} holds no {self.what}: {self._holdings()}")
         wanted = self._sites(held) if question.sites is not None else self._default_sites(held)
         units = self.component.units(self.model, question.data, wanted)
         if question.layers is not None:
-            layers = question.layers.pick(range(n_layers), what="layer", of="this model")
+            named = {unit.layer for unit in units if unit.layer is not None and unit.site.startswith(TENSOR)}
+            layers = question.layers.pick(sorted({*range(n_layers), *named}), what="layer", of="this model")
             units = [unit for unit in units if unit.layer in layers]
-        if question.sites is not None and not {unit.site for unit in units} & {Site.parse(s).kind for s in wanted}:
+        if question.sites is not None and not {unit.site for unit in units} & {
+            MatrixSite.parse(s).kind for s in wanted
+        }:
             raise UsageError(f"component {self.component.name!r} chooses its own sites: leave --site out")
         possible = [unit for unit in units if any(not self.lacks(info, unit) for info in self.known)]
         if not possible:
@@ -87,20 +90,43 @@ class RunView:
     def _sites(self, held: list[str]) -> list[str]:
         chosen: list[str] = []
         for name in self.question.sites or ():
-            try:
-                matching = [site for site in held if site == name or Site.parse(site).kind == name]
-                if not matching:
-                    Site.parse(name) if name.startswith("layers.") else check_kind(name)
-            except SiteError as error:
-                raise UsageError(str(error)) from None
+            matching = [site for site in held if MatrixSite.parse(site).is_named_by(name)]
             if not matching:
-                kinds = _ordered(Site.parse(site).kind for site in held)
-                raise UsageError(
-                    f"site {name!r} is not among the {self.what} of {self.name}{nearest(name, kinds)} "
-                    f"(there are {', '.join(kinds)})"
-                )
+                raise UsageError(self._no_such_site(name, held))
             chosen += matching
-        return _ordered(chosen)
+        return in_order(chosen)
+
+    def _no_such_site(self, name: str, held: list[str]) -> str:
+        """What to say of a site that nothing held is called."""
+        try:
+            check_site(name)
+        except SiteError as error:
+            return str(error)
+        if name.startswith(TENSOR):
+            kinds = in_order(
+                MatrixSite.parse(site).kind.removeprefix(TENSOR) for site in held if site.startswith(TENSOR)
+            )
+            what = f"tensor {name.removeprefix(TENSOR)!r} is not among the matrices"
+        else:
+            kinds = in_order(MatrixSite.parse(site).family for site in held if not site.startswith(TENSOR))
+            what = f"site {name!r} is not among the {self.what}"
+        near = nearest(name.removeprefix(TENSOR), kinds)
+        there = f"there are {', '.join(kinds[:24])}{', …' if len(kinds) > 24 else ''}" if kinds else "there are none"
+        return f"{what} of {self.name}{near} ({there})"
+
+    def _held(self, info: StepInfo, data: Data) -> tuple[str, ...]:
+        """Sites of which a step holds this kind of data, and its tensors where one is named."""
+        sites = info.sites(data, self.question.split)
+        named = any(site.startswith(TENSOR) for site in self.question.sites or ())
+        if named and data == "weights" and isinstance(self.store, NamesTensors):
+            return (*sites, *self.store.tensors(info.step))
+        return sites
+
+    def _why_unknown(self) -> str | None:
+        """Why no tensor of the run is at a site, where its architecture is not known."""
+        if self.question.data == "weights" and isinstance(self.store, NamesTensors):
+            return self.store.without_site(self.known[-1].step).unknown
+        return None
 
     def _holdings(self) -> str:
         """What the run's checkpoints hold, for messages."""
@@ -108,7 +134,7 @@ class RunView:
         for split in (None, "val", "train"):
             for data in DATA if split else DATA[:1]:
                 sites = (site for info in self.known for site in info.sites(data, split))
-                kinds = _ordered(Site.parse(site).kind for site in sites)
+                kinds = in_order(MatrixSite.parse(site).family for site in sites)
                 if kinds and (split is None) == (data == "weights"):
                     found.append(f"{data if split is None else f'{split} {data}'} at {', '.join(kinds)}")
         return f"it holds {'; '.join(found)}" if found else "it holds nothing to measure"
@@ -116,7 +142,7 @@ class RunView:
     def lacks(self, info: StepInfo, unit: Unit) -> tuple[Data, str] | None:
         """The first tensor that a unit needs and a step does not hold, or None."""
         for data, site in self.component.needs(self.question.data, unit):
-            if site not in info.sites(data, self.question.split):
+            if site not in self._held(info, data):
                 return data, site
         return None
 
@@ -126,10 +152,10 @@ class RunView:
             return info.digest
         key = info.step, unit
         if key not in self._contents:
-            split, found = self.question.split, set[tuple[str, str]]()
+            split, found = self.question.split, set[tuple[str, str, str]]()
             for data, site in self.component.needs(self.question.data, unit):
                 inputs = self.store.inputs(info.step, None if data == "weights" else split, data, site)
-                found |= {(one.file, one.sha256) for one in inputs or ()}
+                found |= {(one.file, one.sha256, one.of) for one in inputs or ()}
             self._contents[key] = sorted(found) or info.digest
         return self._contents[key]
 
@@ -156,9 +182,3 @@ class RunView:
     def holding(self) -> list[StepInfo]:
         """All steps of the run that hold at least one of the units."""
         return [info for info in self.known if any(not self.lacks(info, unit) for unit in self.units)]
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    """Each once: as given for sites, in the order of computation for kinds."""
-    unique = list(dict.fromkeys(names))
-    return sorted(unique, key=KINDS.index) if all(name in KINDS for name in unique) else unique

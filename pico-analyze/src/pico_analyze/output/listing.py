@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pico_analyze.counting import counted
 from pico_analyze.output.text import aligned, number, size_text
-from pico_analyze.stores.base import SetsAside, Store
+from pico_analyze.output.without_site import lines, why_incomplete
+from pico_analyze.stores.base import NamesTensors, SetsAside, Store
 from pico_schema.sites import KINDS, Site
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ def records(store: Store) -> list[dict[str, Any]]:
     the reason."""
     found: list[dict[str, Any]] = []
     for info in store.steps():
+        rest = store.without_site(info.step) if isinstance(store, NamesTensors) else None
+        reason = None if rest is None else why_incomplete(rest)
         found.append(
             {
                 "run": store.run,
@@ -38,10 +42,11 @@ def records(store: Store) -> list[dict[str, Any]]:
                     }
                     for split, held in info.splits.items()
                 },
-                "complete": True,
+                "complete": reason is None,
                 "set_aside": False,
-                "reason": None,
+                "reason": reason,
                 "location": store.location,
+                "without_site": None if rest is None else asdict(rest),
             }
         )
     for lost in store.unusable():
@@ -64,6 +69,7 @@ def _without_values(store: Store, step: int | None, reason: str, *, set_aside: b
         "set_aside": set_aside,
         "reason": reason,
         "location": store.location,
+        "without_site": None,
     }
 
 
@@ -83,6 +89,8 @@ def text(store: Store, found: Sequence[dict[str, Any]]) -> str:
     if lost := len(found) - complete:
         title += f", {lost} incomplete"
     below = "".join(f"\nset aside: {_steps(aside.steps)} ({aside.reason})" for aside in _set_aside(store))
+    if isinstance(store, NamesTensors) and (steps := store.steps()):
+        below += "".join(f"\n{line}" for line in lines(store.without_site(steps[-1].step)))
     if not found:
         return title + below
     header = ["step", "tokens", "loss", "val loss", "size", "captures", "complete"]

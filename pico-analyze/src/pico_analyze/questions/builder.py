@@ -21,6 +21,7 @@ from pico_analyze.questions.question import NULLS, PAIRS, SPLITS, Question, Sele
 from pico_analyze.questions.study_schema import Measurement, Named, Numbers, listed, validated
 from pico_analyze.stores.base import DATA, Data
 from pico_analyze.stores.run_names import RunName, is_known, resolve, resolve_all
+from pico_analyze.stores.sites import TENSOR
 
 if TYPE_CHECKING:
     from pico_analyze.parameters import Param, ParamValue
@@ -40,6 +41,7 @@ def measurement(
     data: Words | None = None,
     split: Words = "val",
     sites: Words | None = None,
+    tensors: Words | None = None,
     layers: Chosen | None = None,
     heads: bool = True,
     steps: Chosen | None = None,
@@ -60,6 +62,7 @@ def measurement(
         data: Kinds of data; by default what suits each metric.
         split: Splits of activations and gradients.
         sites: Site kinds or names.
+        tensors: Globs of names of whole tensors.
         layers: Layers.
         heads: Whether circuits are also computed head by head.
         steps: Steps.
@@ -87,7 +90,7 @@ def measurement(
         "components": [{"name": part.name, "params": of_part[part.name]} for part in parts],
         "data": [choose(kind, DATA, "data") for kind in listed(data or ())] or None,
         "splits": [choose(name, SPLITS, "split") for name in listed(split)],
-        "sites": listed(sites or ()) or None,
+        "sites": [*listed(sites or ()), *(f"{TENSOR}{glob}" for glob in listed(tensors or ()))] or None,
         "layers": _numbers(layers),
         "heads": heads,
         "steps": _numbers(steps),
@@ -144,10 +147,14 @@ def questions(measurement: Measurement, *, steps: Numbers = "all", seed: int = 0
     specs = [(METRICS.get(named.name), named) for named in measurement.metrics]
     paired = any(spec.kind == "pair" for spec, _ in specs)
     target = None if measurement.target is None else _target(str(measurement.target))
+    sites = measurement.sites or ()
+    kinds = measurement.data
+    if kinds is None and sites and all(site.startswith(TENSOR) for site in sites):
+        kinds = ["weights"]
     groups = [
         (part, data, of_data)
         for part in measurement.components
-        for data, of_data in _by_data(specs, COMPONENTS.get(part.name), measurement.data).items()
+        for data, of_data in _by_data(specs, COMPONENTS.get(part.name), kinds).items()
     ]
     sampled = any(data == "activations" for _, data, _ in groups)
     asked = []

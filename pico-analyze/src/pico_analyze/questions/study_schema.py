@@ -72,7 +72,8 @@ class Measurement(Section):
     splits: Annotated[list[Literal["train", "val"]], Field(min_length=1)] = ["val"]
     """Splits of activations and gradients."""
     sites: list[str] | None = None
-    """Site kinds or names, for the component simple; by default each captured site."""
+    """Site kinds or names, for the component simple, or globs of tensors' own names after tensor:; by default each
+    captured site."""
     layers: Steps | None = None
     """Layers, as numbers or as a selection such as 0,3-5; by default all."""
     heads: bool = True

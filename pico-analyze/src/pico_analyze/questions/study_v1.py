@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pico_analyze.errors import UsageError, nearest
-from pico_analyze.stores.transformers.architectures import sites_of
+from pico_analyze.stores.transformers.architectures import PICO
 from pico_schema.sites import Site
 
 _TOP = ("analysis_name", "metrics", "steps", "monitoring")
@@ -177,7 +177,7 @@ def _check_circuit(suffixes: Any, where: str, told: dict[str, None]) -> None:
 
 def _kind(suffix: object, where: str) -> str:
     """The site kind of a layer suffix of 1.0, such as ``attention.v_proj``."""
-    found = sites_of(f"layers.0.{suffix}") if isinstance(suffix, str) else []
+    found = PICO.sites_of(f"layers.0.{suffix}") if isinstance(suffix, str) else []
     if not found:
         raise UsageError(f"{where}: layer_suffixes {suffix!r} is no site, as attention.v_proj and swiglu.w_2 are")
     return Site.parse(found[0][0]).kind

@@ -83,6 +83,26 @@ class Input:
     unchecked: Mapping[str, str] = field(default_factory=dict)
     """Ranges that were read before the whole file was at hand, so that they could not be compared yet:
     ``offset+length`` → sha256 of the bytes that were used. It stands in the provenance of rows."""
+    of: str = ""
+    """What of it was read, where the file and the site do not say it: the tensor, and how it was cut."""
+
+
+@dataclass(frozen=True)
+class WithoutSite:
+    """What a model holds beside its sites, so that none of its matrices is left out in silence."""
+
+    matrices: tuple[str, ...] = ()
+    """Tensors of two and more dimensions that are at no site: embeddings of positions, routers, other parts."""
+    quantized: tuple[str, ...] = ()
+    """Matrices that are stored as packed or scaled integers: there are no numbers of theirs to be read."""
+    method: str | None = None
+    """How they were quantized, as far as the configuration says: gptq, awq, bitsandbytes."""
+    others: tuple[str, ...] = ()
+    """Biases, norms and buffers."""
+    missing: tuple[str, ...] = ()
+    """Sites that the architecture has, and of which there is no tensor."""
+    unknown: str | None = None
+    """Why no tensor is at a site, where the architecture is not known."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +200,19 @@ class SetsAside(Protocol):
 
 
 @runtime_checkable
+class NamesTensors(Protocol):
+    """A store of models that hold more than sites, and whose tensors can be read by their own names."""
+
+    def tensors(self, step: int) -> tuple[str, ...]:
+        """The names, as `stores.sites` has them (``tensor:model.norm.weight``), of all whole matrices and vectors."""
+        ...
+
+    def without_site(self, step: int) -> WithoutSite:
+        """What is at no site."""
+        ...
+
+
+@runtime_checkable
 class Confirms(Protocol):
     """A store that can check ranges later which it could not check when it read them."""
 
@@ -201,3 +234,7 @@ class ReadOptions:
     step_pattern: str | None = None
     """Regular expression by which the names of checkpoints of other makers tell their steps, where the known words do
     not."""
+    prefix: str | None = None
+    """What the names of the wanted tensors begin with, in a model that holds several towers."""
+    architecture: str | None = None
+    """Whose names and layout a model of other makers has, in place of what its configuration says."""

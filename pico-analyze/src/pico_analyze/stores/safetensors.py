@@ -16,7 +16,8 @@ from pico_analyze.stores.checked_file import CheckedFile, file_size, read_file_r
 from pico_schema import TensorHeaderError
 from pico_schema.tensor_header import MAX_HEADER, ReadRange, read_header
 
-_FLOATS: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+FLOATS: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""The types of numbers that can be read → what they are stored as."""
 
 
 class TensorFile:
@@ -49,21 +50,27 @@ class TensorFile:
         opened._read = file.read
         return opened
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor as float32, or float64 where it is stored so.
+    def read(self, name: str, entry: int | None = None) -> np.ndarray:
+        """One tensor, or one entry of its first axis, as float32, or float64 where it is stored so.
 
         Raises:
-            DataError: no such tensor, or one that does not hold floating-point numbers.
+            DataError: no such tensor or entry, or one that does not hold floating-point numbers.
         """
         info = self.tensors.get(name)
         if info is None:
             raise DataError(f"{self.where}: it has no tensor {name!r}")
-        if info.dtype not in _FLOATS:
+        if info.dtype not in FLOATS:
             raise DataError(f"{self.where}: tensor {name!r} is of type {info.dtype}: floating-point numbers are needed")
-        content = self._read(info.offset, info.nbytes)
-        if len(content) != info.nbytes:
+        offset, nbytes, shape = info.offset, info.nbytes, info.shape
+        if entry is not None:
+            if len(shape) < 2 or entry >= shape[0]:
+                raise DataError(f"{self.where}: tensor {name!r} of shape {shape} has no entry {entry}")
+            nbytes //= shape[0]
+            offset, shape = offset + entry * nbytes, shape[1:]
+        content = self._read(offset, nbytes)
+        if len(content) != nbytes:
             raise DataError(f"{self.where}: tensor {name!r} ends early: the file is truncated")
-        return widen(np.frombuffer(content, dtype=_FLOATS[info.dtype]), info.dtype).reshape(info.shape)
+        return widen(np.frombuffer(content, dtype=FLOATS[info.dtype]), info.dtype).reshape(shape)
 
 
 def widen(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -55,7 +55,7 @@ def open_hub(text: str, options: ReadOptions) -> Store:
         raise missing or StorageError(_not_kept(address, commit)) from None
     if series is None:
         raise missing or NotARunError(_what_it_is(address, commit, known, repository))
-    return TransformersStore(text, series, kind="hub")
+    return TransformersStore(text, series, options, kind="hub")
 
 
 def _is_pico_v1(repository: Repository, commit: str) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError, NotARunError
-from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo
+from pico_analyze.stores.base import Data, Input, ReadOptions, SplitInfo, StepInfo
 from pico_analyze.stores.hub.address import KnownRefs
 from pico_analyze.stores.hub.model_files import HubFiles, Repository
 from pico_analyze.stores.json_file import json_object
@@ -94,7 +94,7 @@ class PicoV1HubStore(TransformersStore):
         weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
         discard_with_process(self._local)
         self._opened: dict[int, PicoV1Store] = {}
-        super().__init__(location, Series(run, tuple(checkpoints)), kind="hub")
+        super().__init__(location, Series(run, tuple(checkpoints)), ReadOptions(), kind="hub")
 
     def _files(self, commit: str) -> HubFiles:
         return HubFiles(self._repository, commit, commit[:12], self._repository.listing(commit))

@@ -24,8 +24,7 @@ from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, RESULTS, STEP
 from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
-from pico_analyze.stores.transformers.architectures import Source, sites_of, sources
-from pico_analyze.stores.transformers.geometry import model_spec
+from pico_analyze.stores.transformers.architectures import PICO, Source
 from pico_schema import ModelSpec, SchemaError, layout
 from pico_schema.results import flat_results
 
@@ -160,7 +159,7 @@ class PicoV1Store:
     def spec(self, step: int) -> ModelSpec:
         """The geometry that the step's `config.json` describes."""
         path = self._directory(step) / layout.MODEL_CONFIG
-        return model_spec(checked_json(self._content(path)), where=str(path))
+        return PICO.spec(checked_json(self._content(path)), where=str(path))
 
     @lru_cache(maxsize=64)  # noqa: B019 - headers only
     def _weights_file(self, step: int) -> TensorFile | None:
@@ -178,7 +177,7 @@ class PicoV1Store:
         if file is None:
             pickled = any((self._directory(step) / DYNAMICS).glob("*_weights.pt"))
             return dict.fromkeys(self._captured(self.spec(step).n_layers)) if pickled else {}
-        return sources(file.tensors, where=file.where)
+        return PICO.found(file.tensors, where=file.where).sites
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor: weights from safetensors, captures from a pickle, opened elsewhere."""
@@ -192,7 +191,7 @@ class PicoV1Store:
         content.read(0, 0)  # compared with what it was
         file = self._pickles.open(path)
         content.read(0, 0)
-        found = sources(file.tensors, where=str(path)).get(site)
+        found = PICO.found(file.tensors, where=str(path)).sites.get(site)
         if found is None:
             raise DataError(f"{path}: it holds nothing at site {site!r}")
         return found.cut(file.read(found.tensor), self.spec(step))
@@ -264,7 +263,7 @@ def captured_sites(config: Mapping[str, Any], n_layers: int, *, where: str) -> t
     if not isinstance(suffixes, list | tuple) or not all(isinstance(suffix, str) for suffix in suffixes):
         raise DataError(f"{where}: layer_suffixes is not a list of names: {str(suffixes)[:100]!r}")
     names = [f"layers.{layer}.{suffix}" for layer in range(n_layers) for suffix in suffixes]
-    return tuple(site for name in names for site, _ in sites_of(name))
+    return tuple(site for name in names for site, _ in PICO.sites_of(name))
 
 
 def _stays(path: Path, root: Path) -> bool:

@@ -1,168 +1,425 @@
-"""What other architectures call the sites, and how their tensors become ours.
+"""The table of architectures: which `model_type` calls the sites what, and how their tensors become ours.
 
-An adapter is a list of rules from a tensor's name to the sites that it holds. Weights come out as (out, in): GPT-2's
-Conv1D stores the transpose, and fused projections are cut into q, k and v (GPT-NeoX: head by head; GPT-2: in thirds;
-Phi-3: q, then k and v, which may be narrower). A model that no rule matches has no known sites. What a model has once
-(its embedding, its head) is not that of a part inside a block, such as the predictor of further tokens of DeepSeek.
+What decides is the architecture that `config.json` names, never the first name that matches. Each entry is checked
+against the model's own forward pass, as transformers has it (tests/torch/test_architectures.py).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-
-from pico_analyze.errors import DataError
-from pico_schema import ModelSpec
-from pico_schema.sites import KINDS, Site
-
-Cut = Callable[[np.ndarray, ModelSpec], np.ndarray]
-"""A stored tensor → the site's weight, (out, in)."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The tensor that holds a site's weight, and how it is taken out."""
-
-    tensor: str
-    cut: Cut
-
-
-def _whole(array: np.ndarray, _model: ModelSpec) -> np.ndarray:
-    return array
-
-
-def _transposed(array: np.ndarray, _model: ModelSpec) -> np.ndarray:
-    return np.ascontiguousarray(array.T)
-
-
-def _third(index: int) -> Cut:
-    """GPT-2: (in, 3 · out), q, k and v side by side."""
-    return lambda array, _model: np.ascontiguousarray(np.split(_divisible(array, 3, 1), 3, axis=1)[index].T)
-
-
-def _per_head(index: int) -> Cut:
-    """GPT-NeoX: (heads · 3 · head_dim, in), q, k and v of one head after those of another."""
-
-    def cut(array: np.ndarray, model: ModelSpec) -> np.ndarray:
-        _divisible(array, 3 * model.n_heads, 0)
-        by_head = array.reshape(model.n_heads, 3, -1, array.shape[1])
-        return np.ascontiguousarray(by_head[:, index].reshape(-1, array.shape[1]))
-
-    return cut
-
-
-def _stacked(index: int) -> Cut:
-    """Phi-3: (d + 2 · kv, in), q above k above v; k and v of the same height."""
-
-    def cut(array: np.ndarray, model: ModelSpec) -> np.ndarray:
-        kv = model.kv_dim
-        bounds = [0, len(array) - 2 * kv, len(array) - kv, len(array)]
-        if bounds[1] <= 0:
-            raise DataError(f"a fused projection has {len(array)} rows, but keys and values alone take {2 * kv}")
-        return array[bounds[index] : bounds[index + 1]]
-
-    return cut
-
-
-def _half(index: int) -> Cut:
-    return lambda array, _model: np.split(_divisible(array, 2, 0), 2)[index]
-
-
-def _divisible(array: np.ndarray, parts: int, axis: int) -> np.ndarray:
-    if array.ndim != 2 or array.shape[axis] % parts:
-        raise DataError(f"a fused projection of shape {array.shape} cannot be cut into {parts} along axis {axis}")
-    return array
-
-
-_RULES: tuple[tuple[str, tuple[tuple[str, Cut], ...]], ...] = (
-    # Llama and its kin: Mistral, Qwen, OLMo, Gemma, SmolLM, Pico
-    (r"layers\.(0|[1-9][0-9]{0,3})\.self_attn\.([qkvo])_proj\.weight", (("attn.{2}", _whole),)),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.(gate|up|down)_proj\.weight", (("mlp.{2}", _whole),)),
-    (r"embed_tokens\.weight", (("embed", _whole),)),
-    (r"^(?:(?:.*\.)?model\.)?norm\.weight", (("norm.final", _whole),)),
-    (r"lm_head\.weight", (("head", _whole),)),
-    # Phi-3
-    (
-        r"layers\.(0|[1-9][0-9]{0,3})\.self_attn\.qkv_proj\.weight",
-        tuple((f"attn.{k}", _stacked(i)) for i, k in enumerate("qkv")),
-    ),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.gate_up_proj\.weight", (("mlp.gate", _half(0)), ("mlp.up", _half(1)))),
-    # GPT-NeoX, Pythia
-    (
-        r"layers\.(0|[1-9][0-9]{0,3})\.attention\.query_key_value\.weight",
-        tuple((f"attn.{k}", _per_head(i)) for i, k in enumerate("qkv")),
-    ),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.attention\.dense\.weight", (("attn.o", _whole),)),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.dense_h_to_4h\.weight", (("mlp.up", _whole),)),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.dense_4h_to_h\.weight", (("mlp.down", _whole),)),
-    (r"embed_in\.weight", (("embed", _whole),)),
-    (r"embed_out\.weight", (("head", _whole),)),
-    (r"final_layer_norm\.weight", (("norm.final", _whole),)),
-    # GPT-2
-    (r"h\.(0|[1-9][0-9]{0,3})\.attn\.c_attn\.weight", tuple((f"attn.{k}", _third(i)) for i, k in enumerate("qkv"))),
-    (r"h\.(0|[1-9][0-9]{0,3})\.attn\.c_proj\.weight", (("attn.o", _transposed),)),
-    (r"h\.(0|[1-9][0-9]{0,3})\.mlp\.c_fc\.weight", (("mlp.up", _transposed),)),
-    (r"h\.(0|[1-9][0-9]{0,3})\.mlp\.c_proj\.weight", (("mlp.down", _transposed),)),
-    (r"wte\.weight", (("embed", _whole),)),
-    (r"ln_f\.weight", (("norm.final", _whole),)),
-    # Pico 1.0, with or without a wrapper's prefix; captures have no `.weight`
-    (r"layers\.(0|[1-9][0-9]{0,3})\.attention\.([qkvo])_proj(?:\.weight)?", (("attn.{2}", _whole),)),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.swiglu\.w_0(?:\.weight)?", (("mlp.gate", _whole),)),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.swiglu\.w_1(?:\.weight)?", (("mlp.up", _whole),)),
-    (r"layers\.(0|[1-9][0-9]{0,3})\.swiglu\.w_2(?:\.weight)?", (("mlp.down", _whole),)),
-    (r"embedding_proj(?:\.weight)?", (("embed", _whole),)),
-    (r"de_embedding_proj(?:\.weight)?", (("head", _whole),)),
-    (r"output_norm(?:\.weight)?", (("norm.final", _whole),)),
-)
-_COMPILED = tuple(
-    (re.compile(pattern if pattern.startswith("^") else rf"(?:.*\.)?{pattern}"), sites) for pattern, sites in _RULES
+from pico_analyze.errors import UsageError, nearest
+from pico_analyze.stores.transformers.architecture import Architecture, Found, Source, Tensor
+from pico_analyze.stores.transformers.cuts import (
+    PARTS,
+    TRANSPOSED,
+    WHOLE,
+    Cut,
+    grouped,
+    half,
+    in_four,
+    stacked,
+    stacked_transposed,
 )
 
-
-_IN_BLOCK = re.compile(r"(?:.*\.)?(?:layers|h)\.[0-9]+\..*")
-
-
-def sites_of(tensor: str) -> list[tuple[str, Cut]]:
-    """The sites that a tensor of this name holds, each with how it is taken out; empty for unknown names."""
-    for pattern, sites in _COMPILED:
-        if match := pattern.fullmatch(tensor):
-            groups = match.groups()
-            layer = int(groups[0]) if groups else None
-            if layer is None and _IN_BLOCK.fullmatch(tensor):
-                return []
-            kinds = [(kind.replace("{2}", groups[1] if len(groups) > 1 else ""), cut) for kind, cut in sites]
-            return [(str(Site(layer, kind)), cut) for kind, cut in kinds]
-    return []
+__all__ = [
+    "ARCHITECTURES",
+    "PICO",
+    "Architecture",
+    "Found",
+    "Source",
+    "architecture_of",
+    "decoder_config",
+    "why_unknown",
+]
 
 
-def sources(tensors: Iterable[str], *, where: str) -> dict[str, Source]:
-    """Site → where its weight is, in the order of computation.
+def _one(name: str, kind: str, cut: Cut = WHOLE, *, optional: bool = False) -> Tensor:
+    """A tensor that is one site."""
+    return Tensor(f"{name}.weight", ((kind, cut),), optional=optional)
 
-    Args:
-        tensors: Names of the tensors of a model.
-        where: The model's path, for messages.
+
+def _qkvo(inside: str, o: str = "o_proj", qkv: str = "{}_proj") -> tuple[Tensor, ...]:
+    """Four projections of their own."""
+    return (*(_one(f"{inside}.{qkv.format(x)}", f"attn.{x}") for x in PARTS), _one(f"{inside}.{o}", "attn.o"))
+
+
+def _fused(name: str, layout: Any, o: str, cut: Cut = WHOLE) -> tuple[Tensor, ...]:
+    """One projection of queries, keys and values, and that of the output."""
+    return Tensor(f"{name}.weight", tuple((f"attn.{x}", layout(x)) for x in PARTS)), _one(o, "attn.o", cut)
+
+
+def _mlp(
+    inside: str, up: str, down: str, gate: str | None = None, *, cut: Cut = WHOLE, optional: bool = False
+) -> tuple[Tensor, ...]:
+    """The projections of a feed-forward, as they are called."""
+    named = (("gate", gate), ("up", up), ("down", down))
+    return tuple(_one(f"{inside}.{name}", f"mlp.{part}", cut, optional=optional) for part, name in named if name)
+
+
+def _experts(inside: str, up: str, down: str, gate: str, *, shared: str | None = None) -> tuple[Tensor, ...]:
+    """A mixture of experts, be each stored for itself or all in two tensors, and the expert for every token."""
+    named = {"gate": gate, "up": up, "down": down}
+    gate_up = (("mlp.experts.*.gate", half(0)), ("mlp.experts.*.up", half(1)))
+    together = (("gate_up_proj", gate_up), ("down_proj", (("mlp.experts.*.down", WHOLE),)))
+    return (
+        *(_one(f"{inside}.experts.*.{name}", f"mlp.experts.*.{part}", optional=True) for part, name in named.items()),
+        *(
+            Tensor(f"{place}.experts.{name}", sites, all_experts=True, optional=True)
+            for place in dict.fromkeys((inside, "mlp"))
+            for name, sites in together
+        ),
+        *(_one(f"mlp.{shared}.{name}", f"mlp.shared.{part}", optional=True) for part, name in named.items() if shared),
+    )
+
+
+_GATED = ("up_proj", "down_proj", "gate_proj")
+_TIED: dict[str, Any] = {"tie_embeddings": True}
+_WIDE: dict[str, Any] = {"own_head_dim": 128}
+_GEMMA: dict[str, Any] = {"tie_embeddings": True, "own_head_dim": 256}
+_EXPERT_FIELDS = {
+    "n_experts": ("num_local_experts", "num_experts", "n_routed_experts"),
+    "d_expert": ("moe_intermediate_size", "intermediate_size"),
+    "d_shared": ("shared_expert_intermediate_size",),
+}
+
+
+def _multi_query(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """GPTBigCode: one head of keys and values, unless it says otherwise."""
+    return {"n_kv_heads": 1 if config.get("multi_query", True) else config.get("n_head")}
+
+
+def _falcon(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Falcon: heads of keys and values are counted by the newer decoder alone."""
+    heads = config.get("num_attention_heads", config.get("n_head"))
+    if config.get("new_decoder_architecture", False):
+        return {"n_kv_heads": config.get("num_kv_heads", config.get("n_head_kv")) or heads}
+    return {"n_kv_heads": 1 if config.get("multi_query", True) else heads}
+
+
+def _mpt(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """MPT: the feed-forward is a multiple of the width."""
+    width, ratio = config.get("d_model"), config.get("expansion_ratio", 4)
+    return {"d_ff": width * ratio if isinstance(width, int) and isinstance(ratio, int) else None}
+
+
+def _latent(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """DeepSeek: queries are wider than values; `head_dim` is that of the rotated part alone."""
+    rotated, plain = config.get("qk_rope_head_dim", 64), config.get("qk_nope_head_dim", 128)
+    width, shared = config.get("moe_intermediate_size"), config.get("n_shared_experts")
+    return {
+        "own_head_dim": rotated + plain if isinstance(rotated, int) and isinstance(plain, int) else None,
+        "value_head_dim": config.get("v_head_dim", 128),
+        "d_shared": width * shared if isinstance(width, int) and isinstance(shared, int) and shared else None,
+    }
+
+
+LLAMA = Architecture(
+    name="llama",
+    types={
+        "llama": {},
+        "mistral": {},
+        "ministral": {},
+        "ministral3": {"own_head_dim": 128},
+        "qwen2": {},
+        "qwen2_vl_text": {},
+        "qwen2_5_vl_text": {},
+        "qwen3": _WIDE,
+        "qwen3_vl_text": _WIDE,
+        "gemma": _GEMMA,
+        "gemma2": _GEMMA,
+        "gemma3_text": _GEMMA,
+        "vaultgemma": _GEMMA,
+        "olmo": {},
+        "olmo2": {},
+        "olmo3": {},
+        "smollm3": _TIED,
+        "stablelm": {},
+        "granite": {},
+        "cohere": _TIED,
+        "cohere2": _TIED,
+        "helium": _WIDE,
+        "seed_oss": _WIDE,
+        "ernie4_5": _TIED | _WIDE,
+        "exaone4": {},
+        "hunyuan_v1_dense": {},
+        "cwm": _WIDE,
+    },
+    block="layers",
+    tensors=(*_qkvo("self_attn"), *_mlp("mlp", *_GATED)),
+    embed="embed_tokens.weight",
+    norm="norm.weight",
+    head="lm_head.weight",
+)
+"""Llama and those that keep its names, whatever they add: norms of queries and keys, norms after a sublayer, biases,
+attention and feed-forward side by side."""
+
+UNGATED = replace(
+    LLAMA,
+    name="nemotron",
+    types={"nemotron": {}, "arcee": {}, "apertus": {}},
+    tensors=(*_qkvo("self_attn"), *_mlp("mlp", "up_proj", "down_proj")),
+)
+PHI = replace(
+    LLAMA,
+    name="phi",
+    types={"phi": {}},
+    tensors=(*_qkvo("self_attn", "dense"), *_mlp("mlp", "fc1", "fc2")),
+    norm="final_layernorm.weight",
+)
+_GATE_UP = (
+    Tensor("mlp.gate_up_proj.weight", (("mlp.gate", half(0)), ("mlp.up", half(1)))),
+    _one("mlp.down_proj", "mlp.down"),
+)
+PHI3 = replace(
+    LLAMA,
+    name="phi3",
+    types={"phi3": {}},
+    tensors=(*_fused("self_attn.qkv_proj", stacked, "self_attn.o_proj"), *_GATE_UP),
+)
+GLM = replace(LLAMA, name="glm", types={"glm": _WIDE, "glm4": _WIDE}, tensors=(*_qkvo("self_attn"), *_GATE_UP))
+STARCODER2 = replace(
+    LLAMA,
+    name="starcoder2",
+    types={"starcoder2": _TIED},
+    tensors=(*_qkvo("self_attn"), *_mlp("mlp", "c_fc", "c_proj")),
+)
+PERSIMMON = replace(
+    LLAMA,
+    name="persimmon",
+    types={"persimmon": {}},
+    tensors=(
+        *_fused("self_attn.query_key_value", grouped, "self_attn.dense"),
+        *_mlp("mlp", "dense_h_to_4h", "dense_4h_to_h"),
+    ),
+    norm="final_layernorm.weight",
+)
+MIXTRAL = replace(
+    LLAMA,
+    name="mixtral",
+    types={"mixtral": {}, "phimoe": {}},
+    tensors=(*_qkvo("self_attn"), *_experts("block_sparse_moe", "w3", "w2", "w1")),
+    fields=_EXPERT_FIELDS | {"d_expert": ("intermediate_size",)},
+)
+QWEN_MOE = replace(
+    LLAMA,
+    name="qwen_moe",
+    types={"qwen2_moe": {}, "qwen3_moe": {}, "olmoe": {}},
+    tensors=(
+        *_qkvo("self_attn"),
+        *_mlp("mlp", *_GATED, optional=True),
+        *_experts("mlp", *_GATED, shared="shared_expert"),
+    ),
+    fields=_EXPERT_FIELDS,
+)
+DEEPSEEK = replace(
+    LLAMA,
+    name="deepseek",
+    types={"deepseek_v2": {}, "deepseek_v3": {}},
+    tensors=(
+        _one("self_attn.q_proj", "attn.q", optional=True),
+        _one("self_attn.o_proj", "attn.o"),
+        *_mlp("mlp", *_GATED, optional=True),
+        *_experts("mlp", *_GATED, shared="shared_experts"),
+    ),
+    fields=_EXPERT_FIELDS,
+    derived=_latent,
+)
+"""Keys and values come from a latent of their own, and queries may: those have no matrix that is the site's."""
+GPT2 = Architecture(
+    name="gpt2",
+    types={"gpt2": _TIED},
+    block="h",
+    tensors=(
+        *_fused("attn.c_attn", stacked_transposed, "attn.c_proj", TRANSPOSED),
+        *_mlp("mlp", "c_fc", "c_proj", cut=TRANSPOSED),
+    ),
+    embed="wte.weight",
+    norm="ln_f.weight",
+    head="lm_head.weight",
+)
+GPT_BIGCODE = replace(
+    GPT2,
+    name="gpt_bigcode",
+    types={"gpt_bigcode": _TIED},
+    tensors=(*_fused("attn.c_attn", grouped, "attn.c_proj"), *_mlp("mlp", "c_fc", "c_proj")),
+    derived=_multi_query,
+)
+GPT_NEO = replace(
+    GPT2,
+    name="gpt_neo",
+    types={"gpt_neo": _TIED},
+    tensors=(*_qkvo("attn.attention", "out_proj"), *_mlp("mlp", "c_fc", "c_proj")),
+    fields={"n_layers": ("num_layers",), "n_heads": ("num_heads",)},
+)
+GPTJ = replace(
+    GPT2,
+    name="gptj",
+    types={"gptj": {}},
+    tensors=(*_qkvo("attn", "out_proj"), *_mlp("mlp", "fc_in", "fc_out")),
+)
+CODEGEN = replace(
+    GPTJ,
+    name="codegen",
+    types={"codegen": {}},
+    tensors=(*_fused("attn.qkv_proj", in_four, "attn.out_proj"), *_mlp("mlp", "fc_in", "fc_out")),
+)
+GPT_NEOX = Architecture(
+    name="gpt_neox",
+    types={"gpt_neox": {}},
+    block="layers",
+    tensors=(
+        *_fused("attention.query_key_value", grouped, "attention.dense"),
+        *_mlp("mlp", "dense_h_to_4h", "dense_4h_to_h"),
+    ),
+    embed="embed_in.weight",
+    norm="final_layer_norm.weight",
+    head="embed_out.weight",
+)
+BLOOM = Architecture(
+    name="bloom",
+    types={"bloom": _TIED},
+    block="h",
+    tensors=(
+        *_fused("self_attention.query_key_value", grouped, "self_attention.dense"),
+        *_mlp("mlp", "dense_h_to_4h", "dense_4h_to_h"),
+    ),
+    embed="word_embeddings.weight",
+    norm="ln_f.weight",
+    head="lm_head.weight",
+    fields={"d_model": ("hidden_size", "n_embed"), "d_ff": ()},
+)
+FALCON = replace(
+    BLOOM,
+    name="falcon",
+    types={"falcon": _TIED, "RefinedWeb": _TIED, "RefinedWebModel": _TIED},
+    fields={"d_ff": ("ffn_hidden_size",), "own_head_dim": ()},
+    derived=_falcon,
+)
+MPT = Architecture(
+    name="mpt",
+    types={"mpt": _TIED},
+    block="blocks",
+    tensors=(*_fused("attn.Wqkv", stacked, "attn.out_proj"), *_mlp("ffn", "up_proj", "down_proj")),
+    embed="wte.weight",
+    norm="norm_f.weight",
+    head="lm_head.weight",
+    fields={"n_heads": ("n_heads",)},
+    derived=_mpt,
+)
+OPT = Architecture(
+    name="opt",
+    types={"opt": _TIED},
+    block="layers",
+    tensors=(*_qkvo("self_attn", "out_proj"), _one("fc1", "mlp.up"), _one("fc2", "mlp.down")),
+    embed="embed_tokens.weight",
+    norm="final_layer_norm.weight",
+    head="lm_head.weight",
+    fields={"d_ff": ("ffn_dim",), "embed_dim": ("word_embed_proj_dim",)},
+)
+BIOGPT = replace(
+    OPT,
+    name="biogpt",
+    types={"biogpt": _TIED},
+    norm="layer_norm.weight",
+    head="output_projection.weight",
+    fields={},
+)
+PICO = Architecture(
+    name="pico",
+    types={"pico_decoder": {}, "pico": {}},
+    block="layers",
+    tensors=(*_qkvo("attention"), *_mlp("swiglu", "w_1", "w_2", "w_0")),
+    embed="embedding_proj.weight",
+    norm="output_norm.weight",
+    head="de_embedding_proj.weight",
+    bare=True,
+)
+"""Pico 1.0. Its captures call the sites so too, without ``.weight``."""
+
+ARCHITECTURES: tuple[Architecture, ...] = (
+    LLAMA,
+    UNGATED,
+    PHI,
+    PHI3,
+    GLM,
+    STARCODER2,
+    PERSIMMON,
+    MIXTRAL,
+    QWEN_MOE,
+    DEEPSEEK,
+    GPT2,
+    GPT_BIGCODE,
+    GPT_NEO,
+    GPTJ,
+    CODEGEN,
+    GPT_NEOX,
+    BLOOM,
+    FALCON,
+    MPT,
+    OPT,
+    BIOGPT,
+    PICO,
+)
+_BY_TYPE = {kind: one for one in ARCHITECTURES for kind in (one.name, *one.types)}
+
+
+_DECODERS = ("text_config", "language_config", "llm_config")
+"""Where the configuration of a model of several parts describes its decoder."""
+PART_DEFAULTS: Mapping[str, Mapping[str, int]] = {
+    "llama": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"vocab_size": 32000},
+    "mistral": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"num_key_value_heads": 8, "vocab_size": 32000},
+    "qwen2": {"hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"num_key_value_heads": 32, "vocab_size": 151936},
+    "gemma": {"hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28, "num_attention_heads": 16}
+    | {"num_key_value_heads": 16, "vocab_size": 256000},
+    "gemma2": {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8}
+    | {"num_key_value_heads": 4, "vocab_size": 256000},
+    "gemma3_text": {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8}
+    | {"num_key_value_heads": 4, "vocab_size": 262208},
+}
+"""The numbers of a decoder that is a part of a model, where the model's configuration leaves them out: the defaults of
+transformers, which writes of a part only what differs from them."""
+
+
+def decoder_config(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    """The configuration of the decoder of a model, and whether the model has other parts."""
+    for name in _DECODERS:
+        if isinstance(part := config.get(name), dict):
+            tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+            kind = part.get("model_type")
+            return tied | dict(PART_DEFAULTS.get(kind, {}) if isinstance(kind, str) else {}) | part, True
+    return config, False
+
+
+def architecture_of(config: Mapping[str, Any], chosen: str | None = None) -> Architecture | None:
+    """The architecture that a decoder's configuration names, or that was chosen in its place; None if it is not known.
 
     Raises:
-        DataError: two tensors are there for one site, as where an averaged copy lies beside a model: their names do
-            not tell which one is meant.
+        UsageError: what was chosen is not in the table.
     """
-    found: dict[str, Source] = {}
-    for name in tensors:
-        for site, cut in sites_of(name):
-            if site in found:
-                first = found[site].tensor
-                raise DataError(
-                    f"{where}: two tensors are there for site {site!r}, {first[:200]!r} and {name[:200]!r}: keep one "
-                    "model a directory (an average of its weights, such as ema, is another one)"
-                )
-            found[site] = Source(name, cut)
+    if chosen is not None:
+        if chosen not in _BY_TYPE:
+            raise UsageError(f"no architecture is called {chosen[:100]!r}{nearest(chosen, _BY_TYPE)} ({_known()})")
+        return _BY_TYPE[chosen]
+    kind = config.get("model_type")
+    return _BY_TYPE.get(kind) if isinstance(kind, str) else None
 
-    def place(site: str) -> tuple[int, int]:
-        parsed = Site.parse(site)
-        edge = {"embed": -1, "norm.final": 10_000, "head": 10_001}
-        return (edge.get(parsed.kind, parsed.layer or 0), KINDS.index(parsed.kind))
 
-    return {site: found[site] for site in sorted(found, key=place)}
+def why_unknown(config: Mapping[str, Any], *, where: str) -> str:
+    """What to say of a model whose architecture is not in the table, and what can be done."""
+    kind = config.get("model_type")
+    named = f"model_type {kind[:100]!r}" if isinstance(kind, str) else "a model that names no model_type"
+    near = nearest(kind, _BY_TYPE) if isinstance(kind, str) else ""
+    return (
+        f"{where}: the sites of {named} are not known{near} ({_known()}): name its matrices with --tensor, such as "
+        "--tensor 'model.layers.*.mlp.up_proj.weight', or with --architecture the one whose names and layout it has"
+    )
+
+
+def _known() -> str:
+    return f"known are {', '.join(dict.fromkeys(kind for one in ARCHITECTURES for kind in one.types))}"

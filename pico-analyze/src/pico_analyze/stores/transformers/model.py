@@ -5,20 +5,18 @@ What is read are `config.json`, the index of shards if there is one, and safeten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Input
-from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.transformers.architectures import Source, sources
+from pico_analyze.stores.base import Input, ReadOptions
+from pico_analyze.stores.transformers.architecture import Source
+from pico_analyze.stores.transformers.decoder import Decoder
 from pico_analyze.stores.transformers.files import ModelFiles
-from pico_analyze.stores.transformers.geometry import ForeignSpec, model_spec
-from pico_schema import SchemaError, layout
-from pico_schema.sites import Site
+from pico_schema import ModelSpec, SchemaError, layout
+from pico_schema.tensor_header import TensorEntry
 
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
@@ -76,19 +74,35 @@ def fault(files: ModelFiles) -> str | None:
     return "incomplete: it has no weights (*.safetensors)"
 
 
-class Model:
-    """The model that a checkpoint's files hold."""
+def shape_of(files: ModelFiles) -> object | None:
+    """What is equal where two checkpoints have the same configuration and tensors of the same names and shapes, as far
+    as digests and sizes tell; None where only headers could."""
+    if not files.sealed:
+        return None
+    weights = weight_files(files)
+    index = files.identity(INDEX) if INDEX in files.sizes and layout.WEIGHTS not in files.sizes else None
+    return files.identity(layout.MODEL_CONFIG), index, tuple((name, files.sizes[name]) for name in weights)
 
-    def __init__(self, files: ModelFiles) -> None:
+
+class Model:
+    """The model that a checkpoint's files hold.
+
+    Args:
+        files: The files.
+        options: Which tower, and whose names, in place of what the configuration says.
+        decoder: What another checkpoint of the same configuration and the same tensors came to, so that no headers are
+            read for it.
+    """
+
+    def __init__(self, files: ModelFiles, options: ReadOptions, decoder: Decoder | None = None) -> None:
         self.files = files
         self.config: dict[str, Any] = files.json(layout.MODEL_CONFIG)
-        self.spec: ForeignSpec = model_spec(self.config, where=files.at(layout.MODEL_CONFIG))
-        if not self.sources:
-            kind = self.config.get("model_type", "unknown")
-            raise DataError(
-                f"{files.where}: a {kind} model whose matrices have unknown names: known are those of Llama-like "
-                "models, Phi-3, GPT-NeoX, GPT-2 and Pico"
-            )
+        self.decoder = decoder or Decoder(self.config, self._entries(), options, where=files.where)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Its geometry."""
+        return self.decoder.spec
 
     @property
     def kind(self) -> str:
@@ -111,25 +125,16 @@ class Model:
                     )
         return found
 
-    @cached_property
-    def _found(self) -> Mapping[str, Source]:
-        return sources(self.weight_map, where=self.files.where)
-
-    @cached_property
-    def sources(self) -> dict[str, Source]:
-        """Site → where its weight is. The head of a model that has none of its own is the embedding, where the
-        configuration or its family says so."""
-        found = self._found
-        known = {site: source for site, source in found.items() if (Site.parse(site).layer or 0) < self.spec.n_layers}
-        if "head" not in known and "embed" in known and self.spec.tie_embeddings:
-            known["head"] = known["embed"]
-        return known
-
-    @cached_property
-    def blocks_beyond(self) -> list[int]:
-        """Blocks beyond those that `config.json` counts, such as a predictor of further tokens: not of this model."""
-        layers = {Site.parse(site).layer for site in self._found}
-        return sorted(layer for layer in layers if layer is not None and layer >= self.spec.n_layers)
+    def _entries(self) -> dict[str, TensorEntry]:
+        """Tensor → its entry in the header of its file."""
+        found: dict[str, TensorEntry] = {}
+        for name, file in self.weight_map.items():
+            if (entry := self.files.tensors(file).tensors.get(name)) is None:
+                raise DataError(
+                    f"{self.files.at(INDEX)}: tensor {name[:200]!r} is not in {file}, where it says: damaged"
+                )
+            found[name] = entry
+        return found
 
     def read(self, site: str) -> np.ndarray:
         """A site's weight, (out, in).
@@ -139,7 +144,7 @@ class Model:
         """
         source = self.source(site)
         weight = self._weight(source)
-        if site == "head" and self.spec.tie_embeddings and source != self.sources.get("embed"):
+        if site == "head" and self.spec.tie_embeddings and source != self.decoder.source("embed"):
             self._check_tied(source, weight)
         return weight
 
@@ -149,25 +154,22 @@ class Model:
         Raises:
             DataError: it is not there.
         """
-        source = self.sources.get(site)
-        if source is None:
+        source = self.decoder.source(site)
+        if source is None or source.tensor not in self.weight_map:
             raise DataError(f"{self.files.where}: it holds no weights at site {site!r}")
         return source
 
-    def _file(self, source: Source) -> TensorFile:
-        return self.files.tensors(self.weight_map[source.tensor])
-
     def _weight(self, source: Source) -> np.ndarray:
-        file = self._file(source)
+        file = self.files.tensors(self.weight_map[source.tensor])
         try:
-            return source.cut(file.read(source.tensor), self.spec)
+            return source.cut(file.read(source.tensor, source.expert), self.spec)
         except DataError as error:
             at = f"{file.where}: tensor {source.tensor[:200]!r}"
             raise error if str(error).startswith(file.where) else DataError(f"{at}: {error}") from None
 
     def _check_tied(self, source: Source, head: np.ndarray) -> None:
         """Refuse a head of its own where the configuration says that the head is the embedding, unless it is that."""
-        embed = self.sources.get("embed")
+        embed = self.decoder.source("embed")
         if embed is not None and not np.array_equal(head, self._weight(embed), equal_nan=True):
             raise DataError(
                 f"{self.files.where}: {layout.MODEL_CONFIG} says that the head is the embedding ({embed.tensor}), and "
@@ -177,11 +179,12 @@ class Model:
     def inputs(self, site: str) -> tuple[Input, ...]:
         """The files that a site's weight depends on: of tensors, the configuration, and the index if there is one."""
         source, files = self.source(site), self.files
-        used = [source, self.sources["embed"]] if site == "head" and "embed" in self.sources else [source]
+        embed = self.decoder.source("embed") if site == "head" else None
         unchecked: dict[str, dict[str, str]] = {}
-        for one in used:
+        for one in [source] if embed is None else [source, embed]:
             name = self.weight_map[one.tensor]
             unchecked.setdefault(name, {}).update(files.unchecked(name, one.tensor))
         names = [*unchecked, layout.MODEL_CONFIG]
         names += [INDEX] if INDEX in files.sizes and layout.WEIGHTS not in files.sizes else []
-        return tuple(Input(name, files.sha256(name), unchecked.get(name, {})) for name in names)
+        of = {names[0]: str(source)}
+        return tuple(Input(name, files.sha256(name), unchecked.get(name, {}), of=of.get(name, "")) for name in names)

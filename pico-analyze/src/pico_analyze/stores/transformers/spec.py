@@ -33,7 +33,7 @@ def _open(location: str, options: ReadOptions) -> Store:
     from pico_analyze.stores.transformers.step_names import StepPattern
     from pico_analyze.stores.transformers.store import TransformersStore
 
-    return TransformersStore(location, find_series(Path(location), StepPattern(options.step_pattern)))
+    return TransformersStore(location, find_series(Path(location), StepPattern(options.step_pattern)), options)
 
 
 def _checkpoint(path: Path) -> tuple[Path, int] | None:

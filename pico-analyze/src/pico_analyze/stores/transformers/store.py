@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Data, Input, StepInfo, Unusable
+from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable, WithoutSite
+from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
 from pico_analyze.stores.transformers.files import digest_of
-from pico_analyze.stores.transformers.model import INDEX, Model, weight_files
+from pico_analyze.stores.transformers.model import INDEX, Model, shape_of, weight_files
 from pico_analyze.stores.transformers.series import Checkpoint, Series
 from pico_schema import ModelSpec, layout
 
@@ -31,15 +32,17 @@ class TransformersStore:
     Args:
         location: Path or address that opens it again.
         series: Its checkpoints.
+        options: Which tower, and whose names, in place of what configurations say.
         kind: Name of the kind of store that opened it.
 
     Raises:
         DataError: models of one series have different geometries, or one by itself cannot be read.
     """
 
-    def __init__(self, location: str, series: Series, *, kind: str = "transformers") -> None:
-        self.kind, self.location, self.run = kind, location, series.run
-        self._series = series
+    def __init__(self, location: str, series: Series, options: ReadOptions, *, kind: str = "transformers") -> None:
+        self.kind, self.location, self.run = kind, location, series.run + run_suffix(options)
+        self._series, self._options = series, options
+        self._decoders: dict[object, Decoder] = {}
         self._checkpoints = {one.step: one for one in series.checkpoints}
         self._check_geometries()
 
@@ -65,7 +68,12 @@ class TransformersStore:
 
     @lru_cache(maxsize=8)  # noqa: B019 - one store per analysis; names and headers only
     def _model(self, step: int) -> Model:
-        return Model(self._checkpoint(step).files)
+        files = self._checkpoint(step).files
+        shape = shape_of(files)
+        model = Model(files, self._options, self._decoders.get(shape))
+        if shape is not None:
+            self._decoders.setdefault(shape, model.decoder)
+        return model
 
     def _checkpoint(self, step: int) -> Checkpoint:
         found = self._checkpoints.get(step)
@@ -87,7 +95,7 @@ class TransformersStore:
             digest=digest_of(files, names),
             tokens_seen=one.tokens,
             size=sum(files.sizes[name] for name in weight_files(files)),
-            weights=tuple(self._model(one.step).sources),
+            weights=tuple(self._model(one.step).decoder.found.sites),
             metrics={name: rows[name] for name in _SCALARS if name in rows},
             sealed=files.sealed,
         )
@@ -99,8 +107,16 @@ class TransformersStore:
         if self._checkpoints:
             model = self._model(next(iter(self._checkpoints)))
             reason = f"{layout.MODEL_CONFIG} counts {model.spec.n_layers} blocks"
-            found += [Unusable(f"block {layer}", None, reason) for layer in model.blocks_beyond]
+            found += [Unusable(f"block {layer}", None, reason) for layer in model.decoder.found.beyond]
         return tuple(found)
+
+    def tensors(self, step: int) -> tuple[str, ...]:
+        """The names of all whole matrices and vectors."""
+        return self._model(step).decoder.tensors
+
+    def without_site(self, step: int) -> WithoutSite:
+        """What is at no site."""
+        return self._model(step).decoder.without_site
 
     def spec(self, step: int) -> ModelSpec:
         """The geometry that `config.json` describes."""
@@ -113,7 +129,7 @@ class TransformersStore:
     def _holding(self, step: int, split: str | None, data: Data, site: str) -> Model:
         """The model of a step, which holds what is asked for."""
         model = self._model(step)
-        if data != "weights" or site not in model.sources:
+        if data != "weights" or model.decoder.source(site) is None:
             of = data if split is None else f"{split} {data}"
             raise DataError(f"model {self.run!r} holds no {of} at site {site!r}: of a model there are weights only")
         return model
@@ -144,7 +160,9 @@ class TransformersStore:
 
     def provenance(self, step: int) -> dict[str, str]:
         """Where the model lies, and its type."""
-        return self._checkpoint(step).files.provenance() | {"model_type": self._model(step).kind}
+        chosen = {"prefix": self._options.prefix, "architecture": self._options.architecture}
+        said = {name: value for name, value in chosen.items() if value is not None}
+        return self._checkpoint(step).files.provenance() | {"model_type": self._model(step).kind} | said
 
 
 def _differing(first: Model, second: Model) -> str:
