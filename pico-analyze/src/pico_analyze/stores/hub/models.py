@@ -17,9 +17,9 @@ from pico_analyze.stores.base import Unusable
 from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.client import COMMIT
 from pico_analyze.stores.hub.model_files import HubFile, HubFiles, Repository
-from pico_analyze.stores.transformers.model import fault
 from pico_analyze.stores.transformers.series import Checkpoint, Series
 from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
+from pico_analyze.stores.transformers.weight_files import fault
 from pico_schema import layout
 
 AT_ONCE = 16

@@ -14,9 +14,9 @@ from pathlib import Path
 from pico_analyze.errors import DataError, NotARunError
 from pico_analyze.stores.base import Unusable
 from pico_analyze.stores.transformers.files import LocalFiles, ModelFiles
-from pico_analyze.stores.transformers.model import fault, weight_files
 from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
 from pico_analyze.stores.transformers.trainer_state import TrainerState, trainer_state
+from pico_analyze.stores.transformers.weight_files import fault, weight_files
 from pico_schema import layout
 
 MAX_CHECKPOINTS = 100_000

@@ -15,8 +15,9 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable, WithoutSite
 from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
 from pico_analyze.stores.transformers.files import digest_of
-from pico_analyze.stores.transformers.model import INDEX, Model, shape_of, weight_files
+from pico_analyze.stores.transformers.model import Model
 from pico_analyze.stores.transformers.series import Checkpoint, Series
+from pico_analyze.stores.transformers.weight_files import INDEX, shape_of, weight_files
 from pico_schema import ModelSpec, layout
 
 if TYPE_CHECKING:
