@@ -15,6 +15,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups that are none cost minutes and are noticed by no one: each of their tests makes anew what they share."""
+    if getattr(session.config.option, "loadgroup", False):
+        lost = [
+            item.nodeid for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid
+        ]
+        if lost:
+            raise pytest.UsageError(
+                f"--dist loadgroup has no effect with these versions of pytest and xdist: {lost[0]}"
+            )
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A small checkpoint-like folder: 3.6 MB of float32 (several LFS parts), a second tensor file, two text files."""

@@ -96,6 +96,7 @@ def repository(document: Path, demo: Path, session_hub: Hub) -> None:
 
 
 @pytest.mark.usefixtures("repository")
+@pytest.mark.xdist_group("documents")  # they share a trained run
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
 def test_every_snippet_runs(document: Path, notebook: Notebook) -> None:
     for snippet in snippets(document):

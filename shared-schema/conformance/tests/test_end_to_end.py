@@ -28,6 +28,9 @@ def call(*words: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+pytestmark = pytest.mark.xdist_group("end-to-end")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of eight steps."""
