@@ -296,6 +296,7 @@ QUANTIZED = {
         np.uint8,
         {"weight.absmax": np.float32, "weight.quant_map": np.float32},
     ),
+    "plain": ("weight", (D, D), np.int8, {}),
     "int8": ("weight", (D, D), np.int8, {"SCB": np.float32}),
 }
 
@@ -353,3 +354,24 @@ def test_an_index_that_names_what_is_not_there_is_refused(tmp_path):
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(DataError, match=r"tensor 'model\.layers\.0\.extra\.weight' is not in a\.safetensors"):
         open_store(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "kv"),
+    [
+        ({"model_type": "falcon"}, 1),
+        ({"model_type": "falcon", "multi_query": False}, 4),
+        ({"model_type": "falcon", "new_decoder_architecture": True, "num_kv_heads": 2}, 2),
+        ({"model_type": "falcon", "new_decoder_architecture": True}, 4),
+        ({"model_type": "RefinedWeb", "n_head_kv": 2}, 2),
+        ({"model_type": "RefinedWebModel", "multi_query": True}, 1),
+        ({"model_type": "gpt_bigcode"}, 1),
+        ({"model_type": "gpt_bigcode", "multi_query": False}, 4),
+        ({"model_type": "bloom"}, 4),
+    ],
+)
+def test_heads_of_keys_and_values_are_counted_as_the_family_counts_them(config, kv):
+    numbers = {"vocab_size": V, "hidden_size": 8, "n_embd": 8, "n_layer": 2, "n_head": 4}
+    architecture = architecture_of(config)
+    assert architecture is not None
+    assert architecture.spec(config | numbers, where="here").n_kv_heads == kv

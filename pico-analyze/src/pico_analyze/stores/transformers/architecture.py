@@ -164,6 +164,7 @@ class Architecture:
         *,
         prefix: str | None = None,
         parts: bool = False,
+        unreadable: Set[str] = frozenset(),
         where: str,
     ) -> Found:
         """Which tensor is which site.
@@ -173,6 +174,7 @@ class Architecture:
             spec: Its geometry; without it nothing is known of how many blocks and experts there are.
             prefix: What the names of the wanted tower begin with, where there are several.
             parts: Whether the model has other parts than this decoder.
+            unreadable: Names of tensors that do not hold floating-point numbers.
             where: The model's path, for messages.
 
         Raises:
@@ -198,17 +200,22 @@ class Architecture:
                 pair = [first.tensor, source.tensor]
                 between = [match[1] for name in pair if (match := self._in_block.fullmatch(name))] or chosen
                 raise DataError(_two(site, pair, between, where))
-        return self._sorted(sources, packed, there, spec)
+        return self._sorted(sources, packed, there, unreadable, spec)
 
     def _sorted(
         self,
         sources: Mapping[MatrixSite, Source],
         packed: Mapping[MatrixSite, str],
         names: Container[str],
+        unreadable: Set[str],
         spec: ForeignSpec | None,
     ) -> Found:
         known = {site: source for site, source in sources.items() if spec is None or (site.layer or 0) < spec.n_layers}
-        scaled = {site: source.tensor for site, source in known.items() if _is_scaled(source.tensor, names)}
+        scaled = {
+            site: source.tensor
+            for site, source in known.items()
+            if source.tensor in unreadable or _is_scaled(source.tensor, names)
+        }
         quantized = {**packed, **scaled}
         sites = {str(site): known[site] for site in sorted(known, key=_order) if site not in quantized}
         if spec is not None and spec.tie_embeddings and "head" not in sites and "embed" in sites:

@@ -72,7 +72,10 @@ class Decoder:
             return
         self.unknown = None
         self.spec = self.architecture.spec(decoder, where=f"{where}/{layout.MODEL_CONFIG}")
-        self.found = self.architecture.found(tensors, self.spec, prefix=options.prefix, parts=parts, where=where)
+        unreadable = {tensor for tensor, entry in tensors.items() if entry.dtype not in FLOATS}
+        self.found = self.architecture.found(
+            tensors, self.spec, prefix=options.prefix, parts=parts, unreadable=unreadable, where=where
+        )
         if not (self.found.sites or self.found.quantized):
             raise DataError(
                 f"{where}: none of its {len(tensors)} tensors has a name that those of "
