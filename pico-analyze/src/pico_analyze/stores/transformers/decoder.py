@@ -64,6 +64,8 @@ class Decoder:
         name = method.get("quant_method") if isinstance(method, dict) else None
         self._method = name[:40] if isinstance(name, str) else None
         self.architecture = architecture_of(decoder, options.architecture)
+        if self.architecture is not None and options.architecture in self.architecture.types:
+            decoder = {**decoder, "model_type": options.architecture}
         if self.architecture is None:
             self.unknown: str | None = why_unknown(decoder, where=where)
             layers = [MatrixSite.parse(f"{TENSOR}{tensor}").layer or 0 for tensor in tensors if nameable(tensor)]
