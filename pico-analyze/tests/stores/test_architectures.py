@@ -287,6 +287,29 @@ def test_experts_are_sites_of_their_own_however_they_are_stored(tmp_path, pico):
     )
 
 
+def test_a_block_of_a_mixture_without_its_experts_is_not_complete(tmp_path):
+    config = {"model_type": "qwen2_moe", "num_experts": 2, "moe_intermediate_size": 6, "head_dim": 4} | GEOMETRY
+    config |= {"shared_expert_intermediate_size": 5}
+    tensors = experts(2, False)
+    for layer in range(LAYERS):
+        for part, shape in {"gate": (5, D), "up": (5, D), "down": (D, 5)}.items():
+            tensors[f"model.layers.{layer}.mlp.shared_expert.{part}_proj.weight"] = draw(shape, layer, part)
+    assert open_store(write(tmp_path / "model", tensors, config)).without_site(0).missing == ()
+    tensors = {name: array for name, array in tensors.items() if "layers.1.mlp" not in name}
+    missing = open_store(write(tmp_path / "model", tensors, config)).without_site(0).missing
+    parts = ("down", "gate", "up")
+    experts_lost = [f"layers.1.mlp.experts.{e}.{part}" for part in parts for e in range(2)]
+    assert list(missing) == experts_lost + [f"layers.1.mlp.shared.{part}" for part in parts]
+
+
+def test_the_defaults_of_an_architecture_that_is_said_hold(tmp_path):
+    tensors = decoder()
+    path = write(tmp_path / "model", tensors, {"model_type": "gemini", "head_dim": 4} | GEOMETRY)
+    assert not open_store(path, ReadOptions(architecture="llama")).spec(0).tie_embeddings
+    store = open_store(path, ReadOptions(architecture="gemma"))
+    assert store.spec(0).tie_embeddings and "head" in store.steps()[0].weights
+
+
 QUANTIZED = {
     "gptq": ("qweight", (D // 8, D), np.int32, {"qzeros": np.int32, "scales": np.float16, "g_idx": np.int32}),
     "compressed-tensors": ("weight_packed", (D, D // 8), np.int32, {"weight_scale": np.float16}),
@@ -296,6 +319,7 @@ QUANTIZED = {
         np.uint8,
         {"weight.absmax": np.float32, "weight.quant_map": np.float32},
     ),
+    "plain": ("weight", (D, D), np.int8, {}),
     "int8": ("weight", (D, D), np.int8, {"SCB": np.float32}),
 }
 
@@ -353,3 +377,24 @@ def test_an_index_that_names_what_is_not_there_is_refused(tmp_path):
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(DataError, match=r"tensor 'model\.layers\.0\.extra\.weight' is not in a\.safetensors"):
         open_store(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "kv"),
+    [
+        ({"model_type": "falcon"}, 1),
+        ({"model_type": "falcon", "multi_query": False}, 4),
+        ({"model_type": "falcon", "new_decoder_architecture": True, "num_kv_heads": 2}, 2),
+        ({"model_type": "falcon", "new_decoder_architecture": True}, 4),
+        ({"model_type": "RefinedWeb", "n_head_kv": 2}, 2),
+        ({"model_type": "RefinedWebModel", "multi_query": True}, 1),
+        ({"model_type": "gpt_bigcode"}, 1),
+        ({"model_type": "gpt_bigcode", "multi_query": False}, 4),
+        ({"model_type": "bloom"}, 4),
+    ],
+)
+def test_heads_of_keys_and_values_are_counted_as_the_family_counts_them(config, kv):
+    numbers = {"vocab_size": V, "hidden_size": 8, "n_embd": 8, "n_layer": 2, "n_head": 4}
+    architecture = architecture_of(config)
+    assert architecture is not None
+    assert architecture.spec(config | numbers, where="here").n_kv_heads == kv

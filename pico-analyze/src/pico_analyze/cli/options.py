@@ -137,12 +137,12 @@ Offline = Annotated[bool, typer.Option("--offline", help="Read runs on the Hub f
 CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Where remote files are cached.")]
 Prefix = Annotated[
     str | None,
-    typer.Option("--prefix", help="What the wanted tensors' names begin with, in a model that holds several towers."),
+    typer.Option("--prefix", help="Of models of other makers with several towers: what the wanted names begin with."),
 ]
 Architecture = Annotated[
     str | None,
     typer.Option(
-        "--architecture", metavar="NAME", help="Whose names and layout a model of other makers has, such as llama."
+        "--architecture", metavar="NAME", help="Whose names and layout models of other makers have, such as llama."
     ),
 ]
 StepPattern = Annotated[

@@ -34,8 +34,9 @@ class RunView:
         self.model = store.spec(self.steps[-1].step)
         self.component = COMPONENTS.get(question.component.name)
         self.what = question.data if question.split is None else f"{question.split} {question.data}"
-        self.units = self._units()
+        self._sets: dict[tuple[int, Data], frozenset[str]] = {}
         self._contents: dict[tuple[int, Unit], object] = {}
+        self.units = self._units()
 
     def _check_complete(self) -> None:
         """Refuse a step that is asked for by number and whose checkpoint is not complete."""
@@ -122,6 +123,13 @@ class RunView:
             return (*sites, *self.store.tensors(info.step))
         return sites
 
+    def _held_set(self, info: StepInfo, data: Data) -> frozenset[str]:
+        """The same, to look one up: of a mixture of experts there are tens of thousands."""
+        key = info.step, data
+        if key not in self._sets:
+            self._sets[key] = frozenset(self._held(info, data))
+        return self._sets[key]
+
     def _why_unknown(self) -> str | None:
         """Why no tensor of the run is at a site, where its architecture is not known."""
         if self.question.data == "weights" and isinstance(self.store, NamesTensors):
@@ -142,7 +150,7 @@ class RunView:
     def lacks(self, info: StepInfo, unit: Unit) -> tuple[Data, str] | None:
         """The first tensor that a unit needs and a step does not hold, or None."""
         for data, site in self.component.needs(self.question.data, unit):
-            if site not in self._held(info, data):
+            if site not in self._held_set(info, data):
                 return data, site
         return None
 

@@ -1,4 +1,6 @@
 """Models of other makers: weights only, no code of the model is run.
 
-`spec` (the kind of run) · `store` (a model directory) · `architectures` (from each architecture's names to sites).
+`spec` (the kind of run) · `store` (a model directory) · `decoder` (what its configuration and names come to) ·
+`architectures` (the table) · `architecture` (one entry of it: from names to sites) · `cuts` (from tensors to weights) ·
+`geometry` (the numbers of a configuration).
 """

@@ -23,7 +23,7 @@ from pico_schema.sites import KINDS
 
 _LAYER = r"(0|[1-9][0-9]{0,3})"
 _EXPERT = re.compile(rf"(?<=\.experts\.){_LAYER}(?=\.)")
-_EXPERT_KIND = re.compile(r"mlp\.experts\.([0-9]+)\.(.+)")
+_EXPERT_KIND = re.compile(r"mlp\.experts\.([0-9]+)\..+")
 _SCALES = ("weight_scale", "weight_scale_inv", "SCB", "weight.absmax", "weight.quant_map", "scales")
 """What lies beside a weight that is stored as scaled small numbers."""
 _PACKED = re.compile(r"(.+)\.(?:qweight|weight_packed|blocks)", re.DOTALL)
@@ -164,6 +164,7 @@ class Architecture:
         *,
         prefix: str | None = None,
         parts: bool = False,
+        unreadable: Set[str] = frozenset(),
         where: str,
     ) -> Found:
         """Which tensor is which site.
@@ -173,6 +174,7 @@ class Architecture:
             spec: Its geometry; without it nothing is known of how many blocks and experts there are.
             prefix: What the names of the wanted tower begin with, where there are several.
             parts: Whether the model has other parts than this decoder.
+            unreadable: Names of tensors that do not hold floating-point numbers.
             where: The model's path, for messages.
 
         Raises:
@@ -198,17 +200,22 @@ class Architecture:
                 pair = [first.tensor, source.tensor]
                 between = [match[1] for name in pair if (match := self._in_block.fullmatch(name))] or chosen
                 raise DataError(_two(site, pair, between, where))
-        return self._sorted(sources, packed, there, spec)
+        return self._sorted(sources, packed, there, unreadable, spec)
 
     def _sorted(
         self,
         sources: Mapping[MatrixSite, Source],
         packed: Mapping[MatrixSite, str],
         names: Container[str],
+        unreadable: Set[str],
         spec: ForeignSpec | None,
     ) -> Found:
         known = {site: source for site, source in sources.items() if spec is None or (site.layer or 0) < spec.n_layers}
-        scaled = {site: source.tensor for site, source in known.items() if _is_scaled(source.tensor, names)}
+        scaled = {
+            site: source.tensor
+            for site, source in known.items()
+            if source.tensor in unreadable or _is_scaled(source.tensor, names)
+        }
         quantized = {**packed, **scaled}
         sites = {str(site): known[site] for site in sorted(known, key=_order) if site not in quantized}
         if spec is not None and spec.tie_embeddings and "head" not in sites and "embed" in sites:
@@ -225,19 +232,18 @@ class Architecture:
         a mixture of experts a block has experts or a dense feed-forward."""
         wanted = {kind for one in self.tensors if not one.optional for kind, _ in one.sites if "*" not in kind}
         kinds = wanted | {site.kind for site in there if site.kind in KINDS and site.layer is not None}
-        experts: dict[int, set[str]] = {}
-        parts: set[str] = set()
-        for site in there:
-            if site.layer is not None and (match := _EXPERT_KIND.fullmatch(site.kind)):
-                experts.setdefault(site.layer, set()).add(site.kind)
-                parts.add(match[2])
+        families = sorted({site.family for site in there if site.kind not in KINDS})
+        mixed = {site.layer for site in there if site.kind not in KINDS}
+        dense = {site.layer for site in there if site.kind.startswith("mlp.") and site.kind in KINDS}
         for layer in range(spec.n_layers):
-            mixture = experts.get(layer)
-            absent = (kind for kind in KINDS if kind in kinds and not (mixture and kind.startswith("mlp.")))
-            yield from (MatrixSite(layer, kind) for kind in absent if MatrixSite(layer, kind) not in there)
-            for expert in range((spec.n_experts or 0) if mixture else 0):
-                of_expert = (f"mlp.experts.{expert}.{part}" for part in sorted(parts))
-                yield from (MatrixSite(layer, kind) for kind in of_expert if kind not in (mixture or ()))
+            mixture = layer in mixed or bool(families and layer not in dense)
+            expected = [kind for kind in KINDS if kind in kinds and not (mixture and kind.startswith("mlp."))]
+            for family in families if mixture else ():
+                count = spec.n_experts or 0
+                begin = "mlp.experts."
+                each = [f"{begin}{expert}.{family.removeprefix(begin)}" for expert in range(count)]
+                expected += each if family.startswith(begin) else [family]
+            yield from (site for kind in expected if (site := MatrixSite(layer, kind)) not in there)
         for kind in ("embed",) if spec.tie_embeddings else ("embed", "head"):
             if MatrixSite(None, kind) not in there:
                 yield MatrixSite(None, kind)

@@ -92,9 +92,9 @@ def _multi_query(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _falcon(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Falcon: heads of keys and values are counted by the newer decoder alone."""
+    """Falcon: heads of keys and values are counted by the newer decoder alone, which was first called RefinedWeb."""
     heads = config.get("num_attention_heads", config.get("n_head"))
-    if config.get("new_decoder_architecture", False):
+    if config.get("new_decoder_architecture", config.get("model_type") == "RefinedWeb"):
         return {"n_kv_heads": config.get("num_kv_heads", config.get("n_head_kv")) or heads}
     return {"n_kv_heads": 1 if config.get("multi_query", True) else heads}
 

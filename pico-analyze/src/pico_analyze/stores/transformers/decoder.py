@@ -64,6 +64,8 @@ class Decoder:
         name = method.get("quant_method") if isinstance(method, dict) else None
         self._method = name[:40] if isinstance(name, str) else None
         self.architecture = architecture_of(decoder, options.architecture)
+        if self.architecture is not None and options.architecture in self.architecture.types:
+            decoder = {**decoder, "model_type": options.architecture}
         if self.architecture is None:
             self.unknown: str | None = why_unknown(decoder, where=where)
             layers = [MatrixSite.parse(f"{TENSOR}{tensor}").layer or 0 for tensor in tensors if nameable(tensor)]
@@ -72,7 +74,10 @@ class Decoder:
             return
         self.unknown = None
         self.spec = self.architecture.spec(decoder, where=f"{where}/{layout.MODEL_CONFIG}")
-        self.found = self.architecture.found(tensors, self.spec, prefix=options.prefix, parts=parts, where=where)
+        unreadable = {tensor for tensor, entry in tensors.items() if entry.dtype not in FLOATS}
+        self.found = self.architecture.found(
+            tensors, self.spec, prefix=options.prefix, parts=parts, unreadable=unreadable, where=where
+        )
         if not (self.found.sites or self.found.quantized):
             raise DataError(
                 f"{where}: none of its {len(tensors)} tensors has a name that those of "
