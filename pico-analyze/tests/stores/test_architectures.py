@@ -302,6 +302,20 @@ def test_a_block_of_a_mixture_without_its_experts_is_not_complete(tmp_path):
     assert list(missing) == experts_lost + [f"layers.1.mlp.shared.{part}" for part in parts]
 
 
+@pytest.mark.parametrize("count", [11, 4096, None])
+def test_experts_that_are_not_as_many_as_the_configuration_counts_are_refused(tmp_path, count):
+    config = {"model_type": "qwen3_moe", "num_experts": count, "moe_intermediate_size": 6, "head_dim": 4} | GEOMETRY
+    path = write(tmp_path / "model", experts(12, together=True), config)
+    with pytest.raises(DataError, match=rf"holds 12 experts, and config\.json counts {count or 'none'}"):
+        open_store(path)
+
+
+def test_a_configuration_that_counts_more_than_there_is_costs_little(tmp_path):
+    config = {"model_type": "qwen3_moe", "num_experts": 4096, "moe_intermediate_size": 6, "head_dim": 4} | GEOMETRY
+    path = write(tmp_path / "model", experts(2, together=False), config | {"num_hidden_layers": 4096})
+    assert len(open_store(path).without_site(0).missing) == 10_000
+
+
 def test_the_defaults_of_an_architecture_that_is_said_hold(tmp_path):
     tensors = decoder()
     path = write(tmp_path / "model", tensors, {"model_type": "gemini", "head_dim": 4} | GEOMETRY)

@@ -44,7 +44,8 @@ SIMPLE = ComponentSpec(
     definition=(
         "Any captured site as it is: the output of a module (activations, samples x features), its weight "
         "or the gradient of that weight (out x in; the scale of a norm is one row). Choose with --site: "
-        f"embed, {', '.join(LAYER_KINDS)}, norm.final, head."
+        f"embed, {', '.join(LAYER_KINDS)}, norm.final, head; in a mixture of experts also mlp.experts.up (of all), "
+        "mlp.experts.5.up (of one) and mlp.shared.up. Of models of other makers --tensor chooses whole tensors."
     ),
     reference="",
     units=_units(None),

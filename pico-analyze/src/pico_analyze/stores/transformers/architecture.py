@@ -19,6 +19,7 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.sites import MatrixSite
 from pico_analyze.stores.transformers.cuts import WHOLE, Cut
 from pico_analyze.stores.transformers.geometry import USUAL_FIELDS, ForeignSpec, foreign_spec
+from pico_analyze.stores.transformers.missing import missing_sites
 from pico_schema.sites import KINDS
 
 _LAYER = r"(0|[1-9][0-9]{0,3})"
@@ -69,7 +70,7 @@ class Found:
     quantized: tuple[str, ...] = ()
     """Tensors of sites that are stored as scaled small integers: matrices only once they are dequantized."""
     missing: tuple[str, ...] = ()
-    """Sites that other blocks have, and one does not."""
+    """Sites that the architecture or other blocks have, and for which there is no tensor; the first ten thousand."""
 
 
 def _everything_said(_config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -126,6 +127,11 @@ class Architecture:
     def _attention(self) -> frozenset[str]:
         return frozenset(kind for one in self.tensors for kind, _ in one.sites if kind.startswith("attn."))
 
+    @cached_property
+    def _wanted(self) -> frozenset[str]:
+        """Kinds of sites that every block has."""
+        return frozenset(kind for one in self.tensors if not one.optional for kind, _ in one.sites)
+
     def _placed(self, name: str, n_experts: int = 0) -> tuple[str, list[tuple[MatrixSite, Source]]] | None:
         """The tower and the sites of a tensor inside a block; None if it holds none."""
         if (match := self._in_block.fullmatch(name)) is None:
@@ -150,6 +156,12 @@ class Architecture:
                 tower = name[: len(name) - len(own)]
                 return None if self._in_block.fullmatch(f"{tower}x") else (tower, kind)
         return None
+
+    def holds_all_experts(self, name: str) -> bool:
+        """Whether the first axis of a tensor of this name counts the experts."""
+        match = self._in_block.fullmatch(name)
+        tensor = self._by_name.get(match[3]) if match else None
+        return tensor is not None and tensor.all_experts
 
     def sites_of(self, name: str) -> list[tuple[str, Cut]]:
         """The sites that one tensor of this name holds, whatever stands before it; empty for unknown names."""
@@ -224,29 +236,8 @@ class Architecture:
             sites=sites,
             beyond=tuple(sorted({site.layer for site in sources if site not in known and site.layer is not None})),
             quantized=tuple(dict.fromkeys(quantized.values())),
-            missing=() if spec is None else tuple(map(str, self._missing({*known, *quantized}, spec))),
+            missing=() if spec is None else missing_sites(self._wanted, {*known, *quantized}, spec),
         )
-
-    def _missing(self, there: Set[MatrixSite], spec: ForeignSpec) -> Iterator[MatrixSite]:
-        """Sites that every block of this architecture has, or that other blocks of the model have, and one has not; in
-        a mixture of experts a block has experts or a dense feed-forward."""
-        wanted = {kind for one in self.tensors if not one.optional for kind, _ in one.sites if "*" not in kind}
-        kinds = wanted | {site.kind for site in there if site.kind in KINDS and site.layer is not None}
-        families = sorted({site.family for site in there if site.kind not in KINDS})
-        mixed = {site.layer for site in there if site.kind not in KINDS}
-        dense = {site.layer for site in there if site.kind.startswith("mlp.") and site.kind in KINDS}
-        for layer in range(spec.n_layers):
-            mixture = layer in mixed or bool(families and layer not in dense)
-            expected = [kind for kind in KINDS if kind in kinds and not (mixture and kind.startswith("mlp."))]
-            for family in families if mixture else ():
-                count = spec.n_experts or 0
-                begin = "mlp.experts."
-                each = [f"{begin}{expert}.{family.removeprefix(begin)}" for expert in range(count)]
-                expected += each if family.startswith(begin) else [family]
-            yield from (site for kind in expected if (site := MatrixSite(layer, kind)) not in there)
-        for kind in ("embed",) if spec.tie_embeddings else ("embed", "head"):
-            if MatrixSite(None, kind) not in there:
-                yield MatrixSite(None, kind)
 
 
 def _chosen(

@@ -74,6 +74,7 @@ class Decoder:
             return
         self.unknown = None
         self.spec = self.architecture.spec(decoder, where=f"{where}/{layout.MODEL_CONFIG}")
+        self._check_experts(where)
         unreadable = {tensor for tensor, entry in tensors.items() if entry.dtype not in FLOATS}
         self.found = self.architecture.found(
             tensors, self.spec, prefix=options.prefix, parts=parts, unreadable=unreadable, where=where
@@ -83,6 +84,17 @@ class Decoder:
                 f"{where}: none of its {len(tensors)} tensors has a name that those of "
                 f"{str(decoder.get('model_type'))[:100]!r} have: name its matrices with --architecture or --tensor"
             )
+
+    def _check_experts(self, where: str) -> None:
+        """Refuse a tensor of all experts that does not hold as many as the configuration counts."""
+        for name, entry in self._tensors.items():
+            if self.architecture is not None and self.architecture.holds_all_experts(name):
+                held = entry.shape[0] if entry.shape else 0
+                if held != self.spec.n_experts:
+                    raise DataError(
+                        f"{where}: tensor {name[:200]!r} holds {held} experts, and {layout.MODEL_CONFIG} counts "
+                        f"{self.spec.n_experts or 'none'}: they are not of one model"
+                    )
 
     def source(self, site: str) -> Source | None:
         """Where the matrix of a site, or of a tensor's own name, is; None if there is none."""
