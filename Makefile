@@ -96,8 +96,15 @@ fuzz: install ## damage golden runs in 2,000 ways and put them through every com
 	@.envs/ecosystem/bin/python $(PIP) --editable shared-schema --editable pico-train pytest pytest-xdist hypothesis --requirement pico-train/tests/ecosystem-requirements.txt
 	@touch $@
 
-test-ecosystem: .envs/ecosystem/.installed ## a checkpoint in lm-eval, peft, TransformerLens and nnsight
+.envs/places/.installed: $(PROJECTS) pico-analyze/tests/requirements.txt pico-analyze/tests/ecosystem-requirements.txt $(REQUIREMENTS) | interpreter
+	@echo "installing into .envs/places"
+	@test -x .envs/places/bin/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv .envs/places
+	@.envs/places/bin/python $(PIP) --editable shared-schema --editable pico-analyze --editable shared-schema/conformance --requirement pico-analyze/tests/requirements.txt --requirement pico-analyze/tests/ecosystem-requirements.txt
+	@touch $@
+
+test-ecosystem: .envs/ecosystem/.installed .envs/places/.installed ## a checkpoint in lm-eval, peft, TransformerLens and nnsight; checkpoints in S3
 	cd pico-train && $(ONE_THREAD) ../.envs/ecosystem/bin/python -m pytest tests/ecosystem
+	cd pico-analyze && $(ONE_THREAD) ../.envs/places/bin/python -m pytest tests/ecosystem
 
 # All of them take hours; ONLY="metrics cca" or ONLY="training --sample 10" is a part.
 mutants: install ## put small faults into the code and see that the tests notice

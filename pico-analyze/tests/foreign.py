@@ -113,3 +113,12 @@ def write_series(root: Path, named: dict[int, str], *, config: dict = LLAMA, mak
     for step, name in named.items():
         write(root / name, files(config, weights[step], **more))
     return weights
+
+
+def put(system, root: str, named: dict[int, str], **more) -> dict[int, dict[str, np.ndarray]]:
+    """A series at a place of fsspec; returns the weights by step."""
+    weights = course(sorted(named))
+    for step, name in named.items():
+        for file, content in files(LLAMA, weights[step], **more).items():
+            system.pipe_file(f"{root}/{name}/{file}", content)
+    return weights

@@ -7,7 +7,7 @@ models--org--name/snapshots/<commit>/                           huggingface_hub'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,23 +67,50 @@ def find_series(path: Path, pattern: StepPattern) -> Series:
     """
     if (refs := _cached(path)) is not None:
         return _cache_series(path, refs, pattern)
-    named = _named(path, pattern)
-    own = (path / layout.MODEL_CONFIG).is_file()
-    if not named and not own:
-        models = [child.name for child in _foreign(path) if (child / layout.MODEL_CONFIG).is_file()]
-        shown = ", ".join(models[:_MOST_SHOWN]) + (", …" if len(models) > _MOST_SHOWN else "")
+    names = [child.name for child in _foreign(path) if _is_model(child)]
+    own = LocalFiles(path) if (path / layout.MODEL_CONFIG).is_file() else None
+    name = _name(path) if own is not None else path.resolve().name
+    return assembled(name, str(path), names, lambda one: LocalFiles(path / one), own, pattern)
+
+
+def assembled(
+    run: str,
+    where: str,
+    names: Iterable[str],
+    open_files: Callable[[str], ModelFiles],
+    own: ModelFiles | None,
+    pattern: StepPattern,
+) -> Series:
+    """The checkpoints of a folder.
+
+    Args:
+        run: Its name.
+        where: Its path or address, for messages.
+        names: The directories in it that hold something of a model.
+        open_files: Gives the files of one.
+        own: The files of the folder itself, if it holds a model.
+        pattern: Tells steps from names.
+
+    Raises:
+        NotARunError: the names tell no step.
+        DataError: they belong to several runs, two are of one step, or a model by itself cannot be read.
+    """
+    names = list(names)
+    named = pattern.one_series(names, where=where)
+    if not named and own is None:
+        shown = ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")
         by = f"--step-pattern {pattern.text!r}" if pattern.text is not None else "the names of checkpoints"
         raise NotARunError(
-            f"{path}: the names of the models in it ({shown}) tell no step by {by}: name one of them, or say which "
+            f"{where}: the names of the models in it ({shown}) tell no step by {by}: name one of them, or say which "
             r"part of a name is the step, as by --step-pattern 'model-([0-9]+)'"
         )
-    if not named:
-        return _single(path, pattern)
-    usable, unusable, last = _usable(path, named)
-    if own:
-        _add_root(path, usable, unusable, last)
+    if not named and own is not None:
+        return _single(run, own, pattern)
+    usable, unusable, last = _usable(named, open_files)
+    if own is not None:
+        _add_root(run, own, usable, unusable, last)
     rows = last.rows if last is not None else {}
-    return Series(path.resolve().name, tuple(sorted(usable, key=lambda one: one.step)), tuple(unusable), rows)
+    return Series(run, tuple(sorted(usable, key=lambda one: one.step)), tuple(unusable), rows)
 
 
 def checkpoint_in(path: Path) -> tuple[Path, int] | None:
@@ -122,13 +149,15 @@ def _is_model(path: Path) -> bool:
     return (path / layout.MODEL_CONFIG).is_file() or any(next(path.glob(one), None) for one in weights)
 
 
-def _usable(path: Path, named: Iterable[NamedStep]) -> tuple[list[Checkpoint], list[Unusable], TrainerState | None]:
+def _usable(
+    named: Iterable[NamedStep], open_files: Callable[[str], ModelFiles]
+) -> tuple[list[Checkpoint], list[Unusable], TrainerState | None]:
     """Checkpoints, what is none, and the state of the last one that has any."""
     usable: list[Checkpoint] = []
     unusable: list[Unusable] = []
     last: TrainerState | None = None
     for one in named:
-        files = LocalFiles(path / one.name)
+        files = open_files(one.name)
         try:
             reason, state = damage(files), trainer_state(files)
         except DataError as error:
@@ -159,10 +188,11 @@ def _short(error: DataError, files: ModelFiles) -> str:
     return str(error).removeprefix(f"{files.where}/").removeprefix(f"{files.where}: ")
 
 
-def _add_root(path: Path, usable: list[Checkpoint], unusable: list[Unusable], last: TrainerState | None) -> None:
+def _add_root(
+    run: str, files: ModelFiles, usable: list[Checkpoint], unusable: list[Unusable], last: TrainerState | None
+) -> None:
     """The model in the root of a Trainer's folder: the last step, where that is told and not there already."""
-    files = LocalFiles(path)
-    name = f"{path.resolve().name} (the model in the folder itself)"
+    name = f"{run} (the model in the folder itself)"
     try:
         reason, state = damage(files), trainer_state(files)
     except DataError as error:
@@ -179,17 +209,15 @@ def _add_root(path: Path, usable: list[Checkpoint], unusable: list[Unusable], la
         usable.append(Checkpoint(name, step, state.tokens if state is not None else None, files))
 
 
-def _single(path: Path, pattern: StepPattern) -> Series:
+def _single(run: str, files: ModelFiles, pattern: StepPattern) -> Series:
     """A model by itself."""
-    files = LocalFiles(path)
     if (reason := fault(files)) is not None:
-        raise DataError(f"{path}: {reason}")
-    state = trainer_state(files)
-    named = pattern.parse(path.resolve().name)
+        raise DataError(f"{files.where}: {reason}")
+    state, named = trainer_state(files), pattern.parse(run)
     step = state.step if state is not None and state.step is not None else named.step if named is not None else 0
     tokens = (state.tokens if state is not None else None) or (named.tokens if named is not None else None)
     rows = state.rows if state is not None else {}
-    return Series(_name(path), (Checkpoint(path.name, step, tokens, files),), (), rows)
+    return Series(run, (Checkpoint(run, step, tokens, files),), (), rows)
 
 
 def _name(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pico_analyze.errors import DataError
 from pico_analyze.stores.transformers.files import ModelFiles
 from pico_schema import SchemaError, layout
@@ -9,6 +11,11 @@ from pico_schema import SchemaError, layout
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _MOST_SHOWN = 3
+
+
+def is_of_a_model(names: Iterable[str]) -> bool:
+    """Whether files are some of a model's, be it one that is not whole."""
+    return any(name == layout.MODEL_CONFIG or name.endswith((".safetensors", INDEX, *PICKLED)) for name in names)
 
 
 def weight_files(files: ModelFiles) -> list[str]:

@@ -1,0 +1,42 @@
+"""Folders of checkpoints at places that fsspec knows; what reads them is imported when one is opened."""
+
+from __future__ import annotations
+
+from pico_analyze.stores.base import ReadOptions, Store
+from pico_analyze.stores.spec import StoreSpec
+
+NAME = "place"
+
+
+def _recognises(location: str) -> bool:
+    """Whether this is an address of another kind than the Hub's."""
+    return "://" in location and not location.startswith("hf://")
+
+
+def _open(location: str, options: ReadOptions) -> Store:
+    from pico_analyze.stores.transformers.place_files import PlaceFiles, look_at
+    from pico_analyze.stores.transformers.series import assembled
+    from pico_analyze.stores.transformers.step_names import StepPattern
+    from pico_analyze.stores.transformers.store import TransformersStore
+    from pico_analyze.stores.transformers.weight_files import is_of_a_model
+
+    place = look_at(location)
+    names = [name for name, files in sorted(place.folders.items()) if name and is_of_a_model(files)]
+    own = PlaceFiles(place, "") if is_of_a_model(place.folders.get("", {})) else None
+    run = place.url.rpartition("/")[2]
+    pattern = StepPattern(options.step_pattern)
+    series = assembled(run, location, names, lambda name: PlaceFiles(place, name), own, pattern)
+    return TransformersStore(location, series, options, kind=NAME)
+
+
+PLACE = StoreSpec(
+    name=NAME,
+    title="checkpoints at a place of fsspec",
+    sign="s3://, gs:// and other places of fsspec",
+    recognises=_recognises,
+    open=_open,
+    remote=True,
+    thread_safe=True,
+    order=80,
+    install="pip install the package that fsspec names for it, such as s3fs",
+)
