@@ -341,7 +341,8 @@ def audit(
 
     Example:
         >>> import pico_analyze
-        >>> pico_analyze.audit("demo")["finding"].tolist()
+        >>> found = pico_analyze.audit("demo")
+        >>> found[found["severity"] == "error"]["finding"].tolist()
         []
     """
     from pico_analyze.auditing.audit import audit_store

@@ -7,11 +7,12 @@ so a matrix is taken for trained above `STRUCTURE` times that. Norms are constan
 common with it, that is a warning: a training may be begun from another one.
 
 With any weights whatever, independent entries have a cosine of 0 ± 1/√n. So a run does not descend from its step 0 if
-the cosine with the next step is no more than that, pooled over the slices, five standard deviations being the bound;
-while that step has a cosine above `KEPT` with one that is as many steps further on, and is not more than ten times as
-large as step 0. A run that really has forgotten its initialisation changes as much in the second stretch: of it nothing
-is said, and between `KEPT` and `HALF` a warning. Nothing is said either of fewer than three steps, of a run whose next
-step has no other so far on, and of matrices too small to tell.
+the cosine with the next step is no more than that, pooled over the slices, five standard deviations being the bound. It
+has to be known that it should be more: where weight decay has left a fifth of the initialisation, and all else that the
+next step holds is new, the cosine is a fifth of the ratio of their norms, which has to be ten standard deviations; and
+the next step has to have a cosine above `KEPT` with one that is as many steps further on, so that such a time does not
+change everything: between `KEPT` and `HALF` that is a warning. Of runs that moved far before their next step, of fewer
+than three steps, and of matrices too small to tell, nothing is said.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ VARIES = 1e-3
 """Spread of a norm's entries, over their size, above which it was trained."""
 DEVIATIONS = 5.0
 KEPT, HALF = 0.2, 0.5
-GROWN = 10.0
+LEFT = 0.2
+"""Share of an initialisation that weight decay leaves up to the next step, at the least."""
 _ADVICE = "publish the step 0 of this run, or leave it out"
 
 
@@ -92,24 +94,26 @@ def _forgotten(first: Evidence, space: Distances, others: list[int]) -> Finding 
     later = next((n for n in others[1:] if space.steps[n] >= 2 * gap), None)
     if later is None:
         return None
-    little = [
-        n
-        for n in range(len(space.entries))
-        if space.norms[n, own] > 0 and space.norms[n, following] <= GROWN * space.norms[n, own]
-    ]
-    if not little:
+    there = [n for n in range(len(space.entries)) if space.norms[n, own] > 0]
+    if not there:
         return None
-    sizes = np.sqrt([space.entries[n] for n in little])
-    cosines = space.cos[little, own, following]
-    deviations = float(np.sum(cosines * sizes) / np.sqrt(len(little)))
-    possible = float(np.sum(sizes) / np.sqrt(len(little)))
-    kept = float(np.mean(space.cos[little, following, later]))
-    if possible < 2 * DEVIATIONS or deviations > DEVIATIONS or kept < KEPT:
+    sizes = np.sqrt([space.entries[n] for n in there]) / np.sqrt(len(there))
+    cosines = space.cos[there, own, following]
+    deviations = float(np.sum(cosines * sizes))
+    left = LEFT * np.minimum(1, space.norms[there, own] / space.norms[there, following])
+    expected = float(np.sum(left * sizes))
+    kept = float(np.mean(space.cos[there, following, later]))
+    if expected < 2 * DEVIATIONS or deviations > DEVIATIONS or kept < KEPT:
         return None
     text = (
         f"step {gap} does not descend from {first.label}: their cosine is {np.mean(cosines):.3f}, as of weights "
         f"that have nothing to do with each other, and that of steps {gap} and {space.steps[later]} is {kept:.2f}: "
         f"{_ADVICE}"
     )
-    figures = {"cosine": float(np.mean(cosines)), "deviations": deviations, "cosine_later": kept}
+    figures = {
+        "cosine": float(np.mean(cosines)),
+        "deviations": deviations,
+        "expected_deviations": expected,
+        "cosine_later": kept,
+    }
     return Finding(0, first.name, "beginning", "error" if kept > HALF else "warning", text, figures)

@@ -7,6 +7,7 @@ disk that fails does.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 16
 """Checkpoints that are read at the same time."""
+_PLAIN = re.compile(r"(?:step|checkpoint)[-_ ]?([0-9]{1,15})")
 _KINDS = ("attn.o", "mlp.down", "embed")
 """Sites that are read of a store which does not say what its files are."""
 
@@ -56,7 +58,8 @@ class Evidence:
     @property
     def label(self) -> str:
         """``step 4 (step4-tokens1B)``: the step, with the name where it says more."""
-        return f"step {self.step}" if self.name == f"step{self.step}" else f"step {self.step} ({self.name})"
+        plain = _PLAIN.fullmatch(self.name)
+        return f"step {self.step}" if plain and int(plain[1]) == self.step else f"step {self.step} ({self.name})"
 
     @property
     def dtypes(self) -> tuple[str, ...]:

@@ -7,16 +7,17 @@ the others. More needs a way there and back. The rules, each above what any of t
 
 - off the way: e > 3, and more than twice the median of the other steps' e; the worst first, then again without it;
 - back where it was: two steps that are not neighbours are nearer to each other than a fifth of the way to what lies
-  between them (1 or more in sound runs): the one that makes the whole way longer is wrong;
+  between them (about 1 or more in sound runs). Where they are much nearer than neighbours are, one is a copy of the
+  other, and the one that makes the whole way longer is wrong; otherwise the few between them are;
 - standing still: two neighbours are nearer than a fiftieth of the way to the neighbours on both sides, which lie no
   further away in steps; never at the end of a run, where a learning rate that decays to zero does that;
 - broken off: the cosine of two neighbours is less than a fifth of that of the pairs before and after, unless these lie
   less than half as far apart in steps; of the last two steps, less than a tenth of that before.
 
 Distances that the stored type rounds away are no distances. What these rules cannot see: weights of a step that is not
-in the run and lies near the right one; two wrong steps side by side, unless they break off; anything in a run of two
-steps. Learning rates that go up and down between checkpoints (warm restarts) make e large at all of them, and so raise
-the bound.
+in the run and lies near the right one; wrong steps side by side that are more than half of the run; anything in a run
+of two steps. Learning rates that go up and down between checkpoints (warm restarts) make e large at all of them, and so
+raise the bound.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def odd_steps(space: Distances, without: frozenset[int]) -> list[Odd]:
     found: list[Odd] = []
     while len(alive) > 2:
         odd = _off_the_way(space, alive) or _back(space, alive)
-        if odd is None:
+        if not odd:
             break
-        found.append(odd[1])
-        alive.remove(odd[0])
+        found += odd.values()
+        alive = [n for n in alive if n not in odd]
     return found + _still(space, alive) + _broken(space, alive)
 
 
@@ -76,21 +77,24 @@ def excess(space: Distances, alive: list[int]) -> np.ndarray:
     return values
 
 
-def _off_the_way(space: Distances, alive: list[int]) -> tuple[int, Odd] | None:
+def _off_the_way(space: Distances, alive: list[int]) -> dict[int, Odd]:
     values = excess(space, alive)
     n = int(np.argmax(values))
     others = np.delete(values[1:-1], n - 1) if len(values) > 3 else np.array([1.5])
     if values[n] <= max(MOST_EXCESS, TIMES_MEDIAN * float(np.median(others))):
-        return None
-    own = alive[n]
+        return {}
+    own, past = alive[n], float(space.d[alive[n - 1], alive[n + 1]])
+    ends = [(k, k + 1) for k in (n - 2, n + 1) if k >= 0 and k + 1 < len(alive)]
+    if ends and past < BACK * min(float(space.d[alive[a], alive[b]]) for a, b in ends):
+        return {}  # its neighbours are the same: it is one of them that is wrong
     near = _nearest(space, alive, own)
     figures = {
         "excess": float(values[n]),
         "distance_before": float(space.d[alive[n - 1], own]),
         "distance_after": float(space.d[own, alive[n + 1]]),
-        "distance_past": float(space.d[alive[n - 1], alive[n + 1]]),
+        "distance_past": past,
     }
-    return own, Odd(space.steps[own], "off", near, figures)
+    return {own: Odd(space.steps[own], "off", near, figures)}
 
 
 def _nearest(space: Distances, alive: list[int], own: int) -> int | None:
@@ -102,8 +106,9 @@ def _nearest(space: Distances, alive: list[int], own: int) -> int | None:
     return space.steps[best] if space.d[own, best] < BACK * min(beside) else None
 
 
-def _back(space: Distances, alive: list[int]) -> tuple[int, Odd] | None:
-    """The worst pair of steps that are nearer to each other than to what lies between them."""
+def _back(space: Distances, alive: list[int]) -> dict[int, Odd]:
+    """The worst pair of steps that are nearer to each other than to what lies between them: one of the two is wrong,
+    or, where they are as far apart as neighbours are, those between, if these are few."""
     near = space.d[np.ix_(alive, alive)]
     upper = np.triu(near, 1)
     from_first, to_second = np.zeros_like(near), np.zeros_like(near)  # the furthest of what lies between
@@ -114,11 +119,17 @@ def _back(space: Distances, alive: list[int]) -> tuple[int, Odd] | None:
     first, second = divmod(int(np.argmin(share)), len(alive))
     worst, pair = float(share[first, second]), (first, second)
     if worst >= BACK:
-        return None
+        return {}
+    ends = [(n, n + 1) for n in (first - 1, second) if n >= 0 and n + 1 < len(alive)]
+    apart = ends and near[pair] >= BACK * min(float(near[a, b]) for a, b in ends)
+    if apart and 2 * (second - first - 1) < len(alive):
+        way = float(near[first, first + 1] + near[second - 1, second])
+        figures = {"excess": way / max(float(near[pair]), space.floor / 10), "distance_past": float(near[pair])}
+        return {alive[n]: Odd(space.steps[alive[n]], "off", None, figures) for n in range(first + 1, second)}
     wrong = max(pair, key=lambda n: detour(space, alive, alive[n]))
     right = pair[0] if wrong == pair[1] else pair[1]
     figures = {"distance": float(near[pair]), "share": worst}
-    return alive[wrong], Odd(space.steps[alive[wrong]], "back", space.steps[alive[right]], figures)
+    return {alive[wrong]: Odd(space.steps[alive[wrong]], "back", space.steps[alive[right]], figures)}
 
 
 def detour(space: Distances, alive: list[int], own: int) -> float:
