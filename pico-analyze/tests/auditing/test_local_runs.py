@@ -14,9 +14,11 @@ from synthetic import SPEC, list_manifest, make_run, weight_shape
 from trainings import moving
 
 import pico_analyze
-from pico_analyze.auditing.audit import Audit
+from pico_analyze.auditing.audit import Audit, audit_store
 from pico_analyze.auditing.sampling import MOST_ENTRIES, plan
+from pico_analyze.stores.base import Store
 from pico_analyze.stores.checked_file import CheckedFile
+from pico_analyze.stores.opening import open_store
 from pico_conformance import Hub
 from pico_conformance.published import put_run
 from pico_schema import FileEntry, documents, layout, sites
@@ -178,6 +180,28 @@ def test_no_file_of_a_folder_is_read_through_unless_two_agree(
         "step1500/model.safetensors",
         "step3000/model.safetensors",
     ]
+
+
+# -- stores that say nothing of files
+
+
+class Plain:
+    """A store that answers what every store must, and no more."""
+
+    def __init__(self, store: Store) -> None:
+        self.kind, self.run, self.location = store.kind, store.run, store.location
+        self.steps, self.unusable, self.spec, self.read = store.steps, store.unusable, store.spec, store.read
+        self.samples, self.evaluations, self.provenance = store.samples, store.evaluations, store.provenance
+
+
+def test_a_run_is_audited_through_any_store(tmp_path: Path) -> None:
+    run = pythia()
+    found = audit_store(Plain(open_store(folder(run, tmp_path / "sound"))))
+    assert not found.findings and "documents" not in found.checks and "trajectory" in found.checks
+    run.weights[1500] = run.weights[3000]
+    run.weights[512] = pythia(seed=1).weights[512]
+    found = audit_store(Plain(open_store(folder(run, tmp_path / "wrong"))))
+    assert [(one.step, one.check) for one in found.findings] == [(512, "trajectory"), (1500, "payloads")]
 
 
 # -- how much is read

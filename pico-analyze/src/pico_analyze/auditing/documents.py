@@ -77,7 +77,10 @@ def _digest(one: Evidence, file: str) -> str | None:
     files = one.files
     if files is None or file not in files.sizes:
         return None
-    return files.known_digest(file) or files.sha256(file)
+    try:
+        return files.known_digest(file) or files.sha256(file)
+    except DataError:  # it is gone, or larger than it was: what is there is told of the weights' files
+        return None
 
 
 def _tokenizer(file: str, told: Sequence[tuple[Evidence, str]]) -> list[Finding]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -91,11 +92,12 @@ def gather(store: Store, advanced: Callable[[int], None]) -> list[Evidence]:
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="audit") as pool:
         found = list(pool.map(partial(_of, store), infos))
         first = next((one for one in found if one.tensors), None)
-        if first is None:
-            reading = partial(_read_sites, store)
-        else:
-            reading = partial(_read_ranges, plan(first.tensors, len(found)))
-        for _ in pool.map(reading, found):
+        if first is not None:
+            for _ in pool.map(partial(_read_ranges, plan(first.tensors, len(found))), found):
+                advanced(1)
+    if first is None:
+        for one in found:  # in turn: not every store may be read by several threads
+            _read_sites(store, one)
             advanced(1)
     return found
 
@@ -125,7 +127,7 @@ def _read_ranges(wanted: Plan, one: Evidence) -> None:
     try:
         for part in wanted.slices:
             file, entry = one.tensors.get(part.tensor, ("", None))
-            if entry is not None and len(entry.shape) == 2 and part.first + part.n <= entry.shape[0]:
+            if entry is not None and entry.shape and part.first + part.n <= prod(entry.shape[:-1]):
                 one.slices[part] = read_slice(files.peek(file), part)
         if one.step == 0:
             for name in wanted.norms:

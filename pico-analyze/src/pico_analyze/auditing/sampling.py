@@ -31,10 +31,10 @@ _BUFFERS = ("rotary", "attn.bias", "attention.bias", "masked_bias", "position_id
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows of one matrix."""
+    """Rows of one matrix; of several stacked in a tensor, such as experts, one after the other."""
 
     tensor: str
-    """The matrix."""
+    """Its name."""
     group: str
     """The file that holds it in the first step."""
     first: int
@@ -61,7 +61,7 @@ def plan(tensors: Mapping[str, tuple[str, TensorEntry]], n_steps: int) -> Plan:
     """
     groups: dict[str, list[str]] = {}
     for name, (file, entry) in sorted(tensors.items()):
-        matrix = len(entry.shape) == 2 and min(entry.shape) > 1 and entry.dtype in FLOATS
+        matrix = len(entry.shape) > 1 and min(entry.shape) > 1 and entry.dtype in FLOATS
         if matrix and not any(word in name for word in _BUFFERS):
             groups.setdefault(file, []).append(name)
     chosen = [(name, file) for file, names in groups.items() for name in _of_each_kind(names)]
@@ -83,9 +83,9 @@ def _of_each_kind(names: Sequence[str]) -> list[str]:
 def _rows(name: str, file: str, shape: tuple[int, ...], entries: int) -> Slice:
     """Rows from the middle; of a matrix with many more rows than columns, an embedding, from the first quarter, where
     the frequent tokens are."""
-    rows, columns = shape[0], prod(shape[1:])
+    rows, columns = prod(shape[:-1]), shape[-1]
     n = max(1, min(rows, entries // columns))
-    return Slice(name, file, max(0, (rows - n) // (8 if rows > 4 * columns else 2)), n)
+    return Slice(name, file, max(0, (rows - n) // (8 if len(shape) == 2 and rows > 4 * columns else 2)), n)
 
 
 def is_norm(name: str) -> bool:

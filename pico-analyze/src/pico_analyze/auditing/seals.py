@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from pico_analyze.auditing.finding import Finding
 from pico_analyze.errors import DataError
+from pico_schema import layout
 
 if TYPE_CHECKING:
     from pico_analyze.auditing.evidence import Evidence
@@ -29,17 +30,11 @@ def sealed(store: Store, evidence: Sequence[Evidence]) -> list[Finding] | None:
     compare = cast("ChecksSeals", store).broken_seals
 
     def of(one: Evidence) -> list[Finding]:
-        return [
-            Finding(
-                one.step,
-                one.name,
-                "seals",
-                "error",
-                f"{seal.file} of {one.label}: {seal.reason}: {_AGAIN}",
-                {"file": seal.file},
-            )
-            for seal in compare(one.step)
-        ]
+        try:
+            broken = compare(one.step)
+        except DataError as error:  # the manifest itself
+            return [] if one.fault is not None else [_of_seal(one, str(error), layout.MANIFEST)]
+        return [_of_seal(one, f"{seal.file} of {one.label}: {seal.reason}", seal.file) for seal in broken]
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="seals") as pool:
         found = [finding for of_step in pool.map(of, evidence) for finding in of_step]
@@ -48,6 +43,10 @@ def sealed(store: Store, evidence: Sequence[Evidence]) -> list[Finding] | None:
     except DataError as error:
         found.append(Finding(None, "evaluations", "seals", "error", str(error)))
     return found
+
+
+def _of_seal(one: Evidence, what: str, file: str) -> Finding:
+    return Finding(one.step, one.name, "seals", "error", f"{what}: {_AGAIN}", {"file": file})
 
 
 def complete(store: Store, evidence: Sequence[Evidence]) -> list[Finding]:

@@ -7,6 +7,7 @@ stores' business.
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_file_range
 from pico_schema import TensorHeaderError
-from pico_schema.tensor_header import MAX_HEADER, ReadRange, TensorEntry, read_header
+from pico_schema.tensor_header import DTYPE_SIZES, MAX_HEADER, ReadRange, TensorEntry, read_header
 
 FLOATS: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """The types of numbers that can be read → what they are stored as."""
@@ -61,20 +62,22 @@ class TensorFile:
             return self._values(name, info, 0, info.nbytes).reshape(info.shape)
         if len(info.shape) < 2 or entry >= info.shape[0]:
             raise DataError(f"{self.where}: tensor {name!r} of shape {info.shape} has no entry {entry}")
-        return self.read_rows(name, entry, 1).reshape(info.shape[1:])
+        nbytes = info.nbytes // info.shape[0]
+        return self._values(name, info, entry * nbytes, nbytes).reshape(info.shape[1:])
 
     def read_rows(self, name: str, first: int, n: int) -> np.ndarray:
-        """`n` rows of a tensor from row `first`, in one range: (n, …) as float32, or float64 where it is stored so.
+        """Rows of a tensor, taken for a matrix with the columns of its last axis, in one range: (n, columns), float32
+        or, where it is stored so, float64.
 
         Raises:
             DataError: no such tensor, one that does not hold floating-point numbers, or one that has no such rows.
         """
         info = self._floating(name)
-        n_rows = info.shape[0] if info.shape else 0
+        n_rows, columns = prod(info.shape[:-1]), info.shape[-1] if info.shape else 1
         if not 0 <= first <= first + n <= n_rows:
             raise DataError(f"{self.where}: tensor {name!r} has {n_rows} rows: there are no {n} from row {first}")
-        nbytes = info.nbytes // n_rows if n_rows else 0
-        return self._values(name, info, first * nbytes, n * nbytes).reshape(n, *info.shape[1:])
+        nbytes = columns * DTYPE_SIZES[info.dtype]
+        return self._values(name, info, first * nbytes, n * nbytes).reshape(n, columns)
 
     def _floating(self, name: str) -> TensorEntry:
         info = self.tensors.get(name)
