@@ -310,6 +310,53 @@ def dynamics(
     return analyze_dynamics(questions, how, tau, evaluation)[0]
 
 
+def audit(
+    run: str | Path,
+    *,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
+) -> pandas.DataFrame:
+    """Find what is wrong with a run's checkpoints.
+
+    Args:
+        run: A run, as for `open_run`.
+        offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached.
+        prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
+        architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
+        step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
+            ``step``, or its first.
+
+    Returns:
+        One row per finding: run, step (missing where it is the run's), name, check, severity (error, warning or note),
+        finding (one sentence), figures. None for a run of which nothing is known to be wrong.
+
+    Raises:
+        NotARunError: there is nothing of this name, or nothing of a known kind.
+        DataError: it is a run, and damaged so that it cannot be opened.
+        StorageError: disk or network.
+
+    Example:
+        >>> import pico_analyze
+        >>> found = pico_analyze.audit("demo")
+        >>> found[found["severity"] == "error"]["finding"].tolist()
+        []
+    """
+    from pico_analyze.auditing.audit import audit_store
+
+    options = ReadOptions(
+        offline,
+        None if cache_dir is None else Path(cache_dir),
+        prefix=prefix,
+        architecture=architecture,
+        step_pattern=step_pattern,
+    )
+    return audit_store(open_named(run, options)).frame()
+
+
 def open_run(
     run: str | Path,
     *,

@@ -33,6 +33,26 @@ def test_a_tensor_comes_back_as_it_was_saved(array):
     np.testing.assert_array_equal(file.read("it"), array)
 
 
+@given(
+    hnp.arrays(np.float16, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5), elements=st.floats(-8, 8, width=16))
+)
+def test_rows_come_in_one_range_whatever_the_axes_before_the_last(array):
+    asked = []
+    content = save({"other": np.ones(3, np.float32), "it": array})
+
+    def read(offset: int, length: int) -> bytes:
+        asked.append(length)
+        return content[offset : offset + length]
+
+    file = TensorFile(read, len(content), where="memory")
+    rows = array.reshape(-1, array.shape[-1])
+    asked.clear()
+    np.testing.assert_array_equal(file.read_rows("it", len(rows) // 2, 1), rows[len(rows) // 2 :][:1])
+    assert asked == [2 * array.shape[-1]]
+    with pytest.raises(DataError, match=f"has {len(rows)} rows: there are no 2 from row {len(rows) - 1}"):
+        file.read_rows("it", len(rows) - 1, 2)
+
+
 def test_bfloat16_is_widened_by_its_bits():
     values = np.array([1.0, -2.5, 3.1415927, 1e-30, 65504.0], np.float32)
     read = from_bytes(safetensors_bytes({"x": values}, bf16=True)).read("x")

@@ -1,6 +1,6 @@
-"""The command line: `compute`, `dynamics`, `run`, `list`, `metrics`, `components`.
+"""The command line: `compute`, `dynamics`, `run`, `audit`, `list`, `metrics`, `components`.
 
-Only this module, `show.py` and `console.py` print. Heavy packages are imported inside the commands.
+Only this module, `audit.py`, `show.py` and `console.py` print. Heavy packages are imported inside the commands.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import typer
 
 from pico_analyze.cli import options as o
 from pico_analyze.cli import show
+from pico_analyze.cli.audit import audit
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ def dynamics(
     conclude(outcome, [FILE], time.monotonic() - begun)
 
 
+app.command()(audit)
 app.command("list")(show.list_runs)
 app.command()(show.metrics)
 app.command()(show.components)

@@ -51,9 +51,15 @@ def command_line_fault(error: Exception) -> str | None:
 
 
 class Console:
-    """A listener that writes to stderr."""
+    """A listener that writes to stderr.
 
-    def __init__(self) -> None:
+    Args:
+        doing: What is done, for the bar.
+        done: The same of what is done already.
+    """
+
+    def __init__(self, doing: str = "measuring", done: str = "measured") -> None:
+        self._doing, self._past = doing, done
         self._bar: Any = None
         self._task: Any = None
         self._total, self._done = 0, 0
@@ -83,9 +89,9 @@ class Console:
             from rich.console import Console as Terminal
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
+            columns = (TextColumn(self._doing), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=Terminal(stderr=True), transient=True)
-            self._task = self._bar.add_task("measuring", total=tasks)
+            self._task = self._bar.add_task(self._doing, total=tasks)
             self._bar.start()
 
     def advanced(self, tasks: int) -> None:
@@ -96,7 +102,7 @@ class Console:
         elif time.monotonic() - self._last > _LINE_SECONDS:
             self._last = time.monotonic()
             left = (self._last - self._begun) / self._done * (self._total - self._done)
-            say(f"measured {self._done} of {self._total}, about {left:.0f} s left")
+            say(f"{self._past} {self._done} of {self._total}, about {left:.0f} s left")
 
     def close(self) -> None:
         """Take the bar away."""

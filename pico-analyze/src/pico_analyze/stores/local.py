@@ -21,7 +21,9 @@ from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples, read_whole
+from pico_analyze.stores.seals import BrokenSeal, unlike_on_disk
 from pico_analyze.stores.set_aside import SetAside, set_aside
+from pico_analyze.stores.transformers.files import LocalFiles
 from pico_schema import (
     CheckpointManifest,
     Evaluation,
@@ -238,6 +240,16 @@ class LocalStore:
 
         files = Files(lambda: self.manifest, metadata, content)
         return captured_samples(files, manifest, split, where=str(directory))
+
+    def files(self, step: int) -> LocalFiles:
+        """The files of a step's checkpoint."""
+        manifest, _, directory = self._checkpoint(step)
+        return LocalFiles(directory, {path: entry.sha256 for path, entry in manifest.files.items()})
+
+    def broken_seals(self, step: int) -> tuple[BrokenSeal, ...]:
+        """The files that are not those that the manifest lists."""
+        manifest, _, directory = self._checkpoint(step)
+        return unlike_on_disk(manifest, lambda path: self._inside(directory, path))
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file that holds the tensor."""

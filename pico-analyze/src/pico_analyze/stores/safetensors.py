@@ -7,6 +7,7 @@ stores' business.
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_file_range
 from pico_schema import TensorHeaderError
-from pico_schema.tensor_header import MAX_HEADER, ReadRange, read_header
+from pico_schema.tensor_header import DTYPE_SIZES, MAX_HEADER, ReadRange, TensorEntry, read_header
 
 FLOATS: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """The types of numbers that can be read → what they are stored as."""
@@ -38,8 +39,8 @@ class TensorFile:
 
     @classmethod
     def open(cls, path: Path) -> TensorFile:
-        """A file on disk that this program itself has just written. It is opened for each read, so that no handle
-        outlives it."""
+        """A file on disk that is compared with nothing: one that this program itself has just written, or one of which
+        is to be found out what is wrong with it. It is opened for each read, so that no handle outlives it."""
         return cls(lambda offset, length: read_file_range(path, offset, length), file_size(path), where=str(path))
 
     @classmethod
@@ -56,21 +57,41 @@ class TensorFile:
         Raises:
             DataError: no such tensor or entry, or one that does not hold floating-point numbers.
         """
+        info = self._floating(name)
+        if entry is None:
+            return self._values(name, info, 0, info.nbytes).reshape(info.shape)
+        if len(info.shape) < 2 or entry >= info.shape[0]:
+            raise DataError(f"{self.where}: tensor {name!r} of shape {info.shape} has no entry {entry}")
+        nbytes = info.nbytes // info.shape[0]
+        return self._values(name, info, entry * nbytes, nbytes).reshape(info.shape[1:])
+
+    def read_rows(self, name: str, first: int, n: int) -> np.ndarray:
+        """Rows of a tensor, taken for a matrix with the columns of its last axis, in one range: (n, columns), float32
+        or, where it is stored so, float64.
+
+        Raises:
+            DataError: no such tensor, one that does not hold floating-point numbers, or one that has no such rows.
+        """
+        info = self._floating(name)
+        n_rows, columns = prod(info.shape[:-1]), info.shape[-1] if info.shape else 1
+        if not 0 <= first <= first + n <= n_rows:
+            raise DataError(f"{self.where}: tensor {name!r} has {n_rows} rows: there are no {n} from row {first}")
+        nbytes = columns * DTYPE_SIZES[info.dtype]
+        return self._values(name, info, first * nbytes, n * nbytes).reshape(n, columns)
+
+    def _floating(self, name: str) -> TensorEntry:
         info = self.tensors.get(name)
         if info is None:
             raise DataError(f"{self.where}: it has no tensor {name!r}")
         if info.dtype not in FLOATS:
             raise DataError(f"{self.where}: tensor {name!r} is of type {info.dtype}: floating-point numbers are needed")
-        offset, nbytes, shape = info.offset, info.nbytes, info.shape
-        if entry is not None:
-            if len(shape) < 2 or entry >= shape[0]:
-                raise DataError(f"{self.where}: tensor {name!r} of shape {shape} has no entry {entry}")
-            nbytes //= shape[0]
-            offset, shape = offset + entry * nbytes, shape[1:]
-        content = self._read(offset, nbytes)
+        return info
+
+    def _values(self, name: str, info: TensorEntry, begin: int, nbytes: int) -> np.ndarray:
+        content = self._read(info.offset + begin, nbytes)
         if len(content) != nbytes:
             raise DataError(f"{self.where}: tensor {name!r} ends early: the file is truncated")
-        return widen(np.frombuffer(content, dtype=FLOATS[info.dtype]), info.dtype).reshape(shape)
+        return widen(np.frombuffer(content, dtype=FLOATS[info.dtype]), info.dtype)
 
 
 def widen(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -127,7 +127,7 @@ class HubFiles:
     sealed = True
 
     def __init__(self, repository: Repository, commit: str, revision: str, files: Mapping[str, HubFile]) -> None:
-        self._repository, self.commit, self.revision, self._files = repository, commit, revision, files
+        self._repository, self.commit, self.name, self._files = repository, commit, revision, files
         self.where = f"hf://{repository.client.repo}@{revision}"
 
     @cached_property
@@ -182,6 +182,14 @@ class HubFiles:
             target.unlink()
             raise DataError(f"{self.at(name)}: it is not the file that the Hub lists: try again")
 
+    def peek(self, name: str) -> TensorFile:
+        """The same: a range is compared with nothing before its file is whole."""
+        return self.tensors(name)
+
+    def known_digest(self, name: str) -> str | None:
+        """What the Hub says."""
+        return self._file(name).identity
+
     def sha256(self, name: str) -> str:
         """Digest of a file's content."""
         file = self._file(name)
@@ -210,4 +218,4 @@ class HubFiles:
 
     def provenance(self) -> dict[str, str]:
         """Repository, revision and commit."""
-        return {"repo": self._repository.client.repo, "revision": self.revision, "commit": self.commit}
+        return {"repo": self._repository.client.repo, "revision": self.name, "commit": self.commit}

@@ -37,7 +37,7 @@ def open_hub(text: str, options: ReadOptions) -> Store:
     commit, _ = resolve(address, known)
     missing: StorageError | None = None
     try:
-        return HubStore(address, known, files)
+        return HubStore(address, known, repository)
     except NotPublishedError as error:
         commit = error.commit
     except StorageError as error:

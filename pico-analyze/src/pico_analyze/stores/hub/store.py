@@ -1,6 +1,6 @@
 """Runs published on the Hugging Face Hub: ``hf://org/name@branch-or-tag``, ``hf://org/name@branch:step-128``.
 
-An address is resolved to commits once; everything is read from those, and they stand in each row's provenance. A run is
+An address is resolved to commits once; everything is read from them, and they stand in each row's provenance. A run is
 listed with three requests (refs, and the branch's `revisions.json`); a matrix is one range of one file. Weights are
 safetensors only: nothing is unpickled, and a training state is never asked for.
 """
@@ -18,10 +18,11 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.client import MissingError
-from pico_analyze.stores.hub.files import RemoteFiles
+from pico_analyze.stores.hub.model_files import HubFiles, Repository
 from pico_analyze.stores.local import check_shape, step_info, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, captured_samples
+from pico_analyze.stores.seals import BrokenSeal, unlike_the_list
 from pico_analyze.stores.set_aside import SetAside, printable, published_aside
 from pico_schema import (
     CheckpointManifest,
@@ -59,9 +60,9 @@ class HubStore:
 
     kind = "hub"
 
-    def __init__(self, address: Address, known: KnownRefs, files: RemoteFiles) -> None:
+    def __init__(self, address: Address, known: KnownRefs, repository: Repository) -> None:
         self.repo, self.offline = address.repo, known.offline
-        self._client, self._files = known.client, files
+        self._repository, self._files = repository, repository.files
         self._commit, self._only = resolve(address, known)
         self._refs: BranchesAndTags | None = known.listed
         self.location = f"hf://{self.repo}@{self._commit}"
@@ -91,8 +92,7 @@ class HubStore:
         """The branch's list of revisions."""
         where = f"{self.repo}@{self._commit[:12]}:{layout.REVISIONS}"
         try:
-            raw = self._files.document(self._commit, layout.REVISIONS)
-            return documents.parse(raw, RevisionIndex, where=where)
+            return documents.parse(self._files.document(self._commit, layout.REVISIONS), RevisionIndex, where=where)
         except MissingError:
             raise NotPublishedError(self._commit) from None
         except SchemaError as error:
@@ -230,6 +230,16 @@ class HubStore:
         if entry is None:
             raise DataError(f"{where}: the manifest does not list it")
         return TensorFile(self._files.reader(commit, path, entry), entry.size, where=where, max_header=MAX_HEADER)
+
+    def files(self, step: int) -> HubFiles:
+        """The files of a step's revision, as the Hub lists them."""
+        commit = self._found(step)[2]
+        return HubFiles(self._repository, commit, layout.tag_name(self.run, step), self._repository.listing(commit))
+
+    def broken_seals(self, step: int) -> tuple[BrokenSeal, ...]:
+        """The files that the Hub lists otherwise than the manifest."""
+        manifest, _, commit = self._found(step)
+        return unlike_the_list(manifest, self._repository.listing(commit))
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file that holds the tensor, and what was read of it before all of it was at hand."""

@@ -25,6 +25,7 @@ from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
 from pico_analyze.stores.transformers.architectures import PICO, Source
+from pico_analyze.stores.transformers.files import LocalFiles
 from pico_schema import ModelSpec, SchemaError, layout
 from pico_schema.results import flat_results
 
@@ -201,6 +202,10 @@ class PicoV1Store:
         choices = ([split] if split else ["val", "train"]) if data == "weights" else [split or ""]
         paths = [self._directory(step) / DYNAMICS / f"{choice}_{data}.pt" for choice in choices]
         return next((candidate for candidate in paths if candidate.is_file()), paths[0])
+
+    def files(self, step: int) -> LocalFiles:
+        """The files of a step's checkpoint."""
+        return LocalFiles(self._directory(step))
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file or pickle that holds the tensor, and the step's configuration."""

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import CheckedFile
@@ -24,6 +24,8 @@ class ModelFiles(Protocol):
 
     where: str
     """Path or address, for messages."""
+    name: str
+    """Its directory, branch or tag."""
     sealed: bool
     """Whether `digest` vouches for every byte."""
 
@@ -44,8 +46,16 @@ class ModelFiles(Protocol):
         """A safetensors file."""
         ...
 
+    def peek(self, name: str) -> TensorFile:
+        """A safetensors file whose ranges are given out before anything was compared: for finding out what is wrong."""
+        ...
+
     def sha256(self, name: str) -> str:
         """Digest of a file that was read."""
+        ...
+
+    def known_digest(self, name: str) -> str | None:
+        """What is equal where contents are, if it is known without reading the file."""
         ...
 
     def unchecked(self, name: str, tensor: str) -> Mapping[str, str]:
@@ -65,6 +75,15 @@ class ModelFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class HasFiles(Protocol):
+    """A store whose checkpoints are files of models."""
+
+    def files(self, step: int) -> ModelFiles:
+        """The files of a step's checkpoint."""
+        ...
+
+
 def digest_of(files: ModelFiles, names: list[str]) -> str:
     """What stands for the content of some files: it is another when one of them changes."""
     facts = [(name, files.sizes[name], files.identity(name)) for name in names if name in files.sizes]
@@ -72,12 +91,18 @@ def digest_of(files: ModelFiles, names: list[str]) -> str:
 
 
 class LocalFiles:
-    """The files of a directory. Links are followed: the cache of huggingface_hub is made of them."""
+    """The files of a directory. Links are followed: the cache of huggingface_hub is made of them.
+
+    Args:
+        path: The directory.
+        digests: What a manifest says that files have as sha256.
+    """
 
     sealed = False
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.where = path, str(path)
+    def __init__(self, path: Path, digests: Mapping[str, str] | None = None) -> None:
+        self.path, self.where, self.name = path, str(path), path.name
+        self._digests = digests or {}
         self._checked: dict[str, CheckedFile] = {}
 
     @cached_property
@@ -99,18 +124,27 @@ class LocalFiles:
         return TensorFile.checked(self._content(name))
 
     def _content(self, name: str) -> CheckedFile:
-        """A file of the model. Nothing says which digest it has: the one found first stays for the analysis."""
+        """A file of the model. Where nothing says which digest it has, the one found first stays for the analysis."""
         if name not in self._checked:
             try:
-                file = CheckedFile(self.path.joinpath(*layout.safe_relative_path(name).parts))
+                path = self.path.joinpath(*layout.safe_relative_path(name).parts)
+                file = CheckedFile(path, self._digests.get(name))
             except SchemaError as error:
                 raise DataError(str(error)) from None
             self._checked.setdefault(name, file)
         return self._checked[name]
 
+    def peek(self, name: str) -> TensorFile:
+        """A safetensors file, as it is."""
+        return TensorFile.open(self.path / name)
+
     def sha256(self, name: str) -> str:
         """Digest of a file."""
         return self._content(name).sha256
+
+    def known_digest(self, name: str) -> str | None:
+        """What a manifest says."""
+        return self._digests.get(name)
 
     def unchecked(self, name: str, tensor: str) -> Mapping[str, str]:
         """Nothing: a file is read through before any of it is given out."""

@@ -14,7 +14,7 @@ import numpy as np
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable, WithoutSite
 from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
-from pico_analyze.stores.transformers.files import digest_of
+from pico_analyze.stores.transformers.files import ModelFiles, digest_of
 from pico_analyze.stores.transformers.model import Model
 from pico_analyze.stores.transformers.series import Checkpoint, Series
 from pico_analyze.stores.transformers.weight_files import INDEX, shape_of, weight_files
@@ -82,6 +82,10 @@ class TransformersStore:
             known = ", ".join(map(str, list(self._checkpoints)[:_MOST_SHOWN])) or "none"
             raise DataError(f"model {self.run!r} has no step {step}: there are {known}")
         return found
+
+    def files(self, step: int) -> ModelFiles:
+        """The files of a step's model."""
+        return self._checkpoint(step).files
 
     @lru_cache(maxsize=1)  # noqa: B019 - one entry per store
     def steps(self) -> tuple[StepInfo, ...]:
