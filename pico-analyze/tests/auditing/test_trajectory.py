@@ -6,8 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
+from foreign import LLAMA, course, files, write
 from trainings import EVERY, SCHEDULES, STEPS, Weights, moving, trained
 
+import pico_analyze
 from pico_analyze.auditing.beginning import beginning
 from pico_analyze.auditing.distances import Distances, distances
 from pico_analyze.auditing.evidence import Evidence
@@ -139,3 +141,14 @@ def test_a_matrix_with_a_direction_of_its_own_is_no_initialisation() -> None:
     (found,) = beginning([one], None, frozenset()) or []
     assert "the entries of layers.0.mlp are not independent" in found.finding
     assert found.figures["structure"] == pytest.approx(2, rel=0.1)
+
+
+def test_of_two_neighbours_with_the_same_weights_none_is_said_to_be_right(tmp_path):
+    """Either would lie on the way: nothing in the weights tells them apart."""
+    weights = course([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 3000])
+    for copied, of in ((2000, 1000), (1000, 2000)):
+        for step, arrays in weights.items():
+            write(tmp_path / str(copied) / f"step{step}", files(LLAMA, weights[of] if step == copied else arrays))
+        table = pico_analyze.audit(tmp_path / str(copied))
+        (finding,) = table["finding"]
+        assert finding.startswith("steps 1000 and 2000 hold the same weights: at most one of them can be right")

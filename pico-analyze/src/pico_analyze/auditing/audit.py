@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pico_analyze.stores.base import Store
 
 _AGAIN = "publish it again, or leave the step out"
+CLEARLY = 1.5
+"""How many times longer the way over the next best step must be for one step to be said to be right."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +143,20 @@ def _fitting(same: Same, space: Distances | None, grouped: set[int]) -> tuple[in
         return first, False
     if same.shards:
         return _fitting_shard(same, space, rest)
-    ways = {step: detour(space, sorted([*rest, n]), n) for step, n in inside.items()}
-    return min(ways, key=lambda step: ways[step]), True
+    return _shortest({step: detour(space, sorted([*rest, n]), n) for step, n in inside.items()})
+
+
+def _shortest(ways: dict[int, float]) -> tuple[int, bool]:
+    """The step of the shortest way, and whether it is by far the shortest: of two neighbours no one can tell."""
+    first, *others = sorted(ways, key=lambda step: ways[step])
+    clear = bool(others) and ways[others[0]] > CLEARLY * max(ways[first], 1e-3 * max(ways.values()))
+    return first, clear
 
 
 def _fitting_shard(same: Same, space: Distances, rest: list[int]) -> tuple[int, bool]:
     """The same for single files: the other files are the step's own, so the step that lies off the way is wrong."""
     ways = {step: detour(space, sorted([*rest, n]), n) for step in same.steps if (n := space.index(step)) is not None}
-    return min(ways, key=lambda step: ways[step]), True
+    return _shortest(ways)
 
 
 def _trajectory(

@@ -114,6 +114,7 @@ class PlaceFiles:
     def __init__(self, place: Place, folder: str) -> None:
         self._place, self._files = place, place.folders.get(folder, {})
         self.where = f"{place.url}/{folder}".rstrip("/")
+        self.name = folder or place.url.rpartition("/")[2]
         self._ranges: dict[str, dict[tuple[int, int], str]] = {}
         self._lock = Lock()
 
