@@ -211,6 +211,7 @@ COMMANDS: tuple[Command, ...] = (
         ],
         _summary,
     ),
+    Command("audit", "pico-analyze", lambda f: ["audit", _run(f)]),
     Command("samples", "library", lambda f: ["samples", _run(f)], _summary),
     Command(
         "a foreign model",
