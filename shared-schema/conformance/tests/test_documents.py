@@ -21,6 +21,7 @@ from pico_conformance.command_lines import ROOT, check, check_mention, commands
 from pico_conformance.documents import Snippet, inline_commands, snippets
 from pico_conformance.notebook import Notebook
 from pico_conformance.published import put_run
+from pico_conformance.pythia import put_pythia
 
 PACKAGES = ("shared-schema", "pico-train", "pico-analyze")
 DOCUMENTS = sorted(
@@ -88,11 +89,16 @@ def _link(source: str, target: str) -> None:
 
 @pytest.fixture
 def repository(document: Path, demo: Path, session_hub: Hub) -> None:
-    """org/name on the Hub: with the run where a document reads it, else yet to be made."""
+    """org/name on the Hub: with the run where a document reads it, else yet to be made; lookalikes of Pythia."""
     with contextlib.suppress(HubError):
         session_hub.remove("models", "org/name")
-    if "hf://org/name" in "".join(snippet.code for snippet in snippets(document)):
+    code = "".join(snippet.code for snippet in snippets(document))
+    if "hf://org/name" in code:
         put_run(session_hub, demo, "org/name")
+    for name in sorted(set(re.findall(r"hf://(EleutherAI/[\w.-]*\w)", code))):
+        with contextlib.suppress(HubError):
+            session_hub.remove("models", name)
+        put_pythia(session_hub, name)
 
 
 @pytest.mark.usefixtures("repository")
