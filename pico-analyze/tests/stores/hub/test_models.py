@@ -10,7 +10,7 @@ import pytest
 from foreign import LLAMA, NEOX, course, files, neox
 
 import pico_analyze
-from pico_analyze.errors import DataError, NotARunError, StorageError
+from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError
 from pico_analyze.stores.base import ReadOptions, Store
 from pico_analyze.stores.opening import open_store
 from pico_conformance import Hub
@@ -184,3 +184,23 @@ def test_a_gated_repository_says_so(hub: Hub, open_hub: Open) -> None:
     hub.faults.add(Fault("refs", kind="status", status=403, headers={"X-Error-Code": "GatedRepo"}, times=10))
     with pytest.raises(NotARunError, match=r"tester/pythia-8m is gated: accept its terms .* HF_TOKEN"):
         open_hub()
+
+
+def test_repositories_one_a_step_are_a_run(hub: Hub, open_hub: Open) -> None:
+    weights = course([20, 40, 100], make=neox)
+    for step, arrays in weights.items():
+        put_files(hub, f"tester/berts-seed0-step{step}k", "main", files(NEOX, arrays))
+    put_files(hub, "tester/berts-seed0-notes", "main", {"notes.txt": b""})
+    put_files(hub, "tester/berts-seed1-step20k", "main", files(NEOX, weights[20]))
+    with pytest.raises(NotARunError, match="no repository of this pattern tells a step by its name"):
+        open_hub("hf://tester/berts-seed0-*")
+    store = open_hub("hf://tester/berts-seed0-*", pattern=r".*-step(\d+)k")
+    assert (store.run, [info.step for info in store.steps()]) == ("berts-seed0", [20, 40, 100])
+    by_head = weights[40][QKV].reshape(2, 3, 4, 8)
+    np.testing.assert_array_equal(store.read(40, None, "weights", "layers.1.attn.q"), by_head[:, 0].reshape(8, 8))
+    assert store.provenance(40)["repo"] == "tester/berts-seed0-step40k"
+    with pytest.raises(StorageError, match="--offline"):
+        open_hub("hf://tester/berts-seed0-*", offline=True)
+    for address in ("hf://tester/*", "hf://*/name", "hf://tester/a*/b", "hf://tester/a*@main"):
+        with pytest.raises(UsageError, match="no address of several repositories"):
+            open_hub(address)

@@ -174,15 +174,15 @@ def put_aside_after(
         OSError: the disk refused; calling it again goes on.
     """
     disk = disk or Disk()
-    first = 0 if step is None else step + 1
+    first, first_row = (0, 0) if step is None else (step + 1, step)
     run = documents.read_run(run_dir)
     here = {number: path for number, path in documents.checkpoint_dirs(run_dir) if number >= first}
     lost = [entry for entry in run.checkpoints if entry.step >= first and entry.step not in here]
     log = run_dir / layout.METRICS_LOG
-    rows = metrics_log.count(log, first=step or 0)
+    rows = metrics_log.count(log, first=first_row)
     changes = tuple(changes)
     if not (here or lost or rows or changes):
-        metrics_log.cut(log, first_dropped=step or 0, disk=disk)
+        metrics_log.cut(log, first_dropped=first_row, disk=disk)
         return None
     note = Note(
         when=datetime.now(UTC),
@@ -201,7 +201,7 @@ def put_aside_after(
         number = layout.parse_step_dir(path.stem)
         if number is not None and number >= first and number not in here:
             moving.move_file(path, folder / layout.EVALUATIONS / path.name, disk)
-    metrics_log.cut(log, first_dropped=step or 0, aside=folder / layout.METRICS_LOG, disk=disk)
+    metrics_log.cut(log, first_dropped=first_row, aside=folder / layout.METRICS_LOG, disk=disk)
     return SetAside(folder, note, dict(documents.checkpoint_dirs(folder)))
 
 

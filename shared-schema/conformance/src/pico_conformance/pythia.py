@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,8 +36,8 @@ def put_pythia(hub: Hub, repo: str, *, steps: Sequence[int] = STEPS, seed: int =
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.ndim == 2:
-                    size = 0.02 * (torch.tensor(1.0 + step).log() - torch.tensor(1.0 + before).log()).sqrt()
-                    weight += size * torch.randn_like(weight)
+                    size = 0.02 * math.sqrt(math.log1p(step) - math.log1p(before))
+                    weight.add_(torch.randn_like(weight), alpha=size)
         before = step
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)

@@ -74,6 +74,23 @@ def collections(call: Call) -> Answer:
     return as_json(found)
 
 
+def listing(call: Call, kind: str) -> Answer:
+    """`GET /api/{kind}?author=&search=&limit=`: the repositories that the caller may see, by name."""
+    author, search = (call.query.get(name, [""])[0] for name in ("author", "search"))
+    root = call.hub.root / "git" / kind
+    names = [path.relative_to(root).as_posix().removesuffix(".git") for path in sorted(root.glob("*/*.git"))]
+    shown = [
+        {"_id": str(n), "id": name, "modelId": name}
+        for n, name in enumerate(names)
+        if name.startswith(f"{author}/" if author else "")
+        and search.lower() in name.lower()
+        and (call.role is not None or not (root / f"{name}.git" / "private").exists())
+    ]
+    limit, at = call.number("limit", 1000), call.number("cursor", 0)
+    following = {"author": author, "search": search, "limit": limit, "cursor": at + limit}
+    return _page(call, shown[at : at + limit], following if len(shown) > at + limit else None)
+
+
 def repository_api(call: Call, kind: str, name: str, action: str, rest: list[str]) -> Answer:
     """Everything under `/api/{kind}/{name}/`."""
     if action in WRITES:

@@ -43,6 +43,8 @@ def _api(call: Call) -> Answer:
         return ACCOUNT_ROUTES[second](call)
     if second == "repos" and third in REPOSITORIES:
         return REPOSITORIES[third](call)
+    if second in ("models", "datasets") and len(parts) == 2:
+        return repo_routes.listing(call, second)
     if second in ("models", "datasets") and len(parts) >= 4:
         action = parts[4] if len(parts) > 4 else ""
         return repo_routes.repository_api(call, second, "/".join(parts[2:4]), action, [unquote(p) for p in parts[5:]])

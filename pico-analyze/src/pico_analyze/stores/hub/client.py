@@ -103,6 +103,19 @@ class HubClient:
         except (ValueError, KeyError, TypeError):
             return set()
 
+    def repositories(self, author: str, search: str) -> list[str]:
+        """Names of an author's repositories that contain a text, at most `_PAGE` of them.
+
+        Raises:
+            DataError: the answer is no list of names.
+        """
+        query = f"author={quote(author, safe='')}&search={quote(search, safe='')}&limit={_PAGE}"
+        raw = self._get(f"{self.endpoint}/api/models?{query}", MAX_LISTING)
+        try:
+            return [str(row["id"]) for row in strict_json.parse(raw, own=False)]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"the Hub's list of the repositories of {author} is damaged: try again") from None
+
     def commits(self, revision: str) -> list[tuple[str, str]]:
         """Commit and title of each commit of a branch, the newest first, in a request for each thousand.
 

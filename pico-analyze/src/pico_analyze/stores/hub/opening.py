@@ -11,6 +11,7 @@ from pico_analyze.stores.hub.files import RemoteFiles
 from pico_analyze.stores.hub.model_files import Repository
 from pico_analyze.stores.hub.models import find_models
 from pico_analyze.stores.hub.pico_v1 import open_pico_v1
+from pico_analyze.stores.hub.repositories import find_repositories, parse_repositories
 from pico_analyze.stores.hub.store import HubStore, NotPublishedError
 from pico_analyze.stores.pico_v1.names import DYNAMICS
 from pico_analyze.stores.transformers.step_names import StepPattern
@@ -27,13 +28,10 @@ def open_hub(text: str, options: ReadOptions) -> Store:
         DataError: what is there is damaged, or a tag was moved.
         StorageError: the Hub cannot be reached, or offline something is not in the cache.
     """
+    if (several := parse_repositories(text)) is not None:
+        return _several(text, *several, options)
     address = Address.parse(text)
-    root = options.cache_dir or default_cache()
-    client = HubClient(address.repo)
-    blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
-    files = RemoteFiles(client, blocks, offline=options.offline)
-    known = KnownRefs(root, client, offline=options.offline)
-    repository = Repository(client, files, blocks, offline=options.offline)
+    repository, known = _repository(address.repo, options)
     commit, _ = resolve(address, known)
     missing: StorageError | None = None
     try:
@@ -55,6 +53,31 @@ def open_hub(text: str, options: ReadOptions) -> Store:
         raise missing or StorageError(_not_kept(address, commit)) from None
     if series is None:
         raise missing or NotARunError(_what_it_is(address, commit, known, repository))
+    return TransformersStore(text, series, options, kind="hub")
+
+
+def _repository(repo: str, options: ReadOptions) -> tuple[Repository, KnownRefs]:
+    """What is read of a repository, and its branches and tags."""
+    root = options.cache_dir or default_cache()
+    client = HubClient(repo)
+    blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
+    files = RemoteFiles(client, blocks, offline=options.offline)
+    known = KnownRefs(root, client, offline=options.offline)
+    return Repository(client, files, blocks, offline=options.offline), known
+
+
+def _several(text: str, author: str, glob: str, options: ReadOptions) -> Store:
+    """A run whose steps are repositories."""
+    if options.offline:
+        raise StorageError(f"--offline: which repositories {text} means, the Hub alone knows: name each by itself")
+
+    def head(name: str) -> tuple[Repository, str]:
+        repository, known = _repository(name, options)
+        return repository, resolve(Address(name, None, None), known)[0]
+
+    stem = glob.partition("*")[0]
+    names = HubClient(f"{author}/{stem}").repositories(author, stem.rstrip("-_."))
+    series = find_repositories(author, glob, names, head, StepPattern(options.step_pattern))
     return TransformersStore(text, series, options, kind="hub")
 
 
