@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from typer.testing import CliRunner
 
 from pico_conformance import Hub
 from pico_conformance.runs import write_run
-from pico_schema import documents, layout
+from pico_schema import SchemaError, documents, layout
 from pico_train.addresses import checkpoint_directory, newest_run, open_run
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.cli.app import app
 from pico_train.data import retry
-from pico_train.errors import CheckpointError, StorageError, UsageError
+from pico_train.errors import CheckpointError, PicoTrainError, StorageError, UsageError
+from pico_train.model.sampling import read_decoder
 from pico_train.publish.command import publish_run
 
 
@@ -93,6 +95,28 @@ def test_a_checkpoint_that_is_not_there_is_named() -> None:
         assert isinstance(ended, UsageError) and ended.exit_code == 2, command
     with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
         open_run("empty@last")
+
+
+def test_a_checkpoint_of_another_step_or_run_in_its_place_is_refused(runs: Path) -> None:
+    """Each is sound by its own manifest: that it is not the one of this step, the name or the index says."""
+    place = runs / "m1" / "checkpoints"
+    first, last, between = (place / name for name in ("step-00000000", "step-00000004", "between"))
+    first.rename(between)
+    last.rename(first)
+    between.rename(last)
+    for command in ("generate", "inspect", "verify"):
+        done = CliRunner().invoke(app, [command, "m1@4"])
+        assert isinstance(done.exception, PicoTrainError | SchemaError | SystemExit), command
+        assert done.exit_code != 0 or "is that of step 0" in done.output, command
+    with pytest.raises(CheckpointError, match=r"manifest\.json is that of step 0"):
+        read_decoder(checkpoint_directory("m1@4"))
+    other = begin(runs / "m2")
+    with CheckpointWriter(other) as writer:
+        writer.save(contents(4, training_state=False))
+    shutil.rmtree(last)
+    shutil.copytree(runs / "m2" / "checkpoints" / "step-00000004", last)
+    with pytest.raises(CheckpointError, match=r"is not the one that run\.json lists"):
+        checkpoint_directory("m1@4")
 
 
 def test_the_newest_run_is_the_one_that_changed_last(runs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -165,6 +166,13 @@ def test_values_know_their_line() -> None:
     found = yaml_text.parse("a:\n  b: 1\n  c:\n    - 5\n    - {d: 6}\n", where="f")
     assert [found.line(p) for p in [("a", "b"), ("a", "c"), ("a", "c", 1, "d"), ("a", "c", 1, "x", 0)]] == [2, 3, 5, 5]
     assert yaml_text.parse("", where="f").line(("a",)) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(YamlError, match=r"config\.yaml: a named pipe, from which nothing may ever come: give a file"):
+        yaml_text.read(tmp_path / "config.yaml")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from pico_schema import documents, layout
+from pico_schema.digests import sha256_file
 from pico_schema.run_names import Step, split_step
 from pico_train.errors import CheckpointError, UsageError
 from pico_train.hub_runs import Wanted, bring
@@ -93,7 +94,8 @@ def sealed_checkpoint(run_dir: Path, step: int | None) -> Path:
     """Directory of the sealed checkpoint of a step, the newest by default.
 
     Raises:
-        CheckpointError: the run has no sealed checkpoint.
+        CheckpointError: the run has no sealed checkpoint, or it is not the one that the run's index lists.
+        SchemaError: the run's index is damaged.
         UsageError: no such step; the message lists the steps there are.
     """
     sealed = _sealed(run_dir)
@@ -101,9 +103,26 @@ def sealed_checkpoint(run_dir: Path, step: int | None) -> Path:
         raise CheckpointError(f"{run_dir}: the run has no complete checkpoint yet")
     if step is not None and step not in sealed:
         raise UsageError(f"{run_dir} has no checkpoint of step {step}: there are {', '.join(map(str, sealed))}")
-    directory = sealed[max(sealed) if step is None else step]
+    number = max(sealed) if step is None else step
+    directory = sealed[number]
     _refuse_link(directory)
+    _check_listed(run_dir, number, directory / layout.MANIFEST)
     return directory
+
+
+def _check_listed(run_dir: Path, step: int, manifest: Path) -> None:
+    """A checkpoint is that of its step, and the one that the index lists; a new one may not be listed yet."""
+    found = documents.read_checkpoint(manifest.parent).step
+    if found != step:
+        raise CheckpointError(f"{manifest} is that of step {found}: put the checkpoint of step {step} in its place")
+    if not (run_dir / layout.RUN_MANIFEST).is_file():
+        return
+    listed = next((entry for entry in documents.read_run(run_dir).checkpoints if entry.step == step), None)
+    if listed is not None and sha256_file(manifest) != listed.manifest_sha256:
+        raise CheckpointError(
+            f"{manifest} is not the one that {layout.RUN_MANIFEST} lists: another checkpoint lies in its place, see "
+            f"`pico-train verify {run_dir}`"
+        )
 
 
 def _refuse_link(directory: Path) -> None:
