@@ -93,7 +93,7 @@ def inspect_checkpoint(run_dir: Path, step: int, *, as_listed: bool = False) -> 
 
     Raises:
         UsageError: the run has no checkpoint of that step.
-        CheckpointError: a file of it is damaged.
+        CheckpointError: a file of it is damaged, or another step lies in its place.
         IncompleteError: it has no manifest.
     """
     found = dict(documents.checkpoint_dirs(run_dir))
@@ -102,6 +102,11 @@ def inspect_checkpoint(run_dir: Path, step: int, *, as_listed: bool = False) -> 
         raise UsageError(f"{run_dir} has no checkpoint of step {step}: there are {there}")
     directory = found[step]
     manifest = documents.read_checkpoint(directory)
+    if manifest.step != step:
+        raise CheckpointError(
+            f"{directory / layout.MANIFEST} is that of step {manifest.step}: put the checkpoint of step {step} in its "
+            "place"
+        )
     content = manifest.model_dump(mode="json", exclude={"files", "captures", "model", "data"})
     return {
         **content,
