@@ -19,7 +19,7 @@ from pico_analyze.stores.hub.client import COMMIT
 from pico_analyze.stores.hub.model_files import HubFile, HubFiles, Repository
 from pico_analyze.stores.transformers.series import Checkpoint, Series
 from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
-from pico_analyze.stores.transformers.weight_files import fault
+from pico_analyze.stores.transformers.weight_files import fault, is_of_a_model
 from pico_schema import layout
 
 AT_ONCE = 16
@@ -53,7 +53,7 @@ def find_models(address: Address, known: KnownRefs, repository: Repository, patt
             usable.append(Checkpoint(named.name, named.step, named.tokens, files))
         else:
             unusable.append(Unusable(named.name, named.step, reason))
-    if not usable:
+    if not any(is_of_a_model(files) for files in listings.values()):
         return None
     return Series(address.repo.partition("/")[2], tuple(usable), tuple(unusable))
 

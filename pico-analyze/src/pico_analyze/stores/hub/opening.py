@@ -12,6 +12,7 @@ from pico_analyze.stores.hub.model_files import Repository
 from pico_analyze.stores.hub.models import find_models
 from pico_analyze.stores.hub.pico_v1 import open_pico_v1
 from pico_analyze.stores.hub.store import HubStore, NotPublishedError
+from pico_analyze.stores.pickled.pickles import Pickles
 from pico_analyze.stores.pico_v1.names import DYNAMICS
 from pico_analyze.stores.transformers.step_names import StepPattern
 from pico_analyze.stores.transformers.store import TransformersStore
@@ -33,7 +34,8 @@ def open_hub(text: str, options: ReadOptions) -> Store:
     blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
     files = RemoteFiles(client, blocks, offline=options.offline)
     known = KnownRefs(root, client, offline=options.offline)
-    repository = Repository(client, files, blocks, offline=options.offline)
+    pickles = Pickles(model=True) if options.allow_pickle else None
+    repository = Repository(client, files, blocks, offline=options.offline, pickles=pickles)
     commit, _ = resolve(address, known)
     missing: StorageError | None = None
     try:
