@@ -311,8 +311,8 @@ class TestNamedFormats:
             program, flag, code = shlex.split(command)
             assert (program, flag) == ("python", "-c")
             compile(code, "command", "exec")
-            assert f'from_pretrained("{path}", gguf_file="model-q4.gguf")' in code
-        assert hasattr(transformers.AutoModelForCausalLM, "from_pretrained")
+            assert f'from_pretrained("{path}", gguf_file="model-q4.gguf", ' in code
+        assert transformers.GgufConfig(dequantize=True).dequantize
 
     def test_adapters(self, tmp_path, weights):
         path = write(tmp_path / "lora", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"})
@@ -423,3 +423,9 @@ class TestOnTheHub:
         with pytest.raises(DataError, match=r"pytorch_model\.bin: refused: it holds more than tensors"):
             open_store(f"hf://{self.REPO}", ReadOptions(cache_dir=tmp_path / "cache", allow_pickle=True)).steps()
         assert not trace.exists()
+
+    @pytest.mark.parametrize("name", ["model-q8.gguf", "adapter_config.json"])
+    def test_other_formats_are_named_with_the_commands_that_fetch_and_convert_them(self, hub, tmp_path, name):
+        put_files(hub, self.REPO, "main", {name: b"{}", "adapter_model.safetensors": b"x"})
+        with pytest.raises(DataError, match=r'from_pretrained\("DIR".*`hf download tester/amber .*--local-dir DIR`'):
+            open_store(f"hf://{self.REPO}", ReadOptions(cache_dir=tmp_path / "cache"))

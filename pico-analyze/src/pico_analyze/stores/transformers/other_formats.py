@@ -67,16 +67,19 @@ def _deepspeed(here: Path) -> str:
 
 
 def _gguf(here: Path, name: str) -> str:
-    opened = f"{_text(here)}, gguf_file={json.dumps(name)}"
+    plain = "quantization_config=GgufConfig(dequantize=True)"
+    opened = f"{_text(here)}, gguf_file={json.dumps(name)}, {plain}"
     return (
-        f"it is GGUF ({name}): convert it by `pip install gguf`, then "
-        f"`{_python('transformers', 'AutoModelForCausalLM', opened)}`; what is quantized there stays rounded"
+        f"it is GGUF ({name}): convert it by `pip install gguf accelerate`, then "
+        f"`{_python('transformers', 'AutoModelForCausalLM', opened, also='GgufConfig')}` (a transformers that has no "
+        "GgufConfig needs no quantization_config); what is quantized there stays rounded"
     )
 
 
-def _python(package: str, model: str, opened: str, then: str = "") -> str:
+def _python(package: str, model: str, opened: str, then: str = "", *, also: str = "") -> str:
     """The command that opens a model by a library, and saves it as one of transformers."""
-    code = f'from {package} import {model}; {model}.from_pretrained({opened}){then}.save_pretrained("OUT")'
+    names = f"{model}, {also}" if also else model
+    code = f'from {package} import {names}; {model}.from_pretrained({opened}){then}.save_pretrained("OUT")'
     return f"python -c {shlex.quote(code)}"
 
 
