@@ -26,6 +26,7 @@ from pico_analyze.stores.transformers.cuts import (
 
 __all__ = [
     "ARCHITECTURES",
+    "NANOGPT",
     "PICO",
     "Architecture",
     "Found",
