@@ -62,6 +62,7 @@ def compute(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> pandas.DataFrame:
     """Compute metrics over the checkpoints of one or more runs.
 
@@ -101,6 +102,8 @@ def compute(
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
             ``step``, or its first.
+        allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
+            process with limits that takes tensors alone.
 
     Returns:
         The rows, one per value: the columns of `pico_analyze.table.columns.COLUMNS`. A value that does not exist is
@@ -144,7 +147,19 @@ def compute(
     )
     questions = asked(wanted, _listed(runs), seed=seed)
     how = settings(
-        out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+        out,
+        jobs,
+        threads,
+        scheduler,
+        shard,
+        memory,
+        fresh,
+        offline,
+        cache_dir,
+        prefix,
+        architecture,
+        step_pattern,
+        allow_pickle,
     )
     return analyze(questions, how).frame
 
@@ -165,6 +180,7 @@ def study(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> pandas.DataFrame:
     """Carry out the study in a YAML file.
 
@@ -186,6 +202,8 @@ def study(
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
             ``step``, or its first.
+        allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
+            process with limits that takes tensors alone.
 
     Returns:
         The rows of all its measurements, as `compute` gives them.
@@ -207,7 +225,19 @@ def study(
 
     questions = load_study(Path(file))[0].asked(_listed(runs))
     how = settings(
-        out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+        out,
+        jobs,
+        threads,
+        scheduler,
+        shard,
+        memory,
+        fresh,
+        offline,
+        cache_dir,
+        prefix,
+        architecture,
+        step_pattern,
+        allow_pickle,
     )
     return analyze(questions, how).frame
 
@@ -240,6 +270,7 @@ def dynamics(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> pandas.DataFrame:
     """Compute metrics and summarise how they move: convergence step, fastest change, correlation with evaluation.
 
@@ -271,6 +302,8 @@ def dynamics(
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
             ``step``, or its first.
+        allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
+            process with limits that takes tensors alone.
 
     Returns:
         One row per series, with the columns that `summarise` gives.
@@ -305,7 +338,19 @@ def dynamics(
     )
     questions = asked(wanted, _listed(runs))
     how = settings(
-        out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+        out,
+        jobs,
+        threads,
+        scheduler,
+        None,
+        memory,
+        fresh,
+        offline,
+        cache_dir,
+        prefix,
+        architecture,
+        step_pattern,
+        allow_pickle,
     )
     return analyze_dynamics(questions, how, tau, evaluation)[0]
 
@@ -365,6 +410,7 @@ def open_run(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> Store:
     """The run of a name: which steps are there, what each holds, and its tensors.
 
@@ -376,6 +422,8 @@ def open_run(
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
             ``step``, or its first.
+        allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
+            process with limits that takes tensors alone.
 
     Returns:
         A store: see `pico_analyze.stores.base.Store`.
@@ -395,7 +443,7 @@ def open_run(
         >>> run.read(8, "val", "activations", "layers.0.attn.v").shape
         (96, 8)
     """
-    return open_named(run, _reading(offline, cache_dir, prefix, architecture, step_pattern))
+    return open_named(run, _reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle))
 
 
 def read_rows(directory: str | Path) -> pandas.DataFrame:
@@ -469,6 +517,7 @@ def settings(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> Settings:
     """How an analysis is carried out, from the words of the command line.
 
@@ -483,15 +532,27 @@ def settings(
         shard=None if shard is None else Shard.parse(shard),
         memory=memory,
         fresh=fresh,
-        read=_reading(offline, cache_dir, prefix, architecture, step_pattern),
+        read=_reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
 
 
 def _reading(
-    offline: bool, cache_dir: str | Path | None, prefix: str | None, architecture: str | None, step_pattern: str | None
+    offline: bool,
+    cache_dir: str | Path | None,
+    prefix: str | None,
+    architecture: str | None,
+    step_pattern: str | None,
+    allow_pickle: bool,
 ) -> ReadOptions:
     cache = None if cache_dir is None else Path(cache_dir)
-    return ReadOptions(offline, cache, prefix=prefix, architecture=architecture, step_pattern=step_pattern)
+    return ReadOptions(
+        offline,
+        cache,
+        prefix=prefix,
+        architecture=architecture,
+        step_pattern=step_pattern,
+        allow_pickle=allow_pickle,
+    )
 
 
 def analyze_dynamics(

@@ -20,8 +20,8 @@ from pico_analyze.engine.settings import Settings
 from pico_analyze.errors import DataError, SamplesError
 from pico_analyze.questions.question import Question, Target, Use
 from pico_analyze.stores.opening import open_store
-from pico_analyze.stores.pico_v1 import pickles
-from pico_analyze.stores.pico_v1.pickles import Pickles
+from pico_analyze.stores.pickled import pickles
+from pico_analyze.stores.pickled.pickles import Pickles
 from pico_conformance.rows import tokenizer_json
 
 

@@ -21,8 +21,8 @@ TRUSTED = {
     "pico_analyze": {
         "engine/confirm.py": "a cell of our own table, which carries a checksum",
         "output/text.py": "cells of our own table",
-        "stores/pico_v1/pickles.py": "our own child's words, through a pipe",
-        "stores/pico_v1/unpickle.py": "its parent's request, through a pipe",
+        "stores/pickled/pickles.py": "our own child's words, through a pipe",
+        "stores/pickled/unpickle.py": "its parent's request, through a pipe",
     },
 }
 """Where JSON is read by a parser that takes two meanings for one."""

@@ -92,6 +92,7 @@ def compute(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -120,7 +121,19 @@ def compute(
         draws=draws,
     )
     how = settings(
-        out, jobs, threads, scheduler, shard, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+        out,
+        jobs,
+        threads,
+        scheduler,
+        shard,
+        memory,
+        fresh,
+        offline,
+        cache_dir,
+        prefix,
+        architecture,
+        step_pattern,
+        allow_pickle,
     )
     outcome = _answer(asked(wanted, runs, seed=seed), how, form, plot)
     _log(outcome, wandb, wandb_project, "-".join(dict.fromkeys(metrics)))
@@ -207,6 +220,7 @@ def run_study(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -231,6 +245,7 @@ def run_study(
         prefix,
         architecture,
         step_pattern,
+        allow_pickle,
     )
     outcome = _answer(study.asked(runs or ()), how, form, plot)
     _log(outcome, wandb, wandb_project, study.name)
@@ -267,6 +282,7 @@ def dynamics(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.api import analyze_dynamics, settings
@@ -292,7 +308,19 @@ def dynamics(
     )
     questions = asked(wanted, runs)
     how = settings(
-        out, jobs, threads, scheduler, None, memory, fresh, offline, cache_dir, prefix, architecture, step_pattern
+        out,
+        jobs,
+        threads,
+        scheduler,
+        None,
+        memory,
+        fresh,
+        offline,
+        cache_dir,
+        prefix,
+        architecture,
+        step_pattern,
+        allow_pickle,
     )
     with _console() as console:
         table, outcome = analyze_dynamics(questions, how, tau, evaluation, console)

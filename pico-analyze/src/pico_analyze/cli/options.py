@@ -153,6 +153,13 @@ StepPattern = Annotated[
         help="How names of other makers' checkpoints tell steps, as 'model-([0-9]+)'.",
     ),
 ]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Open pickled weights of other makers too (.bin, .pt, .ckpt), in a process that takes tensors alone.",
+    ),
+]
 Wandb = Annotated[WandbMode | None, typer.Option("--wandb", help="Also log table and figures to Weights & Biases.")]
 WandbProject = Annotated[str, typer.Option("--wandb-project", help="Its project, or ENTITY/PROJECT.")]
 

@@ -21,6 +21,7 @@ def list_runs(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
 ) -> None:
     """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not; what was set aside, and
     what has no site."""
@@ -33,7 +34,14 @@ def list_runs(
     named: list[str | Path] = list(runs) if runs else list(local_runs())
     if not named:
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
-    options = ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern)
+    options = ReadOptions(
+        offline,
+        cache_dir,
+        prefix=prefix,
+        architecture=architecture,
+        step_pattern=step_pattern,
+        allow_pickle=allow_pickle,
+    )
     stores = [open_named(name, options) for name in named]
     found = [listing.records(store) for store in stores]
     if form is o.Form.table:

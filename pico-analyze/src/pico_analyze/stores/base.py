@@ -238,3 +238,5 @@ class ReadOptions:
     """What the names of the wanted tensors begin with, in a model that holds several towers."""
     architecture: str | None = None
     """Whose names and layout a model of other makers has, in place of what its configuration says."""
+    allow_pickle: bool = False
+    """Whether pickled weights of other makers are opened, in a process with limits that takes tensors alone."""

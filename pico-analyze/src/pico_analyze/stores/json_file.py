@@ -7,6 +7,7 @@ from typing import Any
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
+from pico_analyze.stores.lfs import WHAT_A_POINTER_IS, is_pointer
 from pico_schema import strict_json
 
 MAX_JSON = 64 * 2**20
@@ -39,8 +40,10 @@ def json_object(content: bytes | bytearray, *, where: str) -> dict[str, Any]:
     """A JSON object from its bytes.
 
     Raises:
-        DataError: it is none, or one that says two things (a key twice).
+        DataError: it is none, one that says two things (a key twice), or a pointer of git LFS.
     """
+    if is_pointer(content):
+        raise DataError(f"{where}: {WHAT_A_POINTER_IS}")
     try:
         raw = strict_json.parse(content, own=False)
         why = f"it is a {type(raw).__name__}"

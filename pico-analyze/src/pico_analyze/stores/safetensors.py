@@ -14,6 +14,7 @@ import numpy as np
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_file_range
+from pico_analyze.stores.lfs import MAX_POINTER, POINTER, WHAT_A_POINTER_IS, is_pointer
 from pico_schema import TensorHeaderError
 from pico_schema.tensor_header import DTYPE_SIZES, MAX_HEADER, ReadRange, TensorEntry, read_header
 
@@ -25,12 +26,15 @@ class TensorFile:
     """A safetensors file of `size` bytes, read through `read`; the header is read and checked at once.
 
     Raises:
-        DataError: the header is not one, or claims more than the file holds or the bounds allow.
+        DataError: it is a pointer of git LFS, or the header is not one, or claims more than the file holds or the
+            bounds allow.
     """
 
     def __init__(self, read: ReadRange, size: int, *, where: str, max_header: int = MAX_HEADER) -> None:
         self._read = read
         self.where = where
+        if size < MAX_POINTER and is_pointer(read(0, min(size, len(POINTER)))):
+            raise DataError(f"{where}: {WHAT_A_POINTER_IS}")
         try:
             header = read_header(read, size, where=where, max_header=max_header)
         except TensorHeaderError as error:
@@ -38,10 +42,12 @@ class TensorFile:
         self.metadata, self.tensors = header.metadata, header.tensors
 
     @classmethod
-    def open(cls, path: Path) -> TensorFile:
-        """A file on disk that is compared with nothing: one that this program itself has just written, or one of which
-        is to be found out what is wrong with it. It is opened for each read, so that no handle outlives it."""
-        return cls(lambda offset, length: read_file_range(path, offset, length), file_size(path), where=str(path))
+    def open(cls, path: Path, *, where: str | None = None) -> TensorFile:
+        """A file on disk that is compared with nothing: one that this program itself has just written, of what lies at
+        `where`, or one of which is to be found out what is wrong with it. It is opened for each read, so that no handle
+        outlives it."""
+        size = file_size(path)
+        return cls(lambda offset, length: read_file_range(path, offset, length), size, where=where or str(path))
 
     @classmethod
     def checked(cls, file: CheckedFile) -> TensorFile:

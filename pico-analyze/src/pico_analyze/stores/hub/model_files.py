@@ -13,19 +13,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.stores.hub.block_cache import BlockCache
 from pico_analyze.stores.hub.client import HubClient, MissingError, parse_files
 from pico_analyze.stores.hub.files import MAX_DOCUMENT, RemoteFiles
 from pico_analyze.stores.json_file import json_object
+from pico_analyze.stores.lfs import is_pointer
 from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.transformers.pickled_files import ALLOW, is_pickle
 from pico_schema import FileEntry, strict_json
 from pico_schema.digests import git_blob_id
 
+if TYPE_CHECKING:
+    from pico_analyze.stores.pickled.pickles import Pickles
+
 MAX_HEADER = 32 << 20
 """Largest header of a safetensors file that is fetched, in bytes."""
+STRETCH = 64 << 20
+"""Bytes of one request for a file that is fetched as a whole."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,19 @@ class HubFile:
 
 
 class Repository:
-    """What is read of one repository, shared by all its commits."""
+    """What is read of one repository, shared by all its commits. Pickled weights are opened by `pickles`, if any."""
 
-    def __init__(self, client: HubClient, files: RemoteFiles, blocks: BlockCache, *, offline: bool) -> None:
+    def __init__(
+        self,
+        client: HubClient,
+        files: RemoteFiles,
+        blocks: BlockCache,
+        *,
+        offline: bool,
+        pickles: Pickles | None = None,
+    ) -> None:
         self.client, self.files, self._blocks, self._offline = client, files, blocks, offline
+        self.pickles = pickles
         self._small: dict[str, bytes] = {}
 
     def listing(self, commit: str) -> dict[str, HubFile]:
@@ -129,6 +145,7 @@ class HubFiles:
     def __init__(self, repository: Repository, commit: str, revision: str, files: Mapping[str, HubFile]) -> None:
         self._repository, self.commit, self.name, self._files = repository, commit, revision, files
         self.where = f"hf://{repository.client.repo}@{revision}"
+        self.pickles_closed = ALLOW if repository.pickles is None else None
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
@@ -149,9 +166,25 @@ class HubFiles:
         """A JSON object."""
         return json_object(self._repository.small(self.commit, name, self._file(name)), where=self.at(name))
 
-    @lru_cache(maxsize=256)  # noqa: B019 - headers only
     def tensors(self, name: str) -> TensorFile:
-        """A safetensors file, by range."""
+        """A safetensors file, by range; the tensors of a pickle, which is downloaded as a whole."""
+        if not is_pickle(name):
+            return self._headers(name)
+        if (pickles := self._repository.pickles) is None:
+            raise DataError(f"{self.at(name)}: it is a pickle, and unpickling can run code: {ALLOW}")
+
+        def fetch(target: Path) -> None:
+            self.download(name, target, STRETCH)
+
+        return pickles.open_fetched(fetch, key=self._file(name).identity, where=self.at(name))
+
+    def is_pointer(self, name: str) -> bool:
+        """Whether a small file is a pointer of git LFS: the Hub itself gives the files that pointers stand for."""
+        file = self._file(name)
+        return file.sha256 is None and is_pointer(self._repository.small(self.commit, name, file))
+
+    @lru_cache(maxsize=256)  # noqa: B019 - headers only
+    def _headers(self, name: str) -> TensorFile:
         file = self._file(name)
         if file.sha256 is None:  # in git itself: small, or it would not be there
             content = self._repository.small(self.commit, name, file)
@@ -198,7 +231,7 @@ class HubFiles:
     def unchecked(self, name: str, tensor: str) -> Mapping[str, str]:
         """Ranges that were read of a tensor before its file was at hand as a whole."""
         file = self._file(name)
-        if file.sha256 is None:
+        if file.sha256 is None or is_pickle(name):
             return {}
         tensors = self.tensors(name).tensors
         begin = min(one.offset for one in tensors.values())

@@ -17,9 +17,10 @@ from pico_analyze.stores.base import Unusable
 from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.client import COMMIT
 from pico_analyze.stores.hub.model_files import HubFile, HubFiles, Repository
+from pico_analyze.stores.transformers.other_formats import other_format
 from pico_analyze.stores.transformers.series import Checkpoint, Series
 from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
-from pico_analyze.stores.transformers.weight_files import fault
+from pico_analyze.stores.transformers.weight_files import fault, is_of_a_model
 from pico_schema import layout
 
 AT_ONCE = 16
@@ -53,7 +54,7 @@ def find_models(address: Address, known: KnownRefs, repository: Repository, patt
             usable.append(Checkpoint(named.name, named.step, named.tokens, files))
         else:
             unusable.append(Unusable(named.name, named.step, reason))
-    if not usable:
+    if not any(is_of_a_model(files) for files in listings.values()):
         return None
     return Series(address.repo.partition("/")[2], tuple(usable), tuple(unusable))
 
@@ -89,6 +90,9 @@ def _single(address: Address, known: KnownRefs, repository: Repository, pattern:
     commit, _ = resolve(Address(address.repo, address.revision, None), known)
     revision = address.revision or "main"
     files = HubFiles(repository, commit, revision, repository.listing(commit))
+    if (other := other_format(files.sizes, files.where)) is not None and fault(files) is not None:
+        download = f"hf download {address.repo} --revision {revision} --local-dir DIR"
+        raise DataError(f"{files.where}: {other}, where DIR is what `{download}` leaves")
     if layout.MODEL_CONFIG not in files.sizes or any(name.startswith(_PICO_V1) for name in files.sizes):
         return None
     if (reason := fault(files)) is not None:

@@ -13,6 +13,7 @@ from pico_analyze.stores.hub.models import find_models
 from pico_analyze.stores.hub.pico_v1 import open_pico_v1
 from pico_analyze.stores.hub.repositories import find_repositories, parse_repositories
 from pico_analyze.stores.hub.store import HubStore, NotPublishedError
+from pico_analyze.stores.pickled.pickles import Pickles
 from pico_analyze.stores.pico_v1.names import DYNAMICS
 from pico_analyze.stores.transformers.step_names import StepPattern
 from pico_analyze.stores.transformers.store import TransformersStore
@@ -63,7 +64,8 @@ def _repository(repo: str, options: ReadOptions) -> tuple[Repository, KnownRefs]
     blocks = BlockCache(root / "blocks", int(options.cache_gb * 2**30))
     files = RemoteFiles(client, blocks, offline=options.offline)
     known = KnownRefs(root, client, offline=options.offline)
-    return Repository(client, files, blocks, offline=options.offline), known
+    pickles = Pickles(model=True) if options.allow_pickle else None
+    return Repository(client, files, blocks, offline=options.offline, pickles=pickles), known
 
 
 def _several(text: str, author: str, glob: str, options: ReadOptions) -> Store:

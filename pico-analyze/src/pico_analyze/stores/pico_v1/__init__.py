@@ -1,5 +1,4 @@
-"""Runs of Pico 1.0: the only place where pickles are opened, in a process of its own.
+"""Runs of Pico 1.0, whose captures are pickles.
 
-`spec` (the kind of run) · `names` (of its files) · `store` (the run) · `pickles` (asks the process, checks what it
-wrote) · `unpickle` (the process; imports torch).
+`spec` (the kind of run) · `names` (of its files) · `store` (the run). Pickles are opened by `stores.pickled`.
 """

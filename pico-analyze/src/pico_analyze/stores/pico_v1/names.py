@@ -1,4 +1,4 @@
-"""What Pico 1.0 called its files, and what reading its pickles takes."""
+"""What Pico 1.0 called its files."""
 
 import re
 
@@ -9,4 +9,3 @@ RESULTS = re.compile(r"(?<![0-9A-Za-z])step_([0-9]{1,8})(?![0-9])")
 """The step in the name of a file of evaluation results."""
 DYNAMICS = "learning_dynamics"
 """Directory of a checkpoint's captures."""
-INSTALL = "pip install 'pico-analyze[torch]'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pico_analyze.stores.base import ReadOptions, Store
-from pico_analyze.stores.pico_v1.names import CONFIG, INSTALL, STEP
+from pico_analyze.stores.pico_v1.names import CONFIG, STEP
 from pico_analyze.stores.spec import StoreSpec
 from pico_schema import layout
 
@@ -43,5 +43,5 @@ PICO_V1 = StoreSpec(
     changed=_changed,
     checkpoint=_checkpoint,
     order=20,
-    install=INSTALL,
+    install="pip install 'pico-analyze[torch]'",
 )

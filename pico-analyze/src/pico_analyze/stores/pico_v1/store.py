@@ -20,8 +20,8 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile
 from pico_analyze.stores.json_file import checked_json, read_json
+from pico_analyze.stores.pickled.pickles import Pickles
 from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, RESULTS, STEP
-from pico_analyze.stores.pico_v1.pickles import Pickles
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
 from pico_analyze.stores.transformers.architectures import PICO, Source
@@ -188,10 +188,7 @@ class PicoV1Store:
             if file is not None and source is not None:
                 return source.cut(file.read(source.tensor), self.spec(step))
         path = self._pickle(step, split, data)
-        content = self._content(path)
-        content.read(0, 0)  # compared with what it was
-        file = self._pickles.open(path)
-        content.read(0, 0)
+        file = self._pickles.open_checked(self._content(path))
         found = PICO.found(file.tensors, where=str(path)).sites.get(site)
         if found is None:
             raise DataError(f"{path}: it holds nothing at site {site!r}")

@@ -26,6 +26,7 @@ from pico_analyze.stores.transformers.cuts import (
 
 __all__ = [
     "ARCHITECTURES",
+    "NANOGPT",
     "PICO",
     "Architecture",
     "Found",
@@ -240,6 +241,14 @@ GPT2 = Architecture(
     norm="ln_f.weight",
     head="lm_head.weight",
 )
+NANOGPT = replace(
+    GPT2,
+    name="nanogpt",
+    types={"nanogpt": _TIED},
+    tensors=(*_fused("attn.c_attn", stacked, "attn.c_proj"), *_mlp("mlp", "c_fc", "c_proj")),
+    fields={"max_seq_len": ("block_size",)},
+)
+"""GPT-2 with `nn.Linear`; its checkpoints say `model_args` themselves."""
 GPT_BIGCODE = replace(
     GPT2,
     name="gpt_bigcode",
@@ -351,6 +360,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     QWEN_MOE,
     DEEPSEEK,
     GPT2,
+    NANOGPT,
     GPT_BIGCODE,
     GPT_NEO,
     GPTJ,

@@ -10,13 +10,18 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pico_analyze.errors import DataError
-from pico_analyze.stores.checked_file import CheckedFile
+from pico_analyze.stores.checked_file import CheckedFile, read_file_range
 from pico_analyze.stores.json_file import checked_json
+from pico_analyze.stores.lfs import is_pointer
 from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.transformers.pickled_files import ALLOW, is_pickle
 from pico_schema import SchemaError, layout
+
+if TYPE_CHECKING:
+    from pico_analyze.stores.pickled.pickles import Pickles
 
 
 class ModelFiles(Protocol):
@@ -28,6 +33,8 @@ class ModelFiles(Protocol):
     """Its directory, branch or tag."""
     sealed: bool
     """Whether `digest` vouches for every byte."""
+    pickles_closed: str | None
+    """What to do so that pickled weights are opened; None where they are."""
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -43,7 +50,11 @@ class ModelFiles(Protocol):
         ...
 
     def tensors(self, name: str) -> TensorFile:
-        """A safetensors file."""
+        """A safetensors file, or the tensors of a pickle."""
+        ...
+
+    def is_pointer(self, name: str) -> bool:
+        """Whether a small file is a pointer of git LFS."""
         ...
 
     def peek(self, name: str) -> TensorFile:
@@ -96,19 +107,32 @@ class LocalFiles:
     Args:
         path: The directory.
         digests: What a manifest says that files have as sha256.
+        pickles: Opens pickled weights; None if they are not to be opened.
+        only: The one file of weights that is meant, where that was named.
     """
 
     sealed = False
 
-    def __init__(self, path: Path, digests: Mapping[str, str] | None = None) -> None:
-        self.path, self.where, self.name = path, str(path), path.name
-        self._digests = digests or {}
+    def __init__(
+        self,
+        path: Path,
+        digests: Mapping[str, str] | None = None,
+        pickles: Pickles | None = None,
+        *,
+        only: str | None = None,
+    ) -> None:
+        self.path, self.where = path, str(path if only is None else path / only)
+        self.name = path.name if only is None else only
+        self.pickles_closed = ALLOW if pickles is None else None
+        self._digests, self._pickles, self._only = digests or {}, pickles, only
         self._checked: dict[str, CheckedFile] = {}
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
         """Bytes of each file."""
-        return {entry.name: entry.stat().st_size for entry in sorted(self.path.iterdir()) if entry.is_file()}
+        found = {entry.name: entry.stat().st_size for entry in sorted(self.path.iterdir()) if entry.is_file()}
+        wanted = found if self._only is None else (self._only, layout.MODEL_CONFIG)
+        return {name: size for name, size in found.items() if name in wanted}
 
     def at(self, name: str) -> str:
         """A file's path."""
@@ -118,10 +142,21 @@ class LocalFiles:
         """A JSON object, from a file that stays what it was when it was first read."""
         return checked_json(self._content(name))
 
-    @lru_cache(maxsize=256)  # noqa: B019 - headers only
     def tensors(self, name: str) -> TensorFile:
-        """A safetensors file, likewise."""
+        """A safetensors file, likewise, or the tensors of a pickle that has stayed so."""
+        if not is_pickle(name):
+            return self._headers(name)
+        if self._pickles is None:
+            raise DataError(f"{self.at(name)}: it is a pickle, and unpickling can run code: {ALLOW}")
+        return self._pickles.open_checked(self._content(name))
+
+    @lru_cache(maxsize=256)  # noqa: B019 - headers only
+    def _headers(self, name: str) -> TensorFile:
         return TensorFile.checked(self._content(name))
+
+    def is_pointer(self, name: str) -> bool:
+        """Whether a small file is a pointer of git LFS."""
+        return is_pointer(read_file_range(self.path / name, 0, self.sizes[name]))
 
     def _content(self, name: str) -> CheckedFile:
         """A file of the model. Where nothing says which digest it has, the one found first stays for the analysis."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from pico_analyze.stores.sites import MatrixSite
-from pico_analyze.stores.transformers.geometry import ForeignSpec
 from pico_schema.sites import KINDS
+
+if TYPE_CHECKING:
+    from pico_analyze.stores.transformers.geometry import ForeignSpec
 
 _MOST = 10_000
 _EXPERTS = "mlp.experts."

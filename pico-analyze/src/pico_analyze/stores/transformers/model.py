@@ -1,6 +1,7 @@
 """One transformers model: its geometry, which tensor is which site, and its weights. No torch, and nothing is executed.
 
-What is read are `config.json`, the index of shards if there is one, and safetensors by range.
+What is read are `config.json`, the index of shards if there is one, and safetensors by range, or the tensors that
+another process took out of a pickle.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pico_analyze.stores.base import Input, ReadOptions
 from pico_analyze.stores.transformers.architecture import Source
 from pico_analyze.stores.transformers.decoder import Decoder
 from pico_analyze.stores.transformers.files import ModelFiles
-from pico_analyze.stores.transformers.weight_files import INDEX, shards, weight_files
+from pico_analyze.stores.transformers.weight_files import INDEX, configuration, index_of, shards, weight_files
 from pico_schema import ModelSpec, layout
 from pico_schema.tensor_header import TensorEntry
 
@@ -32,7 +33,7 @@ class Model:
 
     def __init__(self, files: ModelFiles, options: ReadOptions, decoder: Decoder | None = None) -> None:
         self.files = files
-        self.config: dict[str, Any] = files.json(layout.MODEL_CONFIG)
+        self.config: dict[str, Any] = configuration(files)
         self.decoder = decoder or Decoder(self.config, self._entries(), options, where=files.where)
 
     @property
@@ -49,8 +50,8 @@ class Model:
     def weight_map(self) -> dict[str, str]:
         """Tensor → file."""
         files = self.files
-        if INDEX in files.sizes and layout.WEIGHTS not in files.sizes:  # in this order transformers looks for them
-            return shards(files)
+        if (index := index_of(files)) is not None:
+            return shards(files, index)
         found: dict[str, str] = {}
         for file in weight_files(files):
             for name in files.tensors(file).tensors:
@@ -66,9 +67,8 @@ class Model:
         found: dict[str, TensorEntry] = {}
         for name, file in self.weight_map.items():
             if (entry := self.files.tensors(file).tensors.get(name)) is None:
-                raise DataError(
-                    f"{self.files.at(INDEX)}: tensor {name[:200]!r} is not in {file}, where it says: damaged"
-                )
+                index = self.files.at(index_of(self.files) or file)
+                raise DataError(f"{index}: tensor {name[:200]!r} is not in {file}, where it says: damaged")
             found[name] = entry
         return found
 
@@ -120,7 +120,6 @@ class Model:
         for one in [source] if embed is None else [source, embed]:
             name = self.weight_map[one.tensor]
             unchecked.setdefault(name, {}).update(files.unchecked(name, one.tensor))
-        names = [*unchecked, layout.MODEL_CONFIG]
-        names += [INDEX] if INDEX in files.sizes and layout.WEIGHTS not in files.sizes else []
-        of = {names[0]: str(source)}
-        return tuple(Input(name, files.sha256(name), unchecked.get(name, {}), of=of.get(name, "")) for name in names)
+        names = [*unchecked, layout.MODEL_CONFIG, index_of(files)]
+        of, there = {names[0]: str(source)}, [name for name in names if name is not None and name in files.sizes]
+        return tuple(Input(name, files.sha256(name), unchecked.get(name, {}), of=of.get(name, "")) for name in there)

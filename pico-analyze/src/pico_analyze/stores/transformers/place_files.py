@@ -15,7 +15,9 @@ from typing import Any
 
 from pico_analyze.errors import DataError, NotARunError, PicoAnalyzeError, PluginError, StorageError
 from pico_analyze.stores.json_file import MAX_JSON, json_object
+from pico_analyze.stores.lfs import is_pointer
 from pico_analyze.stores.safetensors import TensorFile
+from pico_analyze.stores.transformers.pickled_files import COPY
 
 MAX_FILES = 1_000_000
 _TOLD = (
@@ -110,6 +112,7 @@ class PlaceFiles:
     """The files of one checkpoint at a place."""
 
     sealed = True
+    pickles_closed: str | None = COPY
 
     def __init__(self, place: Place, folder: str) -> None:
         self._place, self._files = place, place.folders.get(folder, {})
@@ -164,6 +167,11 @@ class PlaceFiles:
         """None: an ETag may be that of a content or of an upload."""
         del name
         return None
+
+    def is_pointer(self, name: str) -> bool:
+        """Whether a small file is a pointer of git LFS."""
+        file = self._file(name)
+        return is_pointer(self._place.read(file, 0, file.size))
 
     def sha256(self, name: str) -> str:
         """What stands for its digest, which the place does not tell."""

@@ -10,14 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError, NotARunError
 from pico_analyze.stores.base import Unusable
 from pico_analyze.stores.transformers.files import LocalFiles, ModelFiles
+from pico_analyze.stores.transformers.other_formats import other_file, other_format
+from pico_analyze.stores.transformers.pickled_files import is_pickle
 from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
 from pico_analyze.stores.transformers.trainer_state import TrainerState, trainer_state
-from pico_analyze.stores.transformers.weight_files import fault, weight_files
+from pico_analyze.stores.transformers.weight_files import (
+    fault,
+    is_checkpoint,
+    is_of_a_model,
+    is_other,
+    told,
+    weight_files,
+)
 from pico_schema import layout
+
+if TYPE_CHECKING:
+    from pico_analyze.stores.pickled.pickles import Pickles
 
 MAX_CHECKPOINTS = 100_000
 _CACHE = "models--"
@@ -55,22 +68,34 @@ class Series:
 
 def is_series(path: Path) -> bool:
     """Whether a folder holds checkpoints or models, each in a directory of its own."""
-    return any((child / layout.MODEL_CONFIG).is_file() for child in _foreign(path))
+    return any((child / layout.MODEL_CONFIG).is_file() or is_other(child) for child in _foreign(path))
 
 
-def find_series(path: Path, pattern: StepPattern) -> Series:
+def find_series(path: Path, pattern: StepPattern, pickles: Pickles | None = None) -> Series:
     """The checkpoints at a path.
+
+    Args:
+        path: A folder, or a file of weights.
+        pattern: Tells steps from names.
+        pickles: Opens pickled weights; None if they are not to be opened.
 
     Raises:
         NotARunError: it holds models whose names tell no step.
         DataError: they belong to several runs, two are of one step, or a model by itself cannot be read.
     """
+    if path.is_file():
+        if (other := other_file(path)) is not None:
+            raise DataError(f"{path}: {other}")
+        return _single(path.stem, LocalFiles(path.absolute().parent, pickles=pickles, only=path.name), pattern)
     if (refs := _cached(path)) is not None:
-        return _cache_series(path, refs, pattern)
-    names = [child.name for child in _foreign(path) if _is_model(child)]
-    own = LocalFiles(path) if (path / layout.MODEL_CONFIG).is_file() else None
+        return _cache_series(path, refs, pattern, pickles)
+    names = [child.name for child in _foreign(path) if is_checkpoint(child)]
+    files = LocalFiles(path, pickles=pickles)
+    if not names and (other := other_format(files.sizes, str(path))) is not None and fault(files) is not None:
+        raise DataError(f"{path}: {other}")
+    own = files if layout.MODEL_CONFIG in files.sizes or (not names and is_of_a_model(files.sizes)) else None
     name = _name(path) if own is not None else path.resolve().name
-    return assembled(name, str(path), names, lambda one: LocalFiles(path / one), own, pattern)
+    return assembled(name, str(path), names, lambda one: LocalFiles(path / one, pickles=pickles), own, pattern)
 
 
 def assembled(
@@ -116,7 +141,7 @@ def assembled(
 def checkpoint_in(path: Path) -> tuple[Path, int] | None:
     """The folder and the step, if a directory is a checkpoint of a series; None for a model by itself."""
     parent, pattern = path.absolute().parent, StepPattern()
-    if not _is_model(path) or pattern.parse(path.name) is None or _cached(parent) is not None:
+    if not is_checkpoint(path) or pattern.parse(path.name) is None or _cached(parent) is not None:
         return None
     try:
         found = {one.name: one.step for one in _named(parent, pattern)}
@@ -140,13 +165,8 @@ def _foreign(path: Path) -> list[Path]:
 
 def _named(path: Path, pattern: StepPattern) -> list[NamedStep]:
     """The directories in a folder whose names tell a step and that hold something of a model."""
-    names = [child.name for child in _foreign(path) if _is_model(child)]
+    names = [child.name for child in _foreign(path) if is_checkpoint(child)]
     return pattern.one_series(names, where=str(path))
-
-
-def _is_model(path: Path) -> bool:
-    weights = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.safetensors.index.json")
-    return (path / layout.MODEL_CONFIG).is_file() or any(next(path.glob(one), None) for one in weights)
 
 
 def _usable(
@@ -178,7 +198,8 @@ def damage(files: ModelFiles) -> str | None:
         return reason
     try:
         for name in weight_files(files):
-            files.tensors(name)
+            if not is_pickle(name):  # opening one takes a while: that is left to who reads it
+                files.tensors(name)
     except DataError as error:
         return _short(error, files)
     return None
@@ -214,7 +235,10 @@ def _single(run: str, files: ModelFiles, pattern: StepPattern) -> Series:
     if (reason := fault(files)) is not None:
         raise DataError(f"{files.where}: {reason}")
     state, named = trainer_state(files), pattern.parse(run)
-    step = state.step if state is not None and state.step is not None else named.step if named is not None else 0
+    own = state.step if state is not None else None
+    if own is None and layout.MODEL_CONFIG not in files.sizes:
+        own = told(files).get("step")
+    step = own if own is not None else named.step if named is not None else 0
     tokens = (state.tokens if state is not None else None) or (named.tokens if named is not None else None)
     rows = state.rows if state is not None else {}
     return Series(run, (Checkpoint(run, step, tokens, files),), (), rows)
@@ -236,7 +260,7 @@ def _cached(path: Path) -> Path | None:
     return folder if folder.name.startswith(_CACHE) and (folder / _SNAPSHOTS).is_dir() else None
 
 
-def _cache_series(path: Path, folder: Path, pattern: StepPattern) -> Series:
+def _cache_series(path: Path, folder: Path, pattern: StepPattern, pickles: Pickles | None) -> Series:
     """The revisions of a repository that are in the cache: which commit is which step, its refs say."""
     refs = _refs(folder)
     named = pattern.one_series(refs, where=str(path))
@@ -248,7 +272,7 @@ def _cache_series(path: Path, folder: Path, pattern: StepPattern) -> Series:
         if commit not in commits:
             unusable.append(Unusable(one.name, one.step, "it is not in the cache: download it again"))
             continue
-        files = LocalFiles(commits[commit])
+        files = LocalFiles(commits[commit], pickles=pickles)
         if (reason := damage(files)) is not None:
             unusable.append(Unusable(one.name, one.step, reason))
         else:

@@ -10,16 +10,27 @@ from pico_schema import layout
 
 
 def _recognises(location: str) -> bool:
-    """Whether a directory has a `config.json` beside weights, or directories that do."""
+    """Whether a directory has a `config.json` beside weights, or directories that do; or is of a format that is named,
+    or a pickle: what can be done with those is said when one is opened."""
+    from pico_analyze.stores.transformers.other_formats import other_file
+    from pico_analyze.stores.transformers.pickled_files import is_pickle
     from pico_analyze.stores.transformers.series import is_series
+    from pico_analyze.stores.transformers.weight_files import is_other
 
     path = Path(location)
-    return path.is_dir() and (_is_model(path) or is_series(path) or _is_cache(path))
+    if path.is_file():
+        return is_pickle(path.name) or other_file(path) is not None
+    return path.is_dir() and (_is_model(path) or is_other(path) or is_series(path) or _is_cache(path))
 
 
 def _is_model(path: Path) -> bool:
-    weights = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.safetensors.index.json")
-    return (path / layout.MODEL_CONFIG).is_file() and any(next(path.glob(one), None) for one in weights)
+    """Whether there are weights beside a `config.json`, or one of the pickles that hold a model by themselves."""
+    from pico_analyze.stores.transformers.pickled_files import is_pickle, pickled_weights
+
+    names = {entry.name for entry in path.iterdir()}
+    if layout.MODEL_CONFIG in names:
+        return any(name.endswith((".safetensors", ".safetensors.index.json")) or is_pickle(name) for name in names)
+    return any(not name.endswith(".bin") or name.startswith("pytorch_model") for name in pickled_weights(names))
 
 
 def _is_cache(path: Path) -> bool:
@@ -29,11 +40,14 @@ def _is_cache(path: Path) -> bool:
 
 
 def _open(location: str, options: ReadOptions) -> Store:
+    from pico_analyze.stores.pickled.pickles import Pickles
     from pico_analyze.stores.transformers.series import find_series
     from pico_analyze.stores.transformers.step_names import StepPattern
     from pico_analyze.stores.transformers.store import TransformersStore
 
-    return TransformersStore(location, find_series(Path(location), StepPattern(options.step_pattern)), options)
+    pickles = Pickles(model=True) if options.allow_pickle else None
+    series = find_series(Path(location), StepPattern(options.step_pattern), pickles)
+    return TransformersStore(location, series, options)
 
 
 def _checkpoint(path: Path) -> tuple[Path, int] | None:

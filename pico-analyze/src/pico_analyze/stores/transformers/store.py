@@ -1,6 +1,7 @@
 """Any transformers model: one by itself, or the checkpoints of a run, each `config.json` and safetensors. Weights only.
 
-Nothing of a model is executed; pickled weights (`pytorch_model.bin`) are not opened.
+Nothing of a model is executed; pickled weights (`pytorch_model.bin`) are opened only where that was allowed, in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
 from pico_analyze.stores.transformers.files import ModelFiles, digest_of
 from pico_analyze.stores.transformers.model import Model
 from pico_analyze.stores.transformers.series import Checkpoint, Series
-from pico_analyze.stores.transformers.weight_files import INDEX, shape_of, weight_files
+from pico_analyze.stores.transformers.weight_files import INDEX, configuration, index_of, shape_of, weight_files
 from pico_schema import ModelSpec, layout
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class TransformersStore:
     def _configuration(self, one: Checkpoint) -> object:
         """What is equal where configurations are the same file."""
         files = one.files
-        return files.identity(layout.MODEL_CONFIG) if files.sealed else files.json(layout.MODEL_CONFIG)
+        sealed = files.sealed and layout.MODEL_CONFIG in files.sizes
+        return files.identity(layout.MODEL_CONFIG) if sealed else configuration(files)
 
     @lru_cache(maxsize=8)  # noqa: B019 - one store per analysis; names and headers only
     def _model(self, step: int) -> Model:
@@ -94,7 +96,7 @@ class TransformersStore:
 
     def _info(self, one: Checkpoint) -> StepInfo:
         files, rows = one.files, self._series.rows.get(one.step, {})
-        names = [layout.MODEL_CONFIG, INDEX, *weight_files(files)]
+        names = list(dict.fromkeys([layout.MODEL_CONFIG, INDEX, index_of(files) or INDEX, *weight_files(files)]))
         return StepInfo(
             step=one.step,
             digest=digest_of(files, names),
