@@ -67,7 +67,7 @@ class Revision(Document):
 
     step: Step
     """Its step."""
-    tokens_seen: Count
+    tokens_seen: Count | None
     """Tokens consumed before it."""
     manifest_sha256: Sha256
     """Digest of its manifest.json."""

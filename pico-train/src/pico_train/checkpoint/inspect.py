@@ -68,7 +68,7 @@ def _line(directory: Path, *, as_listed: bool) -> dict[str, Any]:
         return {"step": step, "tokens": None, "holds": "incomplete: no manifest", "bytes": None}
     except SchemaError as error:
         return {"step": step, "tokens": None, "holds": f"unreadable: {error}", "bytes": None}
-    parts = ["weights"]
+    parts = ["weights"] if layout.WEIGHTS in manifest.files else []
     if has_training_state(manifest):
         pruned = not as_listed and is_pruned(directory, manifest)
         parts.append("training state (pruned)" if pruned else "training state")

@@ -140,7 +140,8 @@ def _print_run(run: dict[str, Any]) -> None:
 
 
 def _print_checkpoint(content: dict[str, Any]) -> None:
-    step = f"step {content['step']}, {counted(content['tokens_seen'], 'token')}"
+    tokens = content["tokens_seen"]
+    step = f"step {content['step']}, {'tokens unknown' if tokens is None else counted(tokens, 'token')}"
     typer.echo(f"run     {content['run_name']} ({content['run_id']}), {step}")
     producer = content["producer"]
     typer.echo(
