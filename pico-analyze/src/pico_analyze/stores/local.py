@@ -20,8 +20,9 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.samples import Files, captured_samples, read_whole
+from pico_analyze.stores.samples import Files, TokenRows, captured_samples, read_whole, stored_rows
 from pico_analyze.stores.set_aside import SetAside, set_aside
+from pico_analyze.stores.transformers.files import LocalFiles
 from pico_schema import (
     CheckpointManifest,
     Evaluation,
@@ -244,6 +245,23 @@ class LocalStore:
         manifest = self._checkpoint(step)[0]
         path, _ = tensor_place(manifest, split, data, site)
         return (Input(path, manifest.files[path].sha256),)
+
+    def checkpoint_manifest(self, step: int) -> CheckpointManifest:
+        """The manifest of a step."""
+        return self._checkpoint(step)[0]
+
+    def validation_rows(self) -> TokenRows | None:
+        """The validation rows that are stored with the run; None where there are none."""
+        listed = self.manifest.validation
+        if listed is None:
+            return None
+        path = self._inside(self._root, layout.VALIDATION_ROWS)
+        return stored_rows(read_whole(path), listed, where=str(path))
+
+    def model_files(self, step: int) -> LocalFiles:
+        """The files of a checkpoint, which is a model of transformers."""
+        manifest, _, directory = self._checkpoint(step)
+        return LocalFiles(directory, {path: entry.sha256 for path, entry in manifest.files.items()})
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and `evaluations/step-N.json`, by step."""

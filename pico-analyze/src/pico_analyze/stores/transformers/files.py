@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import CheckedFile
@@ -60,8 +60,25 @@ class ModelFiles(Protocol):
         """What changes when the content of a file does: cheap, without reading it."""
         ...
 
+    def place(self, name: str, target: Path) -> None:
+        """Put a file as a whole where nothing is yet, compared with its digest: a link to it, or a copy."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Raise DataError if a file that was placed is no longer what it was."""
+        ...
+
     def provenance(self) -> dict[str, str]:
         """Where the files lie."""
+        ...
+
+
+@runtime_checkable
+class HoldsModels(Protocol):
+    """A store of checkpoints that transformers can load."""
+
+    def model_files(self, step: int) -> ModelFiles:
+        """The files of a step's model."""
         ...
 
 
@@ -72,18 +89,24 @@ def digest_of(files: ModelFiles, names: list[str]) -> str:
 
 
 class LocalFiles:
-    """The files of a directory. Links are followed: the cache of huggingface_hub is made of them."""
+    """The files of a directory. Links are followed: the cache of huggingface_hub is made of them.
 
-    sealed = False
+    Args:
+        path: The directory.
+        digests: Name → digest, where a manifest lists them; other files are then as if they were not there.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.where = path, str(path)
+    def __init__(self, path: Path, digests: Mapping[str, str] | None = None) -> None:
+        self.path, self.where, self.sealed = path, str(path), digests is not None
+        self._digests = digests
         self._checked: dict[str, CheckedFile] = {}
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
         """Bytes of each file."""
-        return {entry.name: entry.stat().st_size for entry in sorted(self.path.iterdir()) if entry.is_file()}
+        files = (entry for entry in sorted(self.path.iterdir()) if entry.is_file())
+        known = self._digests
+        return {entry.name: entry.stat().st_size for entry in files if known is None or entry.name in known}
 
     def at(self, name: str) -> str:
         """A file's path."""
@@ -99,10 +122,11 @@ class LocalFiles:
         return TensorFile.checked(self._content(name))
 
     def _content(self, name: str) -> CheckedFile:
-        """A file of the model. Nothing says which digest it has: the one found first stays for the analysis."""
+        """A file of the model. Where nothing says which digest it has, the one found first stays for the analysis."""
         if name not in self._checked:
             try:
-                file = CheckedFile(self.path.joinpath(*layout.safe_relative_path(name).parts))
+                path = self.path.joinpath(*layout.safe_relative_path(name).parts)
+                file = CheckedFile(path, None if self._digests is None else self._digests[name])
             except SchemaError as error:
                 raise DataError(str(error)) from None
             self._checked.setdefault(name, file)
@@ -123,8 +147,19 @@ class LocalFiles:
         return not unchecked
 
     def identity(self, name: str) -> str:
-        """Its path and when it was changed."""
+        """Its digest, or its path and when it was changed."""
+        if self._digests is not None:
+            return self._digests[name]
         return f"{self.path.resolve() / name}:{(self.path / name).stat().st_mtime_ns}"
+
+    def place(self, name: str, target: Path) -> None:
+        """A link to it."""
+        self.check(name)
+        target.symlink_to((self.path / name).resolve())
+
+    def check(self, name: str) -> None:
+        """Compare it with its digest, unless that was done since it was changed last."""
+        self._content(name).check()
 
     def provenance(self) -> dict[str, str]:
         """The directory."""

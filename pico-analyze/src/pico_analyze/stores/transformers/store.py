@@ -14,7 +14,7 @@ import numpy as np
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable, WithoutSite
 from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
-from pico_analyze.stores.transformers.files import digest_of
+from pico_analyze.stores.transformers.files import ModelFiles, digest_of
 from pico_analyze.stores.transformers.model import Model
 from pico_analyze.stores.transformers.series import Checkpoint, Series
 from pico_analyze.stores.transformers.weight_files import INDEX, shape_of, weight_files
@@ -110,6 +110,10 @@ class TransformersStore:
             reason = f"{layout.MODEL_CONFIG} counts {model.spec.n_layers} blocks"
             found += [Unusable(f"block {layer}", None, reason) for layer in model.decoder.found.beyond]
         return tuple(found)
+
+    def model_files(self, step: int) -> ModelFiles:
+        """The files of a checkpoint."""
+        return self._checkpoint(step).files
 
     def tensors(self, step: int) -> tuple[str, ...]:
         """The names of all whole matrices and vectors."""
