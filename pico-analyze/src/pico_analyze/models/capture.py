@@ -20,7 +20,7 @@ from pico_analyze.counting import counted
 from pico_analyze.engine.executors import process_pool
 from pico_analyze.errors import DataError, PluginError, WorkerError
 from pico_analyze.models import sealing
-from pico_analyze.models.beginning import Told, Work, begin
+from pico_analyze.models.beginning import COMMAND, Told, Work, begin
 from pico_analyze.models.places import chosen_sites, places
 from pico_analyze.models.settings import CaptureSettings
 from pico_analyze.models.sources import ModelRun, check_origin, weights_digests
@@ -67,7 +67,7 @@ def capture_models(run: str, settings: CaptureSettings, told: Told = lambda _: N
     settings = replace(settings, device=loading.chosen_device(settings.device))
     first = Model(source.files(infos[0].step), settings.read)
     sites = chosen_sites(first, settings.sites)
-    with sealing.only_writer(settings.out):
+    with sealing.only_writer(settings.out, COMMAND):
         work = begin(source, infos[0], first, sites, settings, told, loading.versions())
         there = sealing.sealed(settings.out, work.run)
         wanted = [info.step for info in infos]

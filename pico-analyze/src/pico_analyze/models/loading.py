@@ -111,14 +111,14 @@ def _from_pretrained(directory: Path, files: ModelFiles, *, dtype: str, trust_re
                 output_loading_info=True,
             )
         except Exception as error:
-            said = " ".join(str(error).replace(str(directory), files.where).split())[:300] or type(error).__name__
+            said = " ".join(str(error).replace(str(directory), files.where).split()) or type(error).__name__
             if not trust_remote_code and "trust_remote_code" in said:
                 raise UsageError(
                     f"{files.where}: the model runs code of its own, which is not run unless you trust it: read it, "
                     "then give --trust-remote-code"
                 ) from None
             raise DataError(
-                f"{files.where}: transformers {transformers.__version__} does not load it ({said})"
+                f"{files.where}: transformers {transformers.__version__} does not load it ({said[:300]})"
             ) from None
     lost = sorted(map(str, about.get("missing_keys", ())))
     other = sorted(str(one[0] if isinstance(one, tuple) else one) for one in about.get("mismatched_keys", ()))

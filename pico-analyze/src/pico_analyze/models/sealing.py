@@ -7,7 +7,6 @@ checkpoint that was being written, and no other. One command at a time writes in
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -66,13 +65,19 @@ class Contents:
 
 
 @contextmanager
-def only_writer(out: Path) -> Iterator[None]:
+def only_writer(out: Path, made_by: str) -> Iterator[None]:
     """Hold a directory for writing; what a killed writer left unfinished is removed.
 
+    Args:
+        out: The directory, which may not be there yet.
+        made_by: The command whose runs may be in it.
+
     Raises:
-        UsageError: another command writes into it.
+        UsageError: another command writes into it, or it holds something else.
         StorageError: the disk refused.
     """
+    if out.exists():
+        read_run(out, made_by)
     try:
         (out / layout.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / LOCK)
@@ -84,11 +89,11 @@ def only_writer(out: Path) -> Iterator[None]:
     try:
         for place in (*out.glob(f"{TEMPORARY}*"), *(out / layout.CHECKPOINTS).glob(f"{TEMPORARY}*")):
             shutil.rmtree(place, ignore_errors=True)
+        for file in out.glob(".*.tmp"):
+            file.unlink(missing_ok=True)
         yield
     finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            (out / LOCK).unlink()
+        lock.release()  # the file stays: were it removed, two could hold a lock on files of one name
 
 
 def seal(out: Path, run: RunManifest, contents: Contents) -> CheckpointManifest:
@@ -199,6 +204,8 @@ def read_run(out: Path, made_by: str) -> RunManifest | None:
     Raises:
         UsageError: it holds something else.
     """
+    if not out.is_dir():
+        raise UsageError(f"{out} is no directory: name another --out")
     if (out / layout.RUN_MANIFEST).is_file():
         try:
             run = documents.read_run(out)
