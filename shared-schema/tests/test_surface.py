@@ -17,8 +17,8 @@ SURFACE = {
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "ForeignSpec", "IncompleteError",
     "ModelSpec", "Origin", "Producer", "Revision", "RevisionIndex", "RunManifest", "SCHEMA_VERSION", "SchemaError",
     "SchemaVersionError", "SetAsideRevision", "Site", "SiteError", "TensorHeaderError", "UnsafePathError",
-    "ValidationRows", "YamlError", "__version__", "digests", "documents", "files", "layout", "read_checkpoint",
-    "read_run", "results", "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
+    "ValidationRows", "WeightSlice", "YamlError", "__version__", "digests", "documents", "files", "layout",
+    "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {

@@ -21,7 +21,7 @@ from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
     from pico_analyze import metrics
-    from pico_analyze.api import capture, compute, dynamics, open_run, read_rows, study, summarise
+    from pico_analyze.api import capture, compute, convert, dynamics, open_run, read_rows, study, summarise
 else:  # hidden from type checkers, for which a module with __getattr__ has every name
 
     def __getattr__(name: str) -> object:
@@ -37,7 +37,18 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
         return found
 
 
-__all__ = ["__version__", "capture", "compute", "dynamics", "metrics", "open_run", "read_rows", "study", "summarise"]
+__all__ = [
+    "__version__",
+    "capture",
+    "compute",
+    "convert",
+    "dynamics",
+    "metrics",
+    "open_run",
+    "read_rows",
+    "study",
+    "summarise",
+]
 
 
 def __dir__() -> list[str]:

@@ -362,6 +362,7 @@ def capture(
     seq_len: int = 128,
     positions: int | str = 8,
     gradients: bool = False,
+    weights: bool = False,
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int = 8,
@@ -388,6 +389,7 @@ def capture(
         seq_len: Tokens that are read of a row cut from text.
         positions: Positions kept in each row: last, all, or so many, evenly spaced.
         gradients: Also gradients: of the mean token loss over all rows.
+        weights: Also the weights, linked or copied, for circuits of activations.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: What models compute in, and activations are stored in: float32, bfloat16, float16.
         batch_size: Rows of a forward pass.
@@ -422,6 +424,7 @@ def capture(
         seq_len=seq_len,
         positions=positions,
         gradients=gradients,
+        weights=weights,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
@@ -431,6 +434,52 @@ def capture(
     )
     capture_models(str(run), settings)
     return open_run(settings.out)
+
+
+def convert(
+    run: str | Path,
+    *,
+    out: str | Path | None = None,
+    steps: Chosen = "all",
+    copy: bool = False,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
+) -> Store:
+    """Seal the weights of models of other makers as a run of Pico.
+
+    Tensors keep their names, types and bytes, so that transformers loads each checkpoint as it did the model; the
+    manifest says in which of them, or in which rows of them, each site is. What is sealed in `out` stays, and the same
+    call goes on from there.
+
+    Args:
+        run: Models of other makers, or a run of Pico: a name under ./runs, a path, or an ``hf://`` address.
+        out: Directory of the run that is made; ``runs/<run>-convert`` without.
+        steps: Steps, as numbers or as a selection.
+        copy: Copy files of weights, where they could be linked.
+        offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached.
+        prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
+        architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
+        step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
+
+    Returns:
+        The run that was made.
+
+    Raises:
+        UsageError: a step that does not exist, or `out` holds something else.
+        DataError: a model is damaged, or of an architecture that is not known.
+        StorageError: disk or network.
+    """
+    from pico_analyze.models.convert import convert_models
+    from pico_analyze.models.settings import made_directory, selection
+
+    target = made_directory(run, "convert") if out is None else Path(out)
+    read = _reading(offline, cache_dir, prefix, architecture, step_pattern)
+    convert_models(str(run), target, steps=selection(steps), copy=copy, read=read)
+    return open_run(target)
 
 
 def read_rows(directory: str | Path) -> pandas.DataFrame:

@@ -530,7 +530,10 @@ def test_a_killed_capture_loses_the_step_at_hand_and_goes_on(tmp_path: Path) -> 
 def test_two_commands_do_not_write_into_one_folder(tmp_path: Path) -> None:
     from pico_analyze.models.sealing import only_writer
 
-    with only_writer(tmp_path / "cap", "capture"), pytest.raises(UsageError, match="another command is writing into it"):
+    with (
+        only_writer(tmp_path / "cap", "capture"),
+        pytest.raises(UsageError, match="another command is writing"),
+    ):
         capture(tmp_path)
 
 

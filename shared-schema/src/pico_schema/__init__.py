@@ -35,6 +35,7 @@ from pico_schema.manifest import (
     Producer,
     RunManifest,
     ValidationRows,
+    WeightSlice,
 )
 from pico_schema.revisions import Revision, RevisionIndex, SetAsideRevision
 from pico_schema.sites import Site
@@ -69,6 +70,7 @@ __all__ = [
     "TensorHeaderError",
     "UnsafePathError",
     "ValidationRows",
+    "WeightSlice",
     "YamlError",
     "__version__",
     "digests",

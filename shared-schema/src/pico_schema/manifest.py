@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pico_schema.architecture import AnySpec
 from pico_schema.layout import check_paths, check_run_name
-from pico_schema.sites import Site
+from pico_schema.sites import WEIGHTED_KINDS, Site, expand
 
 SCHEMA_VERSION = "1.2"
 """Version of the documents this package writes."""
@@ -134,6 +134,25 @@ class Capture(Document):
         return names
 
 
+class WeightSlice(Document):
+    """A site's weight inside a tensor of the weights file. Since schema 1.2.
+
+    The tensor is transposed if it says so; its rows are cut into `groups` of equal size, and of each group the rows
+    `start` to `stop` (not included) are taken, one group's above the next one's: that is the weight, (out, in).
+    """
+
+    tensor: Annotated[str, Field(max_length=2000)]
+    """Name of the tensor, a matrix."""
+    transposed: bool = False
+    """Whether it is stored as (in, out)."""
+    groups: Annotated[int, Field(gt=0, le=2**24)] = 1
+    """Equal stretches of its rows: the heads of keys and values, where each is stored beside its queries."""
+    start: Annotated[int, Field(ge=0, le=2**24)]
+    """First row taken of each group."""
+    stop: Annotated[int, Field(gt=0, le=2**24)]
+    """Row after the last one taken of each group."""
+
+
 class Origin(Document):
     """The checkpoint that another one was made from: captured, or converted. Since schema 1.2.
 
@@ -188,6 +207,9 @@ class CheckpointManifest(Document):
     """What was captured, one entry per split."""
     weights: dict[str, str] = {}
     """Site → name of its tensor in the weights file."""
+    weight_slices: dict[str, WeightSlice] = {}
+    """Site → where its weight is, of sites that have no tensor of their own: fused projections, and what is stored as
+    (in, out). Since schema 1.2; none in what pico-train writes."""
     weights_dtype: str = "float32"
     """Type of the stored weights."""
     weights_sha256: Sha256 | None = None
@@ -211,8 +233,10 @@ class CheckpointManifest(Document):
                 raise ValueError(f"capture file {capture.file!r} is not among the files")
         if len({capture.split for capture in self.captures}) != len(self.captures):
             raise ValueError("a split was captured twice")
-        for name in self.weights:
+        for name in (*self.weights, *self.weight_slices):
             self._check_site(name, weighted=True)
+        if both := self.weights.keys() & self.weight_slices.keys():
+            raise ValueError(f"site {min(both)!r} is both a tensor and a part of one")
         for capture in self.captures:
             for name in capture.activations:
                 self._check_site(name, weighted=False)
@@ -227,6 +251,14 @@ class CheckpointManifest(Document):
             raise ValueError(f"site {name!r} does not exist: the model has layers 0 to {self.model.n_layers - 1}")
         if weighted and not site.has_weight:
             raise ValueError(f"site {name!r} has no weight: it is the residual stream after a block")
+
+    @property
+    def weighted_sites(self) -> tuple[str, ...]:
+        """Sites whose weight is stored, as a tensor or in one, in the order of computation."""
+        if not self.weight_slices:
+            return tuple(self.weights)
+        stored = {*self.weights, *self.weight_slices}
+        return tuple(str(site) for site in expand(WEIGHTED_KINDS, self.model.n_layers) if str(site) in stored)
 
     def capture(self, split: str) -> Capture | None:
         """The capture of this split, or None."""

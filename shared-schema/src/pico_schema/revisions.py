@@ -214,4 +214,4 @@ def _shape(manifest: CheckpointManifest) -> RevisionShape:
         )
         for capture in manifest.captures
     }
-    return RevisionShape(weights=tuple(manifest.weights), captures=captures)
+    return RevisionShape(weights=manifest.weighted_sites, captures=captures)

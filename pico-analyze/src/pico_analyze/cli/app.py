@@ -1,4 +1,4 @@
-"""The command line: `compute`, `dynamics`, `run`, `capture`, `list`, `metrics`, `components`.
+"""The command line: `compute`, `dynamics`, `run`, `capture`, `convert`, `list`, `metrics`, `components`.
 
 Only this module, `show.py`, `running.py` and `console.py` print. Heavy packages are imported inside the commands.
 """
@@ -302,6 +302,7 @@ def dynamics(
 
 
 app.command()(running.capture)
+app.command()(running.convert)
 app.command("list")(show.list_runs)
 app.command()(show.metrics)
 app.command()(show.components)

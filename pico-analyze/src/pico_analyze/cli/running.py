@@ -59,6 +59,9 @@ def capture(
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Also gradients, of the mean token loss over all rows.")
     ] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also the weights, linked or copied, for circuits of activations.")
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         DTypeOption, typer.Option("--dtype", help="What models compute in, and activations are stored in.")
@@ -94,6 +97,7 @@ def capture(
         seq_len=seq_len,
         positions=positions,
         gradients=gradients,
+        weights=weights,
         device=device,
         dtype=dtype.value,
         batch_size=batch_size,
@@ -107,4 +111,33 @@ def capture(
         f"{counted(len(done.steps), 'step')} captured{kept} ({counted(done.n_samples, 'sample')} of "
         f"{counted(len(done.sites), 'site')}, {time.monotonic() - begun:.1f} s) in {done.out}: "
         f"`pico-analyze compute cka {done.out} --data activations`"
+    )
+
+
+def convert(
+    run: Run,
+    out: MadeOut = None,
+    steps: o.Steps = "all",
+    copy: Annotated[bool, typer.Option("--copy", help="Copy files of weights, where they could be linked.")] = False,
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
+) -> None:
+    """Seal the weights of models of other makers as a run of Pico: one file a step, linked or copied, with digests."""
+    from pico_analyze.cli.console import say
+    from pico_analyze.counting import counted
+    from pico_analyze.models.convert import convert_models
+    from pico_analyze.models.settings import made_directory
+    from pico_analyze.stores.base import ReadOptions
+
+    begun = time.monotonic()
+    read = ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern)
+    target = made_directory(run, "convert") if out is None else out
+    done = convert_models(run, target, steps=steps, copy=copy, read=read, told=say)
+    kept = f", {len(done.kept)} already there" if done.kept else ""
+    say(
+        f"{counted(len(done.steps), 'step')} converted{kept} ({time.monotonic() - begun:.1f} s) in {done.out}: "
+        f"`pico-analyze list {done.out}`"
     )

@@ -71,6 +71,7 @@ def begin(
         "samples": digest,
         "sites": list(sites),
         "gradients": settings.gradients,
+        "weights": settings.weights,
         "dtype": settings.dtype,
         "device": settings.device.partition(":")[0],
         "prefix": settings.read.prefix,

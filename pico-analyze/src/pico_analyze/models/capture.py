@@ -24,7 +24,9 @@ from pico_analyze.models.beginning import COMMAND, Told, Work, begin
 from pico_analyze.models.places import chosen_sites, places
 from pico_analyze.models.settings import CaptureSettings
 from pico_analyze.models.sources import ModelRun, check_origin, weights_digests
+from pico_analyze.models.weights import weights_of
 from pico_analyze.stores.transformers.model import Model
+from pico_analyze.stores.transformers.weight_files import weight_files
 from pico_schema import (
     Capture,
     Site,
@@ -167,7 +169,16 @@ def _capture(work: Work, source: ModelRun, step: int) -> int:
             batch_size=settings.batch_size,
             device=settings.device,
         )
-    sealing.seal(work.out, work.run, _contents(work, source, step, found, digests))
+    contents = _contents(work, source, step, found, digests)
+    if not settings.weights:
+        sealing.seal(work.out, work.run, contents)
+        return step
+    with weights_of(model, weight_files(files), room=work.out) as beside:
+        contents.files = {**contents.files, **beside.files}
+        contents.links = beside.links
+        contents.tensors = {**contents.tensors, **({layout.WEIGHTS: beside.tensors} if beside.tensors else {})}
+        contents.manifest = {**contents.manifest, **beside.facts}
+        sealing.seal(work.out, work.run, contents)
     return step
 
 

@@ -163,6 +163,8 @@ def _link(source: Path, target: Path, digest: str) -> None:
     """The same file under another name, or a copy of it that has its digest."""
     try:
         os.link(source.resolve(), target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())  # it may have been downloaded just now
     except OSError:
         with source.open("rb") as file:
             copied = _put(target, iter(lambda: file.read(1 << 24), b""))

@@ -35,6 +35,8 @@ class CaptureSettings:
     """Tokens read of a row that is cut from text."""
     positions: int | Literal["last", "all"] = 8
     """Positions kept in each row, evenly spaced."""
+    weights: bool = False
+    """Whether weights are sealed too, for circuits of activations."""
     gradients: bool = False
     """Whether gradients are taken too."""
     device: str = "auto"

@@ -20,7 +20,7 @@ from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.client import MissingError
 from pico_analyze.stores.hub.files import RemoteFiles
 from pico_analyze.stores.hub.model_files import HubFile, HubFiles, Repository
-from pico_analyze.stores.local import check_shape, step_info, tensor_place
+from pico_analyze.stores.local import check_shape, step_info, taken_out, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, TokenRows, captured_samples, stored_rows
 from pico_analyze.stores.set_aside import SetAside, printable, published_aside
@@ -218,6 +218,7 @@ class HubStore:
             except DataError:
                 self._forget(entry)
                 raise
+        array = taken_out(array, manifest, data, site, where=file.where)
         check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
         return array
 
