@@ -410,6 +410,12 @@ def capture(
         StorageError: disk or network.
         WorkerError: processes were killed; what is sealed is kept.
         PluginError: torch or transformers is not installed.
+
+    Example:
+        >>> import pico_analyze
+        >>> run = pico_analyze.capture("models", data="rows.jsonl", sites="attn.v", positions=2, out="captured")
+        >>> run.read(0, "val", "activations", "layers.0.attn.v").shape
+        (6, 12)
     """
     from pico_analyze.models.capture import capture_models
     from pico_analyze.models.settings import settings_of
@@ -472,6 +478,12 @@ def convert(
         UsageError: a step that does not exist, or `out` holds something else.
         DataError: a model is damaged, or of an architecture that is not known.
         StorageError: disk or network.
+
+    Example:
+        >>> import pico_analyze
+        >>> run = pico_analyze.convert("models", out="converted")
+        >>> run.kind, [info.step for info in run.steps()]
+        ('pico', [0, 1])
     """
     from pico_analyze.models.convert import convert_models
     from pico_analyze.models.settings import made_directory, selection

@@ -3,7 +3,9 @@ every step; what was begun goes on; nothing runs that is not trusted."""
 
 from __future__ import annotations
 
+import doctest
 import gc
+import inspect
 import json
 import os
 import signal
@@ -617,6 +619,20 @@ def test_one_model_is_in_memory_at_a_time(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(running, "take", counted)
     capture(tmp_path, gradients=True)
     assert len(alive) == 3
+
+
+@pytest.mark.parametrize("name", ["capture", "convert"])
+def test_the_example_of_each_function_is_true_and_its_parts_are_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    course(tmp_path / "models", steps=(0, 1))
+    (tmp_path / "rows.jsonl").write_text("\n".join(['{"input_ids": [1, 2, 3, 4]}'] * 3))
+    function = getattr(pico_analyze, name)
+    (example,) = doctest.DocTestFinder(recurse=False).find(function, name)
+    assert tuple(doctest.DocTestRunner().run(example)) == (0, len(example.examples)) and example.examples
+    for parameter in inspect.signature(function).parameters:
+        assert f"\n    {parameter}: " in (inspect.getdoc(function) or ""), parameter
 
 
 @pytest.fixture

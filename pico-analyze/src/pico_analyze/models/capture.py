@@ -24,7 +24,7 @@ from pico_analyze.models.beginning import COMMAND, Told, Work, begin
 from pico_analyze.models.places import chosen_sites, places
 from pico_analyze.models.settings import CaptureSettings
 from pico_analyze.models.sources import ModelRun, check_origin, weights_digests
-from pico_analyze.models.weights import weights_of
+from pico_analyze.models.weights import stored_dtype, weights_of
 from pico_analyze.stores.transformers.model import Model
 from pico_analyze.stores.transformers.weight_files import weight_files
 from pico_schema import (
@@ -207,7 +207,8 @@ def _contents(work: Work, source: ModelRun, step: int, found: Any, digests: dict
     }
     config = source.small(step, layout.MODEL_CONFIG, work.out) or b"{}"
     tokenizer = {} if work.tokenizer is None else {layout.TOKENIZER: work.tokenizer}
-    weights, sealed_step = weights_digests(source.files(step)), source.manifest(step)
+    files, sealed_step = source.files(step), source.manifest(step)
+    weights = weights_digests(files)
     return sealing.Contents(
         step=step,
         files={layout.MODEL_CONFIG: config, **tokenizer},
@@ -218,7 +219,7 @@ def _contents(work: Work, source: ModelRun, step: int, found: Any, digests: dict
             "seed": work.run.seed,
             "cursor": None if sealed_step is None else sealed_step.cursor,
             "captures": (entry,),
-            "weights_dtype": "float32" if sealed_step is None else sealed_step.weights_dtype,
+            "weights_dtype": stored_dtype(files.tensors(next(iter(weights))).tensors),
             "weights_sha256": next(iter(weights.values())) if len(weights) == 1 else None,
             "metrics": dict(info.metrics),
             "origin": source.origin(step, digests),

@@ -79,7 +79,7 @@ def weights_of(model: Model, names: list[str], *, room: Path, copy: bool = False
             files={name: (root / name).read_bytes() for name in small},
             links={layout.WEIGHTS: (root / layout.WEIGHTS, digests[layout.WEIGHTS])} if single and not copy else {},
             tensors=_all_tensors(root, model.weight_map) if single and copy else tensors,
-            facts=maps | {"weights_dtype": _dtype(entry)},
+            facts=maps | {"weights_dtype": stored_dtype(entry)},
             digests=digests,
             left_out=left_out,
         )
@@ -94,7 +94,7 @@ def _state(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _dtype(entries: Mapping[str, TensorEntry]) -> str:
+def stored_dtype(entries: Mapping[str, TensorEntry]) -> str:
     """The type that most numbers are stored in."""
     counts: dict[str, int] = {}
     for one in entries.values():
