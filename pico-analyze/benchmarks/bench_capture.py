@@ -5,13 +5,13 @@
 A series of random models of Pythia-70m's size is written to a scratch directory. The bare arm loads each step with
 `from_pretrained` and puts the rows through it, keeping nothing; with --gradients it goes backward too, for all
 weights. The capture does the whole of its work: digests, rows, hooks, sealing with fsync. The arms take turns in this
-process, by the clock and by CPU, and of each the fastest counts. Peak memory is that of a process for each arm.
+process, by the clock and by CPU, and of each the fastest counts. A third arm forms no logits, as a capture does not
+where neither gradients nor the head are asked for. Peak memory is that of a process for each arm.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import tempfile
 import time
@@ -54,6 +54,21 @@ def bare(root: Path, *, gradients: bool, batch_size: int, threads: int) -> None:
                     model(input_ids=batch[:, :-1])
 
 
+def base(root: Path, *, gradients: bool, batch_size: int, threads: int) -> None:
+    """Load and run each step, up to the final norm."""
+    import torch
+    import transformers
+
+    del gradients
+    torch.set_num_threads(threads)
+    ids = torch.tensor(pq.read_table(root / "rows.parquet")["input_ids"].to_pylist())
+    for path in sorted((root / "series").iterdir()):
+        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+        with torch.no_grad():
+            for batch in ids.split(batch_size):
+                model.base_model(input_ids=batch[:, :-1], use_cache=False)
+
+
 def captured(root: Path, *, gradients: bool, batch_size: int, threads: int) -> None:
     """Capture each step."""
     import pico_analyze
@@ -75,7 +90,8 @@ def spent(arm: Callable[..., None], root: Path, **how: int) -> tuple[float, floa
 
 def _peak(arm: Callable[..., None], root: Path, how: dict[str, int]) -> float:
     arm(root, **how)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()  # getrusage would tell the parent's, where that was larger
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> None:
@@ -95,9 +111,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_series(root, arguments.steps, size)
+        arms = {"bare": bare, "capture": captured} | ({} if arguments.gradients else {"without logits": base})
         best: dict[str, tuple[float, float]] = {}
         for _ in range(arguments.repeats):
-            for name, arm in (("bare", bare), ("capture", captured)):
+            for name, arm in arms.items():
                 found = spent(arm, root, **how)
                 known = best.get(name, found)
                 best[name] = min(known[0], found[0]), min(known[1], found[1])
@@ -108,7 +125,7 @@ def main() -> None:
                 f"{name}: {seconds:.2f} s ({cpu:.2f} s of CPU): {ratios[0]:.2f}x, by CPU {ratios[1]:.2f}x", flush=True
             )
         with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            for name, arm in (("bare", bare), ("capture", captured)):
+            for name, arm in arms.items():
                 print(f"{name}: {pool.apply(_peak, (arm, root, how)):.0f} MB at its peak", flush=True)
 
 
