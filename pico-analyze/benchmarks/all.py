@@ -15,6 +15,8 @@ COMMANDS = (
     ("bench_cli.py", "384", "--steps", "11"),
     ("bench_cli.py", "1536"),
     ("bench_checking.py", "384"),
+    ("bench_capture.py",),
+    ("bench_capture.py", "--gradients"),
     ("bench_cluster.py", "384", "--steps", "11"),
     ("bench_tasks.py",),
 )

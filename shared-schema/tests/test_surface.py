@@ -13,12 +13,12 @@ import pytest
 import pico_schema
 
 SURFACE = {
-    "SCHEMA_VERSION", "AddressError", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
-    "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "IncompleteError", "ModelSpec",
-    "Producer", "Revision", "RevisionIndex", "RunManifest", "SchemaError", "SchemaVersionError", "SetAsideRevision",
-    "Site", "SiteError", "TensorHeaderError", "UnsafePathError", "ValidationRows", "YamlError", "__version__",
-    "digests", "documents", "files", "layout", "read_checkpoint", "read_run", "results", "run_names", "sites",
-    "strict_json", "tensor_header", "verify_checkpoint",
+    "AddressError", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
+    "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "ForeignSpec", "IncompleteError",
+    "ModelSpec", "Origin", "Producer", "Revision", "RevisionIndex", "RunManifest", "SCHEMA_VERSION", "SchemaError",
+    "SchemaVersionError", "SetAsideRevision", "Site", "SiteError", "TensorHeaderError", "UnsafePathError",
+    "ValidationRows", "WeightSlice", "YamlError", "__version__", "digests", "documents", "files", "layout",
+    "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {

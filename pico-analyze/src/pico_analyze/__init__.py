@@ -8,10 +8,10 @@
     cka(X, Y)
 
 The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api` (the functions here) ·
-`output` (text and pictures) · `engine` (from questions to rows) and `auditing` (what is wrong with a run) · `questions`
-(what is asked) · `statistics` (of values and series) · `components` (which matrices a model has) and `metrics` (which
-numbers a matrix has) · `stores` (where runs are kept) · `table` (rows) and `matrices` · `registry`, `parameters`,
-`errors`, `version`.
+`output` (text and pictures) · `models` (running them) · `engine` (from questions to rows) and `auditing` (what is wrong
+with a run) · `questions` (what is asked) · `statistics` (of values and series) · `components` (which matrices a model
+has) and `metrics` (which numbers a matrix has) · `stores` (where runs are kept) · `table` (rows) and `matrices` ·
+`registry`, `parameters`, `errors`, `version`.
 """
 
 from importlib import import_module
@@ -21,7 +21,7 @@ from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
     from pico_analyze import metrics
-    from pico_analyze.api import audit, compute, dynamics, open_run, read_rows, study, summarise
+    from pico_analyze.api import audit, capture, compute, convert, dynamics, open_run, read_rows, study, summarise
 else:  # hidden from type checkers, for which a module with __getattr__ has every name
 
     def __getattr__(name: str) -> object:
@@ -37,7 +37,19 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
         return found
 
 
-__all__ = ["__version__", "audit", "compute", "dynamics", "metrics", "open_run", "read_rows", "study", "summarise"]
+__all__ = [
+    "__version__",
+    "audit",
+    "capture",
+    "compute",
+    "convert",
+    "dynamics",
+    "metrics",
+    "open_run",
+    "read_rows",
+    "study",
+    "summarise",
+]
 
 
 def __dir__() -> list[str]:

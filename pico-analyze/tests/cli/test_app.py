@@ -266,7 +266,7 @@ def test_an_interruption_keeps_the_rows_and_says_so(runs, pico, monkeypatch):
     monkeypatch.setattr(Console, "advanced", stop)
     answer = pico("compute", "cka", "--threads", "1")
     assert answer.code == 130
-    assert "the rows computed so far are kept" in answer.error
+    assert "what is done is kept, and the same command goes on from there" in answer.error
     monkeypatch.undo()
 
 

@@ -13,7 +13,7 @@ from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_analyze.stores.sites import MatrixSite, nameable
 from pico_analyze.stores.transformers.architectures import ARCHITECTURES, architecture_of
 from pico_analyze.stores.transformers.cuts import PARTS, grouped, half, in_four, stacked, stacked_transposed
-from pico_analyze.stores.transformers.geometry import ForeignSpec
+from pico_schema import ForeignSpec
 
 V, D, FF, H, LAYERS = 30, 12, 20, 3, 2
 GEOMETRY = {"hidden_size": D, "num_attention_heads": H, "num_hidden_layers": LAYERS, "intermediate_size": FF}

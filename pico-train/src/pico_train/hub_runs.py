@@ -154,7 +154,10 @@ def bring(
         if run.validation is not None and (documents_dir / layout.VALIDATION_ROWS).is_file():
             documents_dir = _fetch_checked(repository, commit, {layout.VALIDATION_ROWS: run.validation}, documents_dir)
     except SchemaError as error:
-        raise CheckpointError(f"{address}: not a run that pico-train published: {error}") from None
+        raise CheckpointError(
+            f"{address}: not a run that pico-train published: {error}; models of other makers are measured by "
+            f"`pico-analyze list {address}`, `capture` and `convert`"
+        ) from None
     run_dir = repository.cache / repository.name.replace("/", "--") / commit / run.name
     _place(documents_dir, run_dir, [*_OF_RUN, *_evaluations(documents_dir, index)])
     _leave_out(run_dir, run, index)

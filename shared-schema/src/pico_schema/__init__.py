@@ -8,7 +8,7 @@ path and revision name) · `revisions` (the index of what is published) · `migr
 """
 
 from pico_schema import digests, documents, files, layout, results, run_names, sites, strict_json, tensor_header
-from pico_schema.architecture import ModelSpec
+from pico_schema.architecture import ForeignSpec, ModelSpec
 from pico_schema.documents import Finding, read_checkpoint, read_run, verify_checkpoint
 from pico_schema.errors import (
     AddressError,
@@ -31,9 +31,11 @@ from pico_schema.manifest import (
     DataFingerprint,
     Evaluation,
     FileEntry,
+    Origin,
     Producer,
     RunManifest,
     ValidationRows,
+    WeightSlice,
 )
 from pico_schema.revisions import Revision, RevisionIndex, SetAsideRevision
 from pico_schema.sites import Site
@@ -52,8 +54,10 @@ __all__ = [
     "Evaluation",
     "FileEntry",
     "Finding",
+    "ForeignSpec",
     "IncompleteError",
     "ModelSpec",
+    "Origin",
     "Producer",
     "Revision",
     "RevisionIndex",
@@ -66,6 +70,7 @@ __all__ = [
     "TensorHeaderError",
     "UnsafePathError",
     "ValidationRows",
+    "WeightSlice",
     "YamlError",
     "__version__",
     "digests",

@@ -1,17 +1,18 @@
 """The shape of a decoder: the numbers that fix every tensor of a model, and what follows from them.
 
 A `ModelSpec` describes a Llama-style decoder (RMSNorm, RoPE, grouped-query attention, SwiGLU). It decides sizes only;
-how the arithmetic is done is the trainer's business.
+how the arithmetic is done is the trainer's business. A `ForeignSpec` describes a decoder of other makers, which is
+measured and never trained: documents hold either, and `architecture` says which.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from pico_schema.errors import SiteError
+from pico_schema.errors import SchemaError, SiteError
 from pico_schema.sites import WEIGHTED_KINDS, check_kind
 
 Dimension = Annotated[int, Field(gt=0, le=2**24)]
@@ -148,6 +149,99 @@ class ModelSpec(BaseModel):
         """
         norms = self.d_model * (2 * self.n_layers + 1)
         return 6.0 * (self.n_params_matmul - norms) + 6.0 * self.n_layers * self.d_model * seq_len
+
+
+class ForeignSpec(ModelSpec):
+    """The geometry of a decoder of other makers. Since schema 1.2.
+
+    Its heads may have a width of their own (Qwen3, Gemma) or an odd one (GPT-2 has no rotary embedding), its values be
+    narrower than its queries (DeepSeek), its embedding narrower than its stream (OPT-350m); it may hold experts.
+    Raises a validation error, naming the numbers, for a geometry that cannot exist.
+    """
+
+    architecture: Literal["foreign"] = "foreign"  # type: ignore[assignment]
+    """Tells it from a decoder of Pico's own; readers of schema 1.1 refuse it by this name."""
+    model_type: Annotated[str, Field(max_length=100)] = "unknown"
+    """What the model's `config.json` calls the architecture: gpt_neox, qwen3."""
+    rope_theta: Annotated[float, Field(ge=1, le=1e12)] | None = None  # type: ignore[assignment]
+    """Not said: whoever needs it reads the model's `config.json`."""
+    norm_eps: Annotated[float, Field(ge=1e-30, lt=1)] | None = None  # type: ignore[assignment]
+    """Not said either."""
+    own_head_dim: Dimension | None = None
+    """Width of one attention head, where it is not d_model / n_heads."""
+    value_head_dim: Dimension | None = None
+    """Width of one head's value, where it is not that of its query."""
+    embed_dim: Dimension | None = None
+    """Width of embedding and head, where it is not d_model."""
+    n_experts: Annotated[int, Field(gt=0, le=4096)] | None = None
+    """Experts of a block that has any."""
+    d_expert: Dimension | None = None
+    """Width inside one expert."""
+    d_shared: Dimension | None = None
+    """Width inside the expert that every token goes through."""
+
+    @model_validator(mode="after")
+    def _geometry_exists(self) -> Self:
+        if self.own_head_dim is None and self.d_model % self.n_heads:
+            raise ValueError(
+                f"width {self.d_model} is not divisible by {self.n_heads} heads, and no head_dim says how wide they are"
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"{self.n_heads} heads are not divisible by {self.n_kv_heads} heads of keys and values")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.own_head_dim or self.d_model // self.n_heads
+
+    @property
+    def n_params(self) -> int:
+        """Not known: it depends on what the geometry does not say, such as biases.
+
+        Raises:
+            SchemaError: always.
+        """
+        raise SchemaError(f"how many parameters a {self.model_type} has does not follow from its geometry")
+
+    def weight_shape(self, kind: str) -> tuple[int, ...]:
+        """Shape of the weight at a site of this kind; of experts too, whose kinds are ``mlp.experts.<n>.up``,
+        ``mlp.shared.up`` and the like.
+
+        Raises:
+            SiteError: not a kind, or one without a weight.
+        """
+        if kind == "attn.o" and self.value_head_dim is not None:
+            return (self.d_model, self.n_heads * self.value_head_dim)
+        if kind in ("embed", "head") and self.embed_dim is not None:
+            return (self.vocab_size, self.embed_dim)
+        if kind.startswith(("mlp.experts.", "mlp.shared.")):
+            width = (self.d_expert if kind.startswith("mlp.experts.") else self.d_shared) or self.d_ff
+            return (self.d_model, width) if kind.endswith(".down") else (width, self.d_model)
+        return super().weight_shape(kind)
+
+    def activation_width(self, kind: str) -> int:
+        """Features of the activation at a site of this kind.
+
+        Raises:
+            SiteError: not a site kind.
+        """
+        if kind == "attn.v" and self.value_head_dim is not None:
+            return self.n_kv_heads * self.value_head_dim
+        if kind == "embed" and self.embed_dim is not None:
+            return self.embed_dim
+        return super().activation_width(kind)
+
+
+def _which(value: Any) -> str:
+    found = value.get("architecture", "llama") if isinstance(value, dict) else getattr(value, "architecture", "llama")
+    return found if found == "foreign" else "llama"
+
+
+SPEC_KINDS = ("llama", "foreign")
+"""What `architecture` of a geometry can be."""
+AnySpec = Annotated[Annotated[ModelSpec, Tag("llama")] | Annotated[ForeignSpec, Tag("foreign")], Discriminator(_which)]
+"""The geometry in a document: Pico's own, unless `architecture` says that it is foreign."""
 
 
 def _divisors(n: int) -> list[int]:

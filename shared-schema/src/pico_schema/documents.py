@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pico_schema import layout, strict_json
+from pico_schema.architecture import SPEC_KINDS
 from pico_schema.digests import sha256_file as sha256_file  # under these names here too, as in 1.0
 from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
 from pico_schema.files import fsync_directory as fsync_directory
@@ -107,7 +108,13 @@ def parse(content: bytes, model: type[D], *, where: str) -> D:
 def _first_fault(error: ValidationError) -> str:
     """The first field that is not what it has to be, and why; names in it are foreign text."""
     first = error.errors()[0]
-    field = ".".join(map(str, first["loc"])) or "document"
+    # pydantic puts the kind of geometry between `model` and the field of it, where the document has nothing
+    parts = [
+        str(part)
+        for before, part in zip((None, *first["loc"]), first["loc"], strict=False)
+        if not (before == "model" and part in SPEC_KINDS)
+    ]
+    field = ".".join(parts) or "document"
     return f"{_printable(field[:200])}: {first['msg'][:500]}"
 
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pico_schema.architecture import ModelSpec
+from pico_schema.architecture import AnySpec
 from pico_schema.layout import check_paths, check_run_name
-from pico_schema.sites import Site
+from pico_schema.sites import WEIGHTED_KINDS, Site, expand
 
 SCHEMA_VERSION = "1.2"
 """Version of the documents this package writes."""
@@ -58,7 +58,8 @@ class DataFingerprint(Document):
     """What identifies the training data, so that equal fingerprints and seeds mean equal batches."""
 
     source: Annotated[str, Field(max_length=2000)]
-    """Kind of source: stdlib, text, tokens, hub, or another producer's name for it."""
+    """Kind of source: stdlib, text, tokens, hub, or another producer's name for it. ``unknown`` where no one knows what
+    the model was trained on: the other fields then say what its validation rows are, if it has any."""
     sha256: Sha256
     """Digest over the token rows' identity: what the data is, in which order it is stored."""
     n_rows: Count
@@ -133,6 +134,44 @@ class Capture(Document):
         return names
 
 
+class WeightSlice(Document):
+    """A site's weight inside a tensor of the weights file. Since schema 1.2.
+
+    The tensor is transposed if it says so; its rows are cut into `groups` of equal size, and of each group the rows
+    `start` to `stop` (not included) are taken, one group's above the next one's: that is the weight, (out, in).
+    """
+
+    tensor: Annotated[str, Field(max_length=2000)]
+    """Name of the tensor, a matrix."""
+    transposed: bool = False
+    """Whether it is stored as (in, out)."""
+    groups: Annotated[int, Field(gt=0, le=2**24)] = 1
+    """Equal stretches of its rows: the heads of keys and values, where each is stored beside its queries."""
+    start: Annotated[int, Field(ge=0, le=2**24)]
+    """First row taken of each group."""
+    stop: Annotated[int, Field(gt=0, le=2**24)]
+    """Row after the last one taken of each group."""
+
+
+class Origin(Document):
+    """The checkpoint that another one was made from: captured, or converted. Since schema 1.2.
+
+    Nothing of it need be at hand; the digests say whether what is found there still is what was read."""
+
+    location: Annotated[str, Field(max_length=4096)]
+    """Path or address of the run or model it is of: ``hf://EleutherAI/pythia-70m``."""
+    run: Annotated[str, Field(max_length=300)]
+    """What that is called."""
+    revision: Annotated[str, Field(max_length=300)] | None = None
+    """Its branch, tag or directory."""
+    commit: Annotated[str, Field(max_length=64)] | None = None
+    """The commit that was read, on the Hub."""
+    manifest_sha256: Sha256 | None = None
+    """Digest of its manifest, where it was a checkpoint of Pico."""
+    files: dict[Annotated[str, Field(max_length=1024)], Sha256] = {}
+    """Digest of each file that was read of it: configuration, weights, tokenizer, code."""
+
+
 class CheckpointManifest(Document):
     """What one sealed checkpoint holds. Written last; never changed afterwards."""
 
@@ -146,32 +185,38 @@ class CheckpointManifest(Document):
     """Name of the run: its directory and its branch."""
     step: Step
     """Updates done: the weights are those after this many."""
-    tokens_seen: Count
+    tokens_seen: Count | None
     """Tokens that the updates up to this step were trained on: each update's batch size × sequence length, added up.
     That is step × batch size × sequence length where the batch size was the same throughout; a run that was resumed
-    under another one carries the sum on."""
+    under another one carries the sum on. Null (since schema 1.2) where no one counted them."""
     created: datetime
     """When the checkpoint was taken, with time zone."""
     producer: Producer
     """Who wrote it."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """Seed of the run."""
-    model: ModelSpec
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None
+    """Seed of the run; null (since schema 1.2) where it is not known."""
+    model: AnySpec
     """The model's geometry."""
     data: DataFingerprint
     """What it is trained on."""
-    cursor: DataCursor
-    """Where in the data it stands."""
+    cursor: DataCursor | None
+    """Where in the data it stands; null (since schema 1.2) where that is not known: such a run cannot be resumed."""
     batch_sha256: Sha256 | None = None
     """Digest of the token rows of batch N, the one that the next update consumes, where it was captured."""
     captures: tuple[Capture, ...] = ()
     """What was captured, one entry per split."""
     weights: dict[str, str] = {}
     """Site → name of its tensor in the weights file."""
+    weight_slices: dict[str, WeightSlice] = {}
+    """Site → where its weight is, of sites that have no tensor of their own: fused projections, and what is stored as
+    (in, out). Since schema 1.2; none in what pico-train writes."""
     weights_dtype: str = "float32"
     """Type of the stored weights."""
     weights_sha256: Sha256 | None = None
-    """Digest of the weights file; two steps with the same one hold the same weights."""
+    """Digest of the weights file; two steps with the same one hold the same weights. Without `weights` (there are
+    captures only) it is that of the file which `origin` names."""
+    origin: Origin | None = None
+    """What it was made from, where that was another maker's checkpoint, or one of another run. Since schema 1.2."""
     metrics: dict[str, float | None] = {}
     """Scalars known at this step: train_loss, val_loss, lr, grad_norm, as far as there are any."""
     files: dict[str, FileEntry]
@@ -188,8 +233,10 @@ class CheckpointManifest(Document):
                 raise ValueError(f"capture file {capture.file!r} is not among the files")
         if len({capture.split for capture in self.captures}) != len(self.captures):
             raise ValueError("a split was captured twice")
-        for name in self.weights:
+        for name in (*self.weights, *self.weight_slices):
             self._check_site(name, weighted=True)
+        if both := self.weights.keys() & self.weight_slices.keys():
+            raise ValueError(f"site {min(both)!r} is both a tensor and a part of one")
         for capture in self.captures:
             for name in capture.activations:
                 self._check_site(name, weighted=False)
@@ -204,6 +251,14 @@ class CheckpointManifest(Document):
             raise ValueError(f"site {name!r} does not exist: the model has layers 0 to {self.model.n_layers - 1}")
         if weighted and not site.has_weight:
             raise ValueError(f"site {name!r} has no weight: it is the residual stream after a block")
+
+    @property
+    def weighted_sites(self) -> tuple[str, ...]:
+        """Sites whose weight is stored, as a tensor or in one, in the order of computation."""
+        if not self.weight_slices:
+            return tuple(self.weights)
+        stored = {*self.weights, *self.weight_slices}
+        return tuple(str(site) for site in expand(WEIGHTED_KINDS, self.model.n_layers) if str(site) in stored)
 
     def capture(self, split: str) -> Capture | None:
         """The capture of this split, or None."""
@@ -220,8 +275,8 @@ class CheckpointEntry(Document):
 
     step: Step
     """Its step."""
-    tokens_seen: Count
-    """Tokens consumed before it."""
+    tokens_seen: Count | None
+    """Tokens consumed before it; null where the manifest says so."""
     manifest_sha256: Sha256
     """Digest of its manifest.json, which in turn holds the digest of everything else."""
 
@@ -263,9 +318,9 @@ class RunManifest(Document):
     """When the run was begun, with time zone."""
     producer: Producer
     """Who wrote it."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """Seed of the run."""
-    model: ModelSpec
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None
+    """Seed of the run; null (since schema 1.2) where it is not known."""
+    model: AnySpec
     """The model's geometry."""
     data: DataFingerprint
     """What it is trained on."""

@@ -67,7 +67,7 @@ class Revision(Document):
 
     step: Step
     """Its step."""
-    tokens_seen: Count
+    tokens_seen: Count | None
     """Tokens consumed before it."""
     manifest_sha256: Sha256
     """Digest of its manifest.json."""
@@ -214,4 +214,4 @@ def _shape(manifest: CheckpointManifest) -> RevisionShape:
         )
         for capture in manifest.captures
     }
-    return RevisionShape(weights=tuple(manifest.weights), captures=captures)
+    return RevisionShape(weights=manifest.weighted_sites, captures=captures)

@@ -1,6 +1,7 @@
-"""The command line: `compute`, `dynamics`, `run`, `audit`, `list`, `metrics`, `components`.
+"""The command line: `compute`, `dynamics`, `run`, `audit`, `capture`, `convert`, `list`, `metrics`, `components`.
 
-Only this module, `audit.py`, `show.py` and `console.py` print. Heavy packages are imported inside the commands.
+Only this module, `audit.py`, `show.py`, `running.py` and `console.py` print. Heavy packages are imported inside the
+commands.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pico_analyze.cli import options as o
-from pico_analyze.cli import show
+from pico_analyze.cli import running, show
 from pico_analyze.cli.audit import audit
 from pico_analyze.version import __version__
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-_INTERRUPTED = "interrupted: the rows computed so far are kept, and the same command goes on from there"
+_INTERRUPTED = "interrupted: what is done is kept, and the same command goes on from there"
 
 app = typer.Typer(
     name="pico-analyze",
@@ -331,6 +332,8 @@ def dynamics(
 
 
 app.command()(audit)
+app.command()(running.capture)
+app.command()(running.convert)
 app.command("list")(show.list_runs)
 app.command()(show.metrics)
 app.command()(show.components)

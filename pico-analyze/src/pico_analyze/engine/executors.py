@@ -165,10 +165,18 @@ def processes(count: int) -> Opening:
 
     @contextmanager
     def opened(_: Work) -> Iterator[Workers]:
-        with _blas_threads(1), _left(Processes(count)) as pool:
+        with process_pool(count) as pool:
             yield Workers(pool, count)
 
     return opened
+
+
+@contextmanager
+def process_pool(count: int) -> Iterator[Processes]:
+    """So many processes, with one BLAS thread each unless they set another number; what they do is waited for when the
+    block ends, but not when it is interrupted."""
+    with _blas_threads(1), _left(Processes(count)) as pool:
+        yield pool
 
 
 class Processes(ProcessPoolExecutor):

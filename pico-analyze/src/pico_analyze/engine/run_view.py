@@ -145,7 +145,11 @@ class RunView:
                 kinds = in_order(MatrixSite.parse(site).family for site in sites)
                 if kinds and (split is None) == (data == "weights"):
                     found.append(f"{data if split is None else f'{split} {data}'} at {', '.join(kinds)}")
-        return f"it holds {'; '.join(found)}" if found else "it holds nothing to measure"
+        held = f"it holds {'; '.join(found)}" if found else "it holds nothing to measure"
+        models = isinstance(self.store, NamesTensors) and self.question.data != "weights"
+        return (
+            f"{held}; `pico-analyze capture {self.store.location}` runs its models and keeps them" if models else held
+        )
 
     def lacks(self, info: StepInfo, unit: Unit) -> tuple[Data, str] | None:
         """The first tensor that a unit needs and a step does not hold, or None."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
     from pico_analyze.stores.set_aside import SetAside
-    from pico_schema import ModelSpec
+    from pico_schema import CheckpointManifest, ModelSpec
 
 Data = Literal["weights", "activations", "gradients"]
 DATA: tuple[Data, ...] = ("weights", "activations", "gradients")
@@ -196,6 +196,15 @@ class SetsAside(Protocol):
 
     def set_aside(self) -> tuple[SetAside, ...]:
         """Those steps, with the reasons."""
+        ...
+
+
+@runtime_checkable
+class HasManifests(Protocol):
+    """A store of checkpoints that Pico sealed."""
+
+    def checkpoint_manifest(self, step: int) -> CheckpointManifest:
+        """The manifest of a step."""
         ...
 
 

@@ -20,7 +20,7 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.samples import Files, captured_samples, read_whole
+from pico_analyze.stores.samples import Files, TokenRows, captured_samples, read_whole, stored_rows
 from pico_analyze.stores.seals import BrokenSeal, unlike_on_disk
 from pico_analyze.stores.set_aside import SetAside, set_aside
 from pico_analyze.stores.transformers.files import LocalFiles
@@ -51,7 +51,7 @@ def step_info(manifest: CheckpointManifest, digest: str) -> StepInfo:
         digest=digest,
         tokens_seen=manifest.tokens_seen,
         size=manifest.size,
-        weights=tuple(manifest.weights),
+        weights=manifest.weighted_sites,
         splits=splits,
         metrics=dict(manifest.metrics),
     )
@@ -66,6 +66,8 @@ def tensor_place(manifest: CheckpointManifest, split: str | None, data: Data, si
     if data == "weights":
         if site in manifest.weights:
             return layout.WEIGHTS, manifest.weights[site]
+        if site in manifest.weight_slices:
+            return layout.WEIGHTS, manifest.weight_slices[site].tensor
     else:
         capture = manifest.capture(split or "")
         if capture is not None and site in (capture.activations if data == "activations" else capture.gradients):
@@ -80,6 +82,24 @@ def check_shape(array: np.ndarray, manifest: CheckpointManifest, split: str | No
     capture = manifest.capture(split or "")
     if data == "activations" and capture is not None and (array.ndim != 2 or len(array) != capture.n_samples):
         raise DataError(f"{where}: shape {array.shape}, but the manifest says {capture.n_samples} samples")
+
+
+def taken_out(array: np.ndarray, manifest: CheckpointManifest, data: Data, site: str, *, where: str) -> np.ndarray:
+    """A site's weight, out of the tensor that `tensor_place` names; whatever else is read, as it is.
+
+    Raises:
+        DataError: the tensor is not as large as the manifest says.
+    """
+    part = manifest.weight_slices.get(site) if data == "weights" else None
+    if part is None:
+        return array
+    rows = array.T if part.transposed else array
+    size, rest = divmod(len(rows), part.groups)
+    if array.ndim != 2 or rest or not part.start < part.stop <= size:
+        raise DataError(f"{where}: tensor {part.tensor[:200]!r} of shape {array.shape} does not hold site {site!r}")
+    return np.ascontiguousarray(
+        rows.reshape(part.groups, size, -1)[:, part.start : part.stop].reshape(-1, rows.shape[1])
+    )
 
 
 class LocalStore:
@@ -156,7 +176,7 @@ class LocalStore:
             return f"its manifest is that of step {manifest.step}"
         if manifest.run_id != self.manifest.id:
             return "its manifest belongs to another run"
-        needed = [layout.WEIGHTS] if manifest.weights else []
+        needed = [layout.WEIGHTS] if manifest.weighted_sites else []
         for path in [*needed, *(capture.file for capture in manifest.captures)]:
             entry = manifest.files.get(path)
             if entry is None:
@@ -223,7 +243,7 @@ class LocalStore:
         manifest = self._checkpoint(step)[0]
         path, name = tensor_place(manifest, split, data, site)
         file = self._file(step, path)
-        array = file.read(name)
+        array = taken_out(file.read(name), manifest, data, site, where=file.where)
         check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
         return array
 
@@ -256,6 +276,23 @@ class LocalStore:
         manifest = self._checkpoint(step)[0]
         path, _ = tensor_place(manifest, split, data, site)
         return (Input(path, manifest.files[path].sha256),)
+
+    def checkpoint_manifest(self, step: int) -> CheckpointManifest:
+        """The manifest of a step."""
+        return self._checkpoint(step)[0]
+
+    def validation_rows(self) -> TokenRows | None:
+        """The validation rows that are stored with the run; None where there are none."""
+        listed = self.manifest.validation
+        if listed is None:
+            return None
+        path = self._inside(self._root, layout.VALIDATION_ROWS)
+        return stored_rows(read_whole(path), listed, where=str(path))
+
+    def model_files(self, step: int) -> LocalFiles:
+        """The files of a checkpoint, which is a model of transformers."""
+        manifest, _, directory = self._checkpoint(step)
+        return LocalFiles(directory, {path: entry.sha256 for path, entry in manifest.files.items()})
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and `evaluations/step-N.json`, by step."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class TokenRows:
     """Token ids, int32."""
     sources: list[str]
     """Where each row comes from; empty where the corpus does not say."""
+    texts: list[str] | None = None
+    """Each row as text, where that was asked for."""
 
 
 def captured_samples(files: Files, manifest: CheckpointManifest, split: str, *, where: str) -> pandas.DataFrame:
@@ -118,6 +120,17 @@ def _proven(files: Files, path: str, entry: FileEntry, where: str) -> bytes:
     return content
 
 
+def stored_rows(content: bytes, entry: FileEntry, *, where: str) -> TokenRows:
+    """All validation rows of a run, with their texts, from the content of their file.
+
+    Raises:
+        DataError: it is not what the run's manifest lists.
+    """
+    if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise DataError(f"{where}: it does not have the content that was stored: it is damaged")
+    return read_token_rows(content, where=where, texts=True)
+
+
 def read_whole(path: Path) -> bytes:
     """The content of a file of at most `MAX_FILE` bytes.
 
@@ -128,7 +141,7 @@ def read_whole(path: Path) -> bytes:
     return read_small(path, MAX_FILE)
 
 
-def read_token_rows(content: bytes, *, where: str) -> TokenRows:
+def read_token_rows(content: bytes, *, where: str, texts: bool = False) -> TokenRows:
     """Rows from a Parquet file with the columns of the contract.
 
     Raises:
@@ -143,12 +156,13 @@ def read_token_rows(content: bytes, *, where: str) -> TokenRows:
         chunks = (about.row_group(g).column(c) for g in range(about.num_row_groups) for c in range(about.num_columns))
         if max((chunk.num_values for chunk in chunks), default=0) > MAX_TOKENS or about.num_rows > MAX_TOKENS:
             raise DataError(f"{where}: it claims more than {MAX_TOKENS} tokens: refusing to read it")
-        table = file.read(["input_ids", "source"])
+        table = file.read(["input_ids", "source", *(["text"] if texts else [])])
         table.validate(full=True)  # a text that is none, a list that ends before it begins
         ids, sources = table["input_ids"], table["source"].to_pylist()
+        words = [text or "" for text in table["text"].to_pylist()] if texts else None
     except (OSError, KeyError, ValueError, OverflowError, pa.ArrowException) as error:
         raise _not_rows(where, error) from None
-    return token_rows(ids, sources, where=where)
+    return replace(token_rows(ids, sources, where=where), texts=words)
 
 
 def token_rows(column: pyarrow.ChunkedArray, sources: Sequence[object] | None = None, *, where: str) -> TokenRows:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pico_schema import CheckpointManifest, RunManifest
+from pico_train.errors import CheckpointError
 
 DATA_CHANGED = "data.sha256"
 """Field of the entry that `run.json` gets where a run went on with other data: those begin at their first row."""
@@ -44,8 +45,17 @@ class Consumed:
 
 
 def consumed_before(manifest: CheckpointManifest) -> Consumed:
-    """What had been consumed when a checkpoint was taken."""
+    """What had been consumed when a checkpoint was taken.
+
+    Raises:
+        CheckpointError: it does not say: it was made of another maker's model.
+    """
     cursor = manifest.cursor
+    if cursor is None or manifest.tokens_seen is None:
+        raise CheckpointError(
+            f"step {manifest.step} of {manifest.run_name} does not say where in its data it stands: it was made by "
+            f"{manifest.producer.name} of another maker's model, and can be measured, not trained on"
+        )
     return Consumed(manifest.step, cursor.epoch * manifest.data.n_rows + cursor.row, manifest.tokens_seen)
 
 

@@ -49,10 +49,10 @@ def contradictions(run_dir: Path, run: RunManifest, manifests: Mapping[int, Chec
         if entry is not None and entry.tokens_seen != manifest.tokens_seen:
             detail = f"{layout.RUN_MANIFEST} says {entry.tokens_seen} tokens, {layout.MANIFEST} {manifest.tokens_seen}"
             yield Problem(step, "altered", layout.MANIFEST, detail)
-        if manifest.tokens_seen < before:
+        if manifest.tokens_seen is not None and manifest.tokens_seen < before:
             detail = f"{manifest.tokens_seen} tokens were seen, fewer than at the step before"
             yield Problem(step, "altered", layout.MANIFEST, detail)
-        before = manifest.tokens_seen
+        before = before if manifest.tokens_seen is None else manifest.tokens_seen
         logged = row.get("tokens_seen")
         if logged is not None and logged != manifest.tokens_seen:
             detail = f"{layout.METRICS_LOG} says {str(logged)[:20]} tokens, {layout.MANIFEST} {manifest.tokens_seen}"

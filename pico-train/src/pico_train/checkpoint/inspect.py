@@ -7,7 +7,9 @@ from typing import Any
 
 from pico_schema import (
     CheckpointManifest,
+    ForeignSpec,
     IncompleteError,
+    ModelSpec,
     RunManifest,
     SchemaError,
     TensorHeaderError,
@@ -38,7 +40,7 @@ def inspect_run(run_dir: Path, *, as_listed: bool = False) -> dict[str, Any]:
         "created": run.created.isoformat(),
         "producer": f"{run.producer.name} {run.producer.version}",
         "seed": run.seed,
-        "parameters": run.model.n_params,
+        "parameters": _parameters(run.model),
         "model": run.model.model_dump(),
         "data": run.data.model_dump(),
         "changes": [change.model_dump(mode="json") for change in run.changes],
@@ -47,6 +49,11 @@ def inspect_run(run_dir: Path, *, as_listed: bool = False) -> dict[str, Any]:
         "accepted_losses": [item.detail for item in losses.accepted(run_dir)],
         "set_aside": [item.sentence for item in set_aside.listed(run_dir) if item.notable],
     }
+
+
+def _parameters(model: ModelSpec) -> int | None:
+    """How many parameters a model has; None for other makers', whose geometry does not tell."""
+    return None if isinstance(model, ForeignSpec) else model.n_params
 
 
 def _lines(run_dir: Path, run: RunManifest, *, as_listed: bool) -> list[dict[str, Any]]:
@@ -68,7 +75,7 @@ def _line(directory: Path, *, as_listed: bool) -> dict[str, Any]:
         return {"step": step, "tokens": None, "holds": "incomplete: no manifest", "bytes": None}
     except SchemaError as error:
         return {"step": step, "tokens": None, "holds": f"unreadable: {error}", "bytes": None}
-    parts = ["weights"]
+    parts = ["weights"] if layout.WEIGHTS in manifest.files else []
     if has_training_state(manifest):
         pruned = not as_listed and is_pruned(directory, manifest)
         parts.append("training state (pruned)" if pruned else "training state")
@@ -111,7 +118,7 @@ def inspect_checkpoint(run_dir: Path, step: int, *, as_listed: bool = False) -> 
     return {
         **content,
         "bytes": manifest.size,
-        "parameters": manifest.model.n_params,
+        "parameters": _parameters(manifest.model),
         "model": manifest.model.model_dump(),
         "data": manifest.data.model_dump(),
         "captures": [_capture(capture) for capture in manifest.captures],

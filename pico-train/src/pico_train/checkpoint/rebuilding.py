@@ -128,7 +128,10 @@ def _batch_size_changes(manifests: Mapping[int, CheckpointManifest], config: Run
     """From which steps on the batch size was another, as the rows that had been consumed at each checkpoint tell."""
     ordered = [manifests[step] for step in sorted(manifests)]
     changes = []
-    sizes = [manifest.cursor.batch_size for manifest in ordered] + [config.training.batch_size]
+    cursors = [manifest.cursor for manifest in ordered]
+    sizes = [cursor.batch_size for cursor in cursors if cursor is not None] + [config.training.batch_size]
+    if len(sizes) <= len(ordered):
+        raise CheckpointError("a checkpoint does not say where in its data it stands: it is not one that was trained")
     for number, manifest in enumerate(ordered):
         before, after = sizes[number], sizes[number + 1]
         if before == after:

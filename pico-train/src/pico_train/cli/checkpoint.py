@@ -110,9 +110,8 @@ def inspect(place: Place, output: As = Format.table) -> None:
 
 
 def _print_run(run: dict[str, Any]) -> None:
-    typer.echo(
-        f"run     {run['name']} ({run['id']}), begun {run['created']} with {run['producer']}, seed {run['seed']}"
-    )
+    seed = "unknown" if run["seed"] is None else run["seed"]
+    typer.echo(f"run     {run['name']} ({run['id']}), begun {run['created']} with {run['producer']}, seed {seed}")
     typer.echo(f"model   {_model(run)}")
     typer.echo(f"data    {_data(run)}")
     for change in run["changes"]:
@@ -140,7 +139,8 @@ def _print_run(run: dict[str, Any]) -> None:
 
 
 def _print_checkpoint(content: dict[str, Any]) -> None:
-    step = f"step {content['step']}, {counted(content['tokens_seen'], 'token')}"
+    tokens = content["tokens_seen"]
+    step = f"step {content['step']}, {'tokens unknown' if tokens is None else counted(tokens, 'token')}"
     typer.echo(f"run     {content['run_name']} ({content['run_id']}), {step}")
     producer = content["producer"]
     typer.echo(
@@ -148,10 +148,10 @@ def _print_checkpoint(content: dict[str, Any]) -> None:
     )
     typer.echo(f"model   {_model(content)}, stored as {content['weights_dtype']}")
     typer.echo(f"data    {_data(content)}")
-    cursor = content["cursor"]
-    typer.echo(
-        f"cursor  epoch {cursor['epoch']}, row {cursor['row']}, batches of {counted(cursor['batch_size'], 'row')}"
-    )
+    if (cursor := content["cursor"]) is not None:
+        typer.echo(
+            f"cursor  epoch {cursor['epoch']}, row {cursor['row']}, batches of {counted(cursor['batch_size'], 'row')}"
+        )
     for name, value in content["metrics"].items():
         typer.echo(f"{name:<8}{_number(value)}" if len(name) < 8 else f"{name} {_number(value)}")
     for capture in content["captures"]:
@@ -173,9 +173,10 @@ def _print_checkpoint(content: dict[str, Any]) -> None:
 
 
 def _model(content: dict[str, Any]) -> str:
-    model = content["model"]
+    model, number = content["model"], content["parameters"]
+    size = f"a {model['model_type']} of another maker" if number is None else f"{number:,} parameters"
     return (
-        f"{content['parameters']:,} parameters: d_model {model['d_model']}, {counted(model['n_layers'], 'layer')}, "
+        f"{size}: d_model {model['d_model']}, {counted(model['n_layers'], 'layer')}, "
         f"{counted(model['n_heads'], 'head')} ({model['n_kv_heads']} key/value), vocabulary {model['vocab_size']:,}"
     )
 

@@ -53,7 +53,8 @@ def import_pico_v1(directory: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     if config.get("model_type") != "pico_decoder":
         raise CheckpointError(
             f"{directory / layout.MODEL_CONFIG}: model_type is {config.get('model_type')!r}, not 'pico_decoder': "
-            "this is no Pico 1.0 checkpoint"
+            "this is no Pico 1.0 checkpoint; models of other makers are not trained on, but measured: "
+            "`pico-analyze list`, `capture` and `convert` take this directory"
         )
     missing = [theirs for theirs in _FIELDS.values() if theirs not in config]
     if missing:

@@ -108,10 +108,11 @@ def _beginning(title: str, license: str) -> list[str]:
 
 def _summary(run: RunManifest, index: RevisionIndex) -> str:
     last = index.revisions[-1]
+    tokens = "" if last.tokens_seen is None else f" ({last.tokens_seen:,} tokens)"
     return (
         f"A Llama-style decoder of {run.model.n_params:,} parameters, {_SENTENCE}. "
-        f"Every checkpoint is a revision: {len(index.revisions)} so far, up to step {last.step:,} "
-        f"({last.tokens_seen:,} tokens). A revision holds the weights, the tokenizer, the optimizer's state, and "
+        f"Every checkpoint is a revision: {len(index.revisions)} so far, up to step {last.step:,}"
+        f"{tokens}. A revision holds the weights, the tokenizer, the optimizer's state, and "
         "activations, gradients and the batch as they were at that step, as far as each was kept."
     )
 
@@ -134,10 +135,10 @@ def _overview(runs: Sequence[PublishedRun], place: Place, shown: str | None, unr
             (
                 Markup(f"[`{name}`]({place.address}/tree/{layout.branch_name(name)})"),
                 f"{item.run.model.n_params:,}",
-                item.run.seed,
+                "" if item.run.seed is None else item.run.seed,
                 len(item.index.revisions),
                 f"{last.step:,}",
-                f"{last.tokens_seen:,}",
+                "" if last.tokens_seen is None else f"{last.tokens_seen:,}",
                 number(last.metrics.get("train_loss")),
                 number(last.metrics.get("val_loss")),
             )

@@ -130,7 +130,7 @@ def _revisions(run: RunManifest, index: RevisionIndex) -> str:
     rows = [
         (
             f"`{layout.tag_name(run.name, revision.step)}`",
-            f"{revision.tokens_seen:,}",
+            "" if revision.tokens_seen is None else f"{revision.tokens_seen:,}",
             number(revision.metrics.get("train_loss")),
             number(revision.metrics.get("val_loss")),
             f"{revision.size / 1e6:,.1f} MB",

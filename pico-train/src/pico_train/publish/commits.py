@@ -272,7 +272,9 @@ def publish_step(
         planned = change(head, files)
         operations = operations_of(remote, planned)
         before_commit(planned)
-        title, text = f"{name} step {step}", f"{bundle.manifest.tokens_seen:,} tokens seen. Run {bundle.run.id}."
+        seen = bundle.manifest.tokens_seen
+        tokens = "" if seen is None else f"{seen:,} tokens seen. "
+        title, text = f"{name} step {step}", f"{tokens}Run {bundle.run.id}."
         commit = remote.commit(layout.branch_name(name), head.commit, operations, title, text)
     remote.tag(tag, commit)
     if remote.refs().tags.get(tag) != commit:

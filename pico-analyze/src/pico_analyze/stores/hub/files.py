@@ -33,7 +33,7 @@ class RemoteFiles:
     """
 
     def __init__(self, client: HubClient, blocks: BlockCache, *, offline: bool) -> None:
-        self._client, self._blocks, self._offline = client, blocks, offline
+        self._client, self.blocks, self._offline = client, blocks, offline
         self._unchecked: dict[str, dict[tuple[int, int], str]] = {}
 
     def document(self, commit: str, path: str) -> bytes:
@@ -44,14 +44,14 @@ class RemoteFiles:
             StorageError: it is not in the cache, and the Hub is not to be asked.
         """
         name = f"{self._client.endpoint}/{self._client.repo}/{commit}/{path}"
-        content = self._blocks.document(name)
+        content = self.blocks.document(name)
         if content is None:
             if self._offline:
                 raise StorageError(
                     f"--offline: {path} of {self._client.repo}@{commit[:12]} is not in the cache: read it online once"
                 )
             content = self._client.whole(commit, path, MAX_DOCUMENT)
-            self._blocks.keep_document(name, content)
+            self.blocks.keep_document(name, content)
         return content
 
     def where(self, commit: str, path: str) -> str:
@@ -72,7 +72,7 @@ class RemoteFiles:
                 raise DataError(f"{where}: the manifest lists it, the repository lacks it") from None
 
         def read(offset: int, length: int) -> bytes:
-            content, checked = self._blocks.read_and_tell(entry.sha256, entry.size, offset, length, fetch)
+            content, checked = self.blocks.read_and_tell(entry.sha256, entry.size, offset, length, fetch)
             ranges = self._unchecked.setdefault(entry.sha256, {})
             if checked:
                 ranges.pop((offset, length), None)
@@ -86,21 +86,21 @@ class RemoteFiles:
     def _settle(self, sha256: str, ranges: dict[tuple[int, int], str]) -> None:
         """The file is at hand: what was given out of it before and is right is no longer noted."""
         for (offset, length), digest in tuple(ranges.items()):
-            content = self._blocks.checked_part(sha256, offset, length)
+            content = self.blocks.checked_part(sha256, offset, length)
             if content is not None and hashlib.sha256(content).hexdigest() == digest:
                 del ranges[offset, length]
 
     def fetch_whole(self, commit: str, path: str, entry: FileEntry) -> None:
         """Have all of a file, so that what was given out of it before can be compared; not where nothing was, nor one
         that the cache cannot hold."""
-        if self._unchecked.get(entry.sha256) and entry.size <= self._blocks.limit:
+        if self._unchecked.get(entry.sha256) and entry.size <= self.blocks.limit:
             read = self.reader(commit, path, entry)
             for offset in range(0, entry.size, _STRETCH):
                 read(offset, min(_STRETCH, entry.size - offset))
 
     def forget(self, entry: FileEntry) -> None:
         """Throw away what is kept of a file."""
-        self._blocks.forget(entry.sha256)
+        self.blocks.forget(entry.sha256)
 
     def unchecked(self, entry: FileEntry, tensors_at: int, offset: int, length: int) -> dict[str, str]:
         """Of a tensor and of the header before `tensors_at`: ranges that could not be compared yet, ``offset+length`` →
@@ -116,7 +116,7 @@ class RemoteFiles:
         """Whether such ranges are those of the file; None while it is not at hand as a whole."""
         for text, digest in unchecked.items():
             offset, _, length = text.partition("+")
-            content = self._blocks.checked_part(entry.sha256, int(offset), int(length))
+            content = self.blocks.checked_part(entry.sha256, int(offset), int(length))
             if content is None:
                 return None
             if hashlib.sha256(content).hexdigest() != digest:

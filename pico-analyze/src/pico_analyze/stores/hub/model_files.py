@@ -223,6 +223,13 @@ class HubFiles:
         """What the Hub says."""
         return self._file(name).identity
 
+    def place(self, name: str, target: Path) -> None:
+        """A copy of it; raises as `download` does."""
+        self.download(name, target, STRETCH)
+
+    def check(self, name: str) -> None:
+        """Nothing: commits do not change, and copies are their reader's own."""
+
     def sha256(self, name: str) -> str:
         """Digest of a file's content."""
         file = self._file(name)

@@ -105,5 +105,7 @@ def _what_it_is(address: Address, commit: str, known: KnownRefs, repository: Rep
         return f"{where}: a run of Pico 1.0; download it and give pico-analyze the directory"
     refs = known.refs()
     branches = sorted(name for name in refs.branches if name != "main")
-    hint = f"; its branches are {', '.join(branches)[:300]}" if branches else ""
+    first = f"{address.repo}@{branches[0]}" if branches else ""
+    named = f"; its branches are {', '.join(branches)[:300]}: name one, as in `pico-analyze list hf://{first}`"
+    hint = named if branches else ""
     return f"{where}, and no {layout.MODEL_CONFIG}: not a run that Pico published, and no model{hint}"

@@ -18,10 +18,10 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.hub.address import Address, KnownRefs, resolve
 from pico_analyze.stores.hub.client import MissingError
-from pico_analyze.stores.hub.model_files import HubFiles, Repository
-from pico_analyze.stores.local import check_shape, step_info, tensor_place
+from pico_analyze.stores.hub.model_files import HubFile, HubFiles, Repository
+from pico_analyze.stores.local import check_shape, step_info, taken_out, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.samples import Files, captured_samples
+from pico_analyze.stores.samples import Files, TokenRows, captured_samples, stored_rows
 from pico_analyze.stores.seals import BrokenSeal, unlike_the_list
 from pico_analyze.stores.set_aside import SetAside, printable, published_aside
 from pico_schema import (
@@ -68,7 +68,7 @@ class HubStore:
         self.location = f"hf://{self.repo}@{self._commit}"
         if self._only is not None:
             self.location += f":step-{self._only}"
-            self.run = self._manifest(self._only).run_name
+            self.run = self.checkpoint_manifest(self._only).run_name
         else:
             self.run = self._index.run_name
         self._check_tags()
@@ -146,7 +146,8 @@ class HubStore:
             raise DataError(str(error)) from None
         return manifest, hashlib.sha256(raw).hexdigest()
 
-    def _manifest(self, step: int) -> CheckpointManifest:
+    def checkpoint_manifest(self, step: int) -> CheckpointManifest:
+        """The manifest of a step."""
         return self._found(step)[0]
 
     # -- the protocol
@@ -194,7 +195,7 @@ class HubStore:
 
     def spec(self, step: int) -> ModelSpec:
         """The model's geometry."""
-        return self._manifest(step).model
+        return self.checkpoint_manifest(step).model
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor, by range. What shows to be damaged is thrown away and asked for once more; if any of its file was
@@ -216,6 +217,7 @@ class HubStore:
             except DataError:
                 self._forget(entry)
                 raise
+        array = taken_out(array, manifest, data, site, where=file.where)
         check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
         return array
 
@@ -243,7 +245,7 @@ class HubStore:
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file that holds the tensor, and what was read of it before all of it was at hand."""
-        manifest = self._manifest(step)
+        manifest = self.checkpoint_manifest(step)
         path, name = tensor_place(manifest, split, data, site)
         entry, tensors = manifest.files[path], self._file(step, path).tensors
         begin = min(tensor.offset for tensor in tensors.values())
@@ -252,7 +254,7 @@ class HubStore:
 
     def confirms(self, step: int, file: str, unchecked: Mapping[str, str]) -> bool | None:
         """Whether ranges that were read before their file was at hand are those of the file; None while it is not."""
-        entry = self._manifest(step).files.get(file)
+        entry = self.checkpoint_manifest(step).files.get(file)
         return False if entry is None else self._files.confirms(entry, unchecked)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
@@ -283,6 +285,21 @@ class HubStore:
             raise DataError(f"{where}: the repository lacks it: the revision is not whole") from None
         except SchemaError as error:
             raise DataError(str(error)) from None
+
+    def validation_rows(self) -> TokenRows | None:
+        """The validation rows that are published with the run; None where there are none."""
+        if (listed := self._run_manifest().validation) is None:
+            return None
+        entry, where = FileEntry(size=listed.size, sha256=listed.sha256), f"{self.repo}:{layout.VALIDATION_ROWS}"
+        content = bytes(self._files.reader(self._commit, layout.VALIDATION_ROWS, entry)(0, entry.size))
+        return stored_rows(content, entry, where=where)
+
+    def model_files(self, step: int) -> HubFiles:
+        """The files of a checkpoint, which is a model of transformers."""
+        manifest, _, commit = self._found(step)
+        named = {path: entry for path, entry in manifest.files.items() if "/" not in path}
+        listed = {path: HubFile(entry.size, "", entry.sha256) for path, entry in named.items()}
+        return HubFiles(self._repository, commit, layout.tag_name(self.run, step), listed)
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and the results of evaluation known when the branch was last published to."""

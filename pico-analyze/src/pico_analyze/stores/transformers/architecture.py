@@ -18,8 +18,9 @@ from typing import Any
 from pico_analyze.errors import DataError
 from pico_analyze.stores.sites import MatrixSite
 from pico_analyze.stores.transformers.cuts import WHOLE, Cut
-from pico_analyze.stores.transformers.geometry import USUAL_FIELDS, ForeignSpec, foreign_spec
+from pico_analyze.stores.transformers.geometry import USUAL_FIELDS, foreign_spec
 from pico_analyze.stores.transformers.missing import missing_sites
+from pico_schema import ForeignSpec
 from pico_schema.sites import KINDS
 
 _LAYER = r"(0|[1-9][0-9]{0,3})"
@@ -146,6 +147,11 @@ class Architecture:
             for expert in ([int(number[1])] if number else range(n_experts) if tensor.all_experts else [None])
         ]
         return tower, sites
+
+    def block_of(self, name: str) -> str | None:
+        """The block that a tensor is in, by its whole name: ``model.layers.3``; None for one outside of blocks."""
+        match = self._in_block.fullmatch(name)
+        return None if match is None else f"{match[1]}{self.block}.{match[2]}"
 
     def _edge(self, name: str) -> tuple[str, str] | None:
         """Tower and kind of a tensor that a model has once; None if it is none, or that of a part inside a block."""

@@ -81,6 +81,14 @@ class ModelFiles(Protocol):
         """What changes when the content of a file does: cheap, without reading it."""
         ...
 
+    def place(self, name: str, target: Path) -> None:
+        """Put a file as a whole where nothing is yet, compared with its digest: a link to it, or a copy."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Raise DataError if a file that was placed is no longer what it was."""
+        ...
+
     def provenance(self) -> dict[str, str]:
         """Where the files lie."""
         ...
@@ -95,6 +103,15 @@ class HasFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class HoldsModels(Protocol):
+    """A store of checkpoints that transformers can load."""
+
+    def model_files(self, step: int) -> ModelFiles:
+        """The files of a step's model."""
+        ...
+
+
 def digest_of(files: ModelFiles, names: list[str]) -> str:
     """What stands for the content of some files: it is another when one of them changes."""
     facts = [(name, files.sizes[name], files.identity(name)) for name in names if name in files.sizes]
@@ -106,12 +123,10 @@ class LocalFiles:
 
     Args:
         path: The directory.
-        digests: What a manifest says that files have as sha256.
+        digests: Name → sha256, where a manifest lists them; other files are then as if they were not there.
         pickles: Opens pickled weights; None if they are not to be opened.
         only: The one file of weights that is meant, where that was named.
     """
-
-    sealed = False
 
     def __init__(
         self,
@@ -124,7 +139,8 @@ class LocalFiles:
         self.path, self.where = path, str(path if only is None else path / only)
         self.name = path.name if only is None else only
         self.pickles_closed = ALLOW if pickles is None else None
-        self._digests, self._pickles, self._only = digests or {}, pickles, only
+        self._digests, self._pickles, self._only = digests, pickles, only
+        self.sealed = digests is not None
         self._checked: dict[str, CheckedFile] = {}
 
     @cached_property
@@ -132,7 +148,8 @@ class LocalFiles:
         """Bytes of each file."""
         found = {entry.name: entry.stat().st_size for entry in sorted(self.path.iterdir()) if entry.is_file()}
         wanted = found if self._only is None else (self._only, layout.MODEL_CONFIG)
-        return {name: size for name, size in found.items() if name in wanted}
+        known = wanted if self._digests is None else self._digests
+        return {name: size for name, size in found.items() if name in wanted and name in known}
 
     def at(self, name: str) -> str:
         """A file's path."""
@@ -163,7 +180,7 @@ class LocalFiles:
         if name not in self._checked:
             try:
                 path = self.path.joinpath(*layout.safe_relative_path(name).parts)
-                file = CheckedFile(path, self._digests.get(name))
+                file = CheckedFile(path, None if self._digests is None else self._digests[name])
             except SchemaError as error:
                 raise DataError(str(error)) from None
             self._checked.setdefault(name, file)
@@ -179,7 +196,7 @@ class LocalFiles:
 
     def known_digest(self, name: str) -> str | None:
         """What a manifest says."""
-        return self._digests.get(name)
+        return None if self._digests is None else self._digests.get(name)
 
     def unchecked(self, name: str, tensor: str) -> Mapping[str, str]:
         """Nothing: a file is read through before any of it is given out."""
@@ -192,8 +209,19 @@ class LocalFiles:
         return not unchecked
 
     def identity(self, name: str) -> str:
-        """Its path and when it was changed."""
+        """Its digest, or its path and when it was changed."""
+        if self._digests is not None:
+            return self._digests[name]
         return f"{self.path.resolve() / name}:{(self.path / name).stat().st_mtime_ns}"
+
+    def place(self, name: str, target: Path) -> None:
+        """A link to it."""
+        self.check(name)
+        target.symlink_to((self.path / name).resolve())
+
+    def check(self, name: str) -> None:
+        """Compare it with its digest, unless that was done since it was changed last."""
+        self._content(name).check()
 
     def provenance(self) -> dict[str, str]:
         """The directory."""

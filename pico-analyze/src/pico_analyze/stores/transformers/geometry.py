@@ -1,21 +1,16 @@
 """The geometry of other makers' decoders, from their `config.json`.
 
-A `ModelSpec` describes Pico's own decoder, whose heads are d_model / n_heads wide and whose rotary embedding needs
-pairs. Others' heads have a width of their own (Qwen3, Gemma), or an odd one (GPT-2 has no rotary embedding), values
-narrower than queries (DeepSeek), a narrower embedding (OPT-350m), or experts: a `ForeignSpec` allows that, and answers
-the same questions. What each architecture calls the numbers is in `architectures.py`.
+What a geometry can be is the contract's business (`pico_schema.ForeignSpec`); what each architecture calls the numbers
+is in `architectures.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
-
-from pydantic import Field, model_validator
+from typing import Any
 
 from pico_analyze.errors import DataError
-from pico_schema import ModelSpec
-from pico_schema.architecture import Dimension
+from pico_schema import ForeignSpec
 
 USUAL_FIELDS: dict[str, tuple[str, ...]] = {
     "vocab_size": ("vocab_size",),
@@ -29,56 +24,6 @@ USUAL_FIELDS: dict[str, tuple[str, ...]] = {
     "tie_embeddings": ("tie_word_embeddings",),
 }
 """What most configurations call the fields."""
-
-
-class ForeignSpec(ModelSpec):
-    """The geometry of a decoder of other makers.
-
-    Raises a validation error, naming the numbers, for a geometry that cannot exist.
-    """
-
-    own_head_dim: Dimension | None = None
-    """Width of one attention head, where it is not d_model / n_heads."""
-    value_head_dim: Dimension | None = None
-    """Width of one head's value, where it is not that of its query."""
-    embed_dim: Dimension | None = None
-    """Width of embedding and head, where it is not d_model."""
-    n_experts: Annotated[int, Field(gt=0, le=4096)] | None = None
-    """Experts of a block that has any."""
-    d_expert: Dimension | None = None
-    """Width inside one expert."""
-    d_shared: Dimension | None = None
-    """Width inside the expert that every token goes through."""
-
-    @model_validator(mode="after")
-    def _geometry_exists(self) -> Self:
-        if self.own_head_dim is None and self.d_model % self.n_heads:
-            raise ValueError(
-                f"width {self.d_model} is not divisible by {self.n_heads} heads, and no head_dim says how wide they are"
-            )
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"{self.n_heads} heads are not divisible by {self.n_kv_heads} heads of keys and values")
-        return self
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.own_head_dim or self.d_model // self.n_heads
-
-    def weight_shape(self, kind: str) -> tuple[int, ...]:
-        """Shape of the weight at a site of this kind, experts' matrices included.
-
-        Raises:
-            SiteError: not a kind, or one without a weight.
-        """
-        if kind == "attn.o" and self.value_head_dim is not None:
-            return (self.d_model, self.n_heads * self.value_head_dim)
-        if kind in ("embed", "head") and self.embed_dim is not None:
-            return (self.vocab_size, self.embed_dim)
-        if kind.startswith(("mlp.experts.", "mlp.shared.")):
-            width = (self.d_expert if kind.startswith("mlp.experts.") else self.d_shared) or self.d_ff
-            return (self.d_model, width) if kind.endswith(".down") else (width, self.d_model)
-        return super().weight_shape(kind)
 
 
 def unknown_spec(n_layers: int) -> ForeignSpec:
@@ -109,6 +54,8 @@ def foreign_spec(
         value = next((config[name] for name in names if config.get(name) is not None), None)
         if value is not None:
             values[field] = value
+    if isinstance(kind := config.get("model_type"), str):
+        values["model_type"] = kind[:100]
     values.setdefault("n_kv_heads", values.get("n_heads"))
     if "d_ff" not in values and isinstance(values.get("d_model"), int):
         values["d_ff"] = 4 * values["d_model"]

@@ -10,7 +10,7 @@ from pico_analyze.stores.sites import MatrixSite
 from pico_schema.sites import KINDS
 
 if TYPE_CHECKING:
-    from pico_analyze.stores.transformers.geometry import ForeignSpec
+    from pico_schema import ForeignSpec
 
 _MOST = 10_000
 _EXPERTS = "mlp.experts."

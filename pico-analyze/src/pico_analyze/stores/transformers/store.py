@@ -117,6 +117,10 @@ class TransformersStore:
             found += [Unusable(f"block {layer}", None, reason) for layer in model.decoder.found.beyond]
         return tuple(found)
 
+    def model_files(self, step: int) -> ModelFiles:
+        """The files of a checkpoint."""
+        return self._checkpoint(step).files
+
     def tensors(self, step: int) -> tuple[str, ...]:
         """The names of all whole matrices and vectors."""
         return self._model(step).decoder.tensors
@@ -138,7 +142,10 @@ class TransformersStore:
         model = self._model(step)
         if data != "weights" or model.decoder.source(site) is None:
             of = data if split is None else f"{split} {data}"
-            raise DataError(f"model {self.run!r} holds no {of} at site {site!r}: of a model there are weights only")
+            raise DataError(
+                f"model {self.run!r} holds no {of} at site {site!r}: of a model there are weights only; "
+                "`pico-analyze capture` runs it and keeps what else there is"
+            )
         return model
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
@@ -157,7 +164,7 @@ class TransformersStore:
         """
         raise DataError(
             f"{self.location}: a transformers model holds no captures, so step {step} has no {split} samples: give a "
-            "run"
+            "run, or make one of the model with `pico-analyze capture`"
         )
 
     def evaluations(self) -> dict[int, dict[str, float]]:
