@@ -84,7 +84,7 @@ def test_a_signal_in_the_midst_of_a_long_computation_keeps_what_is_done(tmp_path
         process.send_signal(number)
     seconds, out, err = ended(process)
     assert process.returncode == CODES[number] and seconds < SECONDS
-    assert out == "" and err.count("error: interrupted: the rows computed so far are kept") == 1
+    assert out == "" and err.count("error: interrupted: what is done is kept") == 1
     left = [path.name for path in tmp_path.rglob("*") if path.is_file() and "analysis" in path.parts]
     assert not [name for name in left if ".tmp" in name or name.startswith(".command")]
     assert not list(tmp_path.glob("pico-analyze-*"))
@@ -106,7 +106,7 @@ def test_a_signal_while_a_cluster_computes_keeps_what_is_done(tmp_path, start, e
         process.send_signal(signal.SIGTERM)
         seconds, _, err = ended(process)
         assert process.returncode == 143 and seconds < SECONDS
-        assert err.count("error: interrupted: the rows computed so far are kept") == 1
+        assert err.count("error: interrupted: what is done is kept") == 1
 
 
 BUSY = """
