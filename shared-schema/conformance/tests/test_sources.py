@@ -20,6 +20,9 @@ TRUSTED = {
     },
     "pico_analyze": {
         "engine/confirm.py": "a cell of our own table, which carries a checksum",
+        "models/beginning.py": "what it has just written, as JSON has it",
+        "models/sealing.py": "what it has just written, as JSON has it",
+        "output/audit_text.py": "what it has just written, as JSON has it",
         "output/text.py": "cells of our own table",
         "stores/pickled/pickles.py": "our own child's words, through a pipe",
         "stores/pickled/unpickle.py": "its parent's request, through a pipe",
