@@ -326,4 +326,4 @@ def test_the_built_in_names_are_these():
     assert METRICS.names() == sorted(f"{singles} {elementwise} {pairs}".split())
     components = "simple ov_circuit qk_circuit mlp embedding unembedding resid"
     assert COMPONENTS.names() == sorted(components.split())
-    assert STORES.names() == ["hub", "pico", "pico-v1", "transformers"]
+    assert STORES.names() == ["fsspec", "hub", "pico", "pico-v1", "transformers"]

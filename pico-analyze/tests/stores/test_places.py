@@ -29,7 +29,7 @@ def memory():
 def test_a_folder_in_memory_is_a_run(memory, shards):
     weights = put(memory, "/lab/run", {1: "step1", 2: "step2-tokens4B"}, shards=shards)
     store = open_store("memory://lab/run")
-    assert (store.kind, store.run, [info.step for info in store.steps()]) == ("place", "run", [1, 2])
+    assert (store.kind, store.run, [info.step for info in store.steps()]) == ("fsspec", "run", [1, 2])
     for step, expected in weights.items():
         np.testing.assert_array_equal(store.read(step, None, "weights", Q), expected[STORED])
     assert [info.tokens_seen for info in store.steps()] == [None, 4_000_000_000]

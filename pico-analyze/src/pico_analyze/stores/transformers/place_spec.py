@@ -5,7 +5,7 @@ from __future__ import annotations
 from pico_analyze.stores.base import ReadOptions, Store
 from pico_analyze.stores.spec import StoreSpec
 
-NAME = "place"
+NAME = "fsspec"
 
 
 def _recognises(location: str) -> bool:
@@ -29,7 +29,7 @@ def _open(location: str, options: ReadOptions) -> Store:
     return TransformersStore(location, series, options, kind=NAME)
 
 
-PLACE = StoreSpec(
+FSSPEC = StoreSpec(
     name=NAME,
     title="checkpoints at a place of fsspec",
     sign="s3://, gs:// and other places of fsspec",
