@@ -59,7 +59,7 @@ test-schema: .envs/schema/.installed install ## tests of the contract, with pyda
 
 test-analyze: .envs/analyze/.installed install ## tests of pico-analyze, without torch; then those of its torch extra
 	cd pico-analyze && $(ONE_THREAD) ../.envs/analyze/bin/python $(PYTEST) --ignore tests/torch
-	cd pico-analyze && $(ONE_THREAD) ../$(BIN)/python -m pytest tests/torch
+	cd pico-analyze && $(ONE_THREAD) ../$(BIN)/python $(PYTEST) tests/torch
 
 test-train: install ## tests of pico-train
 	cd pico-train && $(ONE_THREAD) ../$(BIN)/python $(PYTEST)
