@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import annotated_types
 import pytest
@@ -22,11 +22,16 @@ def bounds(model: type[BaseModel], field: str) -> dict[str, Any]:
     """Smallest and largest value of a field, whole numbers with both ends included."""
     found: dict[str, Any] = {}
     info = model.model_fields[field]
-    for constraint in info.metadata:
+    annotation, constraints = info.annotation, list(info.metadata)
+    for part in get_args(annotation):  # of a field that may be unknown: the number that it else is
+        if get_origin(part) is Annotated:
+            annotation, *fields = get_args(part)
+            constraints += [each for known in fields for each in known.metadata]
+    for constraint in constraints:
         kinds = (annotated_types.Ge, annotated_types.Gt, annotated_types.Le, annotated_types.Lt)
         if isinstance(constraint, kinds):
             found |= {name: getattr(constraint, name) for name in PARTS if hasattr(constraint, name)}
-    if info.annotation is int:
+    if annotation is int:
         found = {
             "ge": found["ge"] if "ge" in found else found["gt"] + 1,
             "le": found["le"] if "le" in found else found["lt"] - 1,
@@ -75,6 +80,7 @@ def test_a_width_beyond_the_contract_is_refused_by_its_setting(field: str) -> No
 
 def test_more_tokens_than_a_manifest_counts_are_refused() -> None:
     most = bounds(CheckpointManifest, "tokens_seen")["le"]
+    assert most == 2**62
     rows = 2**22
     length = most // rows // (10**8 - 1)
     sizes = [f"training.batch_size={rows}", "training.max_steps=99999999"]
