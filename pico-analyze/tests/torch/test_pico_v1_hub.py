@@ -13,6 +13,7 @@ from pico_v1_run import write_pico_v1
 import pico_analyze
 from pico_analyze.errors import DataError, NotARunError, StorageError
 from pico_analyze.stores.base import DATA, ReadOptions, Store
+from pico_analyze.stores.hub.client import HubClient
 from pico_analyze.stores.opening import open_store
 from pico_conformance import Hub
 from pico_conformance.faults import Fault
@@ -118,6 +119,17 @@ def test_a_step_saved_twice_is_the_newest_and_other_titles_are_passed_over(hub: 
     np.testing.assert_array_equal(
         store.read(10, None, "weights", "layers.0.attn.o"), store.read(20, None, "weights", "layers.0.attn.o")
     )
+
+
+def test_a_hub_that_gives_fewer_commits_than_it_is_asked_for_is_asked_on(
+    hub: Hub, run: Path, open_hub: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_pico_v1(hub, run)
+    asked = HubClient._get
+    monkeypatch.setattr(
+        HubClient, "_get", lambda self, url, limit: asked(self, url.replace("limit=1000", "limit=2"), limit)
+    )
+    assert [info.step for info in open_hub().steps()] == [0, 10, 20]
 
 
 def test_a_pickle_that_was_damaged_on_its_way_is_not_opened(hub: Hub, run: Path, open_hub: Open) -> None:

@@ -289,10 +289,7 @@ class LocalStore:
         path = self._inside(self._root, layout.VALIDATION_ROWS)
         return stored_rows(read_whole(path), listed, where=str(path))
 
-    def model_files(self, step: int) -> LocalFiles:
-        """The files of a checkpoint, which is a model of transformers."""
-        manifest, _, directory = self._checkpoint(step)
-        return LocalFiles(directory, {path: entry.sha256 for path, entry in manifest.files.items()})
+    model_files = files
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and `evaluations/step-N.json`, by step."""

@@ -11,12 +11,9 @@ from pathlib import Path
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.checked_file import read_small
+from pico_analyze.stores.hub_cache import SNAPSHOTS, cached_repository, repository_of
 from pico_analyze.stores.local import LocalStore
 from pico_schema import CheckpointManifest, RunManifest, SchemaError, documents, layout
-
-MAX_REVISIONS = 100_000
-_CACHE = "models--"
-_SNAPSHOTS = "snapshots"
 
 
 def sealed_directories(path: Path) -> list[Path]:
@@ -24,11 +21,10 @@ def sealed_directories(path: Path) -> list[Path]:
     `snapshots` of a cache."""
     if (path / layout.MANIFEST).is_file():
         return [path]
-    path = path.absolute()
-    folder = path if path.name == _SNAPSHOTS else path / _SNAPSHOTS
-    if not folder.parent.name.startswith(_CACHE) or not folder.is_dir():
+    folder = cached_repository(path)
+    if folder is None:
         return []
-    return sorted(entry for entry in folder.iterdir() if (entry / layout.MANIFEST).is_file())[:MAX_REVISIONS]
+    return sorted(entry for entry in (folder / SNAPSHOTS).iterdir() if (entry / layout.MANIFEST).is_file())
 
 
 class RevisionStore(LocalStore):
@@ -88,14 +84,14 @@ class RevisionStore(LocalStore):
 
     def _inside(self, directory: Path, path: str) -> Path:
         """A file of a revision; in a cache, where files are links to blobs, one that does not lead out of that."""
-        folder = directory.absolute().parent.parent
-        if directory.absolute().parent.name != _SNAPSHOTS or not folder.name.startswith(_CACHE):
+        folder = repository_of(directory)
+        if folder is None:
             return super()._inside(directory, path)
         try:
             layout.safe_relative_path(path)
         except SchemaError as error:
             raise DataError(str(error)) from None
-        return super()._inside(folder, f"{_SNAPSHOTS}/{directory.name}/{path}")
+        return super()._inside(folder, f"{SNAPSHOTS}/{directory.name}/{path}")
 
 
 def _manifest(directory: Path) -> CheckpointManifest:

@@ -8,7 +8,7 @@ import pytest
 
 from pico_analyze.errors import DataError, StorageError, UsageError
 from pico_analyze.stores.hub.address import KnownRefs
-from pico_analyze.stores.hub.client import HubClient, parse_refs
+from pico_analyze.stores.hub.client import HubClient, parse_files, parse_refs
 from pico_schema.revisions import BranchesAndTags
 
 COMMIT = "a" * 40
@@ -47,7 +47,8 @@ def each(contents):
 def test_a_listing_that_is_none_is_one_sentence(content):
     with pytest.raises(DataError, match=r"^the Hub's list of branches and tags of org/name is damaged: try again$"):
         _Answering(content).refs()
-    assert _Answering(content).files(COMMIT) == set()
+    with pytest.raises(DataError, match=r"^the Hub's list of the files of org/name is damaged: try again$"):
+        parse_files(_Answering(content).listing(COMMIT), where="org/name")
 
 
 @each(HOSTILE)

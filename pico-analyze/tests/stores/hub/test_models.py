@@ -12,6 +12,7 @@ from foreign import LLAMA, NEOX, course, files, neox
 import pico_analyze
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError
 from pico_analyze.stores.base import ReadOptions, Store
+from pico_analyze.stores.hub import client
 from pico_analyze.stores.opening import open_store
 from pico_conformance import Hub
 from pico_conformance.faults import Fault
@@ -186,7 +187,7 @@ def test_a_gated_repository_says_so(hub: Hub, open_hub: Open) -> None:
         open_hub()
 
 
-def test_repositories_one_a_step_are_a_run(hub: Hub, open_hub: Open) -> None:
+def test_repositories_one_a_step_are_a_run(hub: Hub, open_hub: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = course([20, 40, 100], make=neox)
     for step, arrays in weights.items():
         put_files(hub, f"tester/berts-seed0-step{step}k", "main", files(NEOX, arrays))
@@ -201,6 +202,9 @@ def test_repositories_one_a_step_are_a_run(hub: Hub, open_hub: Open) -> None:
     assert store.provenance(40)["repo"] == "tester/berts-seed0-step40k"
     with pytest.raises(StorageError, match="--offline"):
         open_hub("hf://tester/berts-seed0-*", offline=True)
+    monkeypatch.setattr(client, "_PAGE", 2)
+    with pytest.raises(DataError, match="2 repositories or more whose names contain 'berts-seed0'"):
+        open_hub("hf://tester/berts-seed0-*")
     for address in ("hf://tester/*", "hf://*/name", "hf://tester/a*/b", "hf://tester/a*@main"):
         with pytest.raises(UsageError, match="no address of several repositories"):
             open_hub(address)

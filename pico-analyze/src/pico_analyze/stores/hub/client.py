@@ -95,47 +95,45 @@ class HubClient:
         """What the Hub says of a commit and its files, in one request; see `parse_files`."""
         return self._get(f"{self.endpoint}/api/models/{self.repo}/revision/{commit}?blobs=true", MAX_LISTING)
 
-    def files(self, commit: str) -> set[str]:
-        """Names of the files of a revision, to say what it is."""
-        raw = self._get(f"{self.endpoint}/api/models/{self.repo}/revision/{commit}", MAX_LISTING)
-        try:
-            return {str(row["rfilename"]) for row in strict_json.parse(raw, own=False)["siblings"]}
-        except (ValueError, KeyError, TypeError):
-            return set()
-
     def repositories(self, author: str, search: str) -> list[str]:
-        """Names of an author's repositories that contain a text, at most `_PAGE` of them.
+        """Names of an author's repositories that contain a text.
 
         Raises:
-            DataError: the answer is no list of names.
+            DataError: the answer is no list of names, or there are more of them than one answer holds.
         """
         query = f"author={quote(author, safe='')}&search={quote(search, safe='')}&limit={_PAGE}"
         raw = self._get(f"{self.endpoint}/api/models?{query}", MAX_LISTING)
         try:
-            return [str(row["id"]) for row in strict_json.parse(raw, own=False)]
+            found = [str(row["id"]) for row in strict_json.parse(raw, own=False)]
         except (ValueError, KeyError, TypeError):
             raise DataError(f"the Hub's list of the repositories of {author} is damaged: try again") from None
+        if len(found) >= _PAGE:
+            raise DataError(
+                f"{author} has {_PAGE} repositories or more whose names contain {search!r}: write more of the name "
+                "before the star"
+            )
+        return found
 
     def commits(self, revision: str) -> list[tuple[str, str]]:
-        """Commit and title of each commit of a branch, the newest first, in a request for each thousand.
+        """Commit and title of each commit of a branch, the newest first, in a request for each page of the Hub's.
 
         Raises:
-            DataError: an answer is no list of commits.
+            DataError: an answer is no list of commits, or there are more than are asked for.
         """
-        found: list[tuple[str, str]] = []
+        found: dict[str, str] = {}
         path = f"{self.endpoint}/api/models/{self.repo}/commits/{quote(revision, safe='')}"
         for page in range(MAX_PAGES):
             raw = self._get(f"{path}?limit={_PAGE}&p={page}", MAX_LISTING)
             try:
-                rows = [(str(row["id"]), str(row["title"])) for row in strict_json.parse(raw, own=False)]
-                if not all(COMMIT.fullmatch(commit) for commit, _ in rows):
+                rows = {str(row["id"]): str(row["title"]) for row in strict_json.parse(raw, own=False)}
+                if not all(COMMIT.fullmatch(commit) for commit in rows):
                     raise ValueError("not a commit")
             except (ValueError, KeyError, TypeError):
                 raise DataError(f"the Hub's list of the commits of {self.repo} is damaged: try again") from None
-            found += rows
-            if len(rows) < _PAGE:
-                break
-        return found
+            if rows.keys() <= found.keys():  # a page may be shorter than was asked for, and yet not the last
+                return list(found.items())
+            found |= rows
+        raise DataError(f"{self.repo} has more than the {len(found)} commits of a branch that are read")
 
     def whole(self, commit: str, path: str, limit: int) -> bytes:
         """A small file, checked against the digest that the Hub gives with it.

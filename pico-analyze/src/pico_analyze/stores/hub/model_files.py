@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.stores.hub.block_cache import BlockCache
@@ -29,6 +29,7 @@ from pico_schema.digests import git_blob_id
 if TYPE_CHECKING:
     from pico_analyze.stores.pickled.pickles import Pickles
 
+_Facts = TypeVar("_Facts")
 MAX_HEADER = 32 << 20
 """Largest header of a safetensors file that is fetched, in bytes."""
 STRETCH = 64 << 20
@@ -75,40 +76,35 @@ class Repository:
             StorageError: offline, and it was never listed.
             DataError: the answer is none.
         """
-        name = f"{self.client.endpoint}/{self.client.repo}/{commit}?blobs"
-        content = self._blocks.document(name)
-        if content is None:
-            if self._offline:
-                raise StorageError(
-                    f"--offline: {self.client.repo}@{commit[:12]} was never listed on this machine: read it once "
-                    "without --offline"
-                )
-            content = self.client.listing(commit)
-        found = {path: HubFile(*facts) for path, facts in parse_files(content, where=self.client.repo).items()}
-        self._blocks.keep_document(name, content)
-        return found
 
-    def listed(self, commit: str) -> bool:
-        """Whether a commit was listed before."""
-        return self._blocks.document(f"{self.client.endpoint}/{self.client.repo}/{commit}?blobs") is not None
+        def read(content: bytes) -> dict[str, HubFile]:
+            return {path: HubFile(*facts) for path, facts in parse_files(content, where=self.client.repo).items()}
+
+        return self._known(commit, "blobs", lambda: self.client.listing(commit), read)
 
     def titles(self, commit: str) -> list[tuple[str, str]]:
-        """Commit and title of what leads to a commit, the newest first; kept, since a commit never changes.
+        """Commit and title of what leads to a commit, the newest first; raises as `listing` does."""
 
-        Raises:
-            StorageError: offline, and it was never asked for.
-        """
-        name = f"{self.client.endpoint}/{self.client.repo}/{commit}?titles"
-        content = self._blocks.document(name)
-        if content is None:
-            if self._offline:
-                raise StorageError(
-                    f"--offline: the commits of {self.client.repo}@{commit[:12]} were never listed on this machine: "
-                    "read it once without --offline"
-                )
-            content = json.dumps(self.client.commits(commit)).encode()
-            self._blocks.keep_document(name, content)
-        return [(str(found), str(title)) for found, title in strict_json.parse(content)]
+        def read(content: bytes) -> list[tuple[str, str]]:
+            return [(str(found), str(title)) for found, title in strict_json.parse(content)]
+
+        return self._known(commit, "titles", lambda: json.dumps(self.client.commits(commit)).encode(), read)
+
+    def _known(self, commit: str, what: str, ask: Callable[[], bytes], read: Callable[[bytes], _Facts]) -> _Facts:
+        """What the Hub says of a commit: it never changes, so an answer that could be read is kept for good."""
+        name = f"{self.client.endpoint}/{self.client.repo}/{commit}?{what}"
+        kept = self._blocks.document(name)
+        if kept is not None:
+            return read(kept)
+        if self._offline:
+            raise StorageError(
+                f"--offline: {self.client.repo}@{commit[:12]} was never listed on this machine: read it once without "
+                "--offline"
+            )
+        content = ask()
+        facts = read(content)
+        self._blocks.keep_document(name, content)
+        return facts
 
     def small(self, commit: str, path: str, file: HubFile) -> bytes:
         """The content of a small file, by its digest: that of another commit, if it is the same."""

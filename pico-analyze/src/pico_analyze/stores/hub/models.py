@@ -25,7 +25,6 @@ from pico_schema import layout
 
 AT_ONCE = 16
 """Requests that are made at the same time."""
-MAX_STEPS = 20_000
 _PICO_V1 = "learning_dynamics/"
 
 
@@ -49,7 +48,7 @@ def find_models(address: Address, known: KnownRefs, repository: Repository, patt
     usable, unusable = [], []
     for named, commit in steps:
         files = HubFiles(repository, commit, named.name, listings[commit])
-        reason = _fault(files)
+        reason = fault(files)
         if reason is None:
             usable.append(Checkpoint(named.name, named.step, named.tokens, files))
         else:
@@ -68,7 +67,7 @@ def _steps(known: KnownRefs, pattern: StepPattern, *, where: str) -> list[tuple[
             raise DataError(
                 f"{where}: branch and tag {name} name different commits: read the one you mean by its commit"
             )
-    named = pattern.one_series(commits, where=where)[:MAX_STEPS]
+    named = pattern.one_series(commits, where=where)
     return [(one, commits[one.name]) for one in named]
 
 
@@ -76,13 +75,6 @@ def _listings(repository: Repository, commits: list[str]) -> dict[str, Mapping[s
     distinct = list(dict.fromkeys(commits))
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="listing") as pool:
         return dict(zip(distinct, pool.map(repository.listing, distinct), strict=True))
-
-
-def _fault(files: HubFiles) -> str | None:
-    try:
-        return fault(files)
-    except DataError as error:
-        return str(error)
 
 
 def _single(address: Address, known: KnownRefs, repository: Repository, pattern: StepPattern) -> Series | None:

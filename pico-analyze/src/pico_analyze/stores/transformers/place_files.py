@@ -81,6 +81,7 @@ def look_at(url: str) -> Place:
     Raises:
         PluginError: the package for this kind of place is not installed.
         NotARunError: there is no such folder.
+        DataError: there is too much.
         StorageError: the place cannot be reached, or refuses.
     """
     from fsspec.core import url_to_fs
@@ -99,9 +100,11 @@ def look_at(url: str) -> Place:
         raise _failed(url, error) from None
     if not found:
         raise NotARunError(f"{url}: there is nothing: check the address")
+    if len(found) > MAX_FILES:
+        raise DataError(f"{url}: more than {MAX_FILES:,} files lie there: name the folder of one run")
     folders: dict[str, dict[str, PlaceFile]] = {}
     base = root.rstrip("/") + "/"
-    for path, facts in list(found.items())[:MAX_FILES]:
+    for path, facts in found.items():
         folder, _, name = path.removeprefix(base).rpartition("/")
         size = facts.get("size")
         if facts.get("type") == "file" and type(size) is int and "/" not in folder:

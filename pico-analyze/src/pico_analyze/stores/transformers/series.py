@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError, NotARunError
 from pico_analyze.stores.base import Unusable
+from pico_analyze.stores.hub_cache import SNAPSHOTS, cached_repository, repository_name, repository_of
 from pico_analyze.stores.transformers.files import LocalFiles, ModelFiles
 from pico_analyze.stores.transformers.other_formats import other_file, other_format
 from pico_analyze.stores.transformers.pickled_files import is_pickle
@@ -32,9 +33,6 @@ from pico_schema import layout
 if TYPE_CHECKING:
     from pico_analyze.stores.pickled.pickles import Pickles
 
-MAX_CHECKPOINTS = 100_000
-_CACHE = "models--"
-_SNAPSHOTS = "snapshots"
 _MOST_SHOWN = 5
 
 
@@ -87,7 +85,7 @@ def find_series(path: Path, pattern: StepPattern, pickles: Pickles | None = None
         if (other := other_file(path)) is not None:
             raise DataError(f"{path}: {other}")
         return _single(path.stem, LocalFiles(path.absolute().parent, pickles=pickles, only=path.name), pattern)
-    if (refs := _cached(path)) is not None:
+    if (refs := cached_repository(path)) is not None:
         return _cache_series(path, refs, pattern, pickles)
     names = [child.name for child in _foreign(path) if is_checkpoint(child)]
     files = LocalFiles(path, pickles=pickles)
@@ -141,7 +139,7 @@ def assembled(
 def checkpoint_in(path: Path) -> tuple[Path, int] | None:
     """The folder and the step, if a directory is a checkpoint of a series; None for a model by itself."""
     parent, pattern = path.absolute().parent, StepPattern()
-    if not is_checkpoint(path) or pattern.parse(path.name) is None or _cached(parent) is not None:
+    if not is_checkpoint(path) or pattern.parse(path.name) is None or cached_repository(parent) is not None:
         return None
     try:
         found = {one.name: one.step for one in _named(parent, pattern)}
@@ -155,7 +153,7 @@ def _children(path: Path) -> list[Path]:
         found = [entry for entry in path.iterdir() if entry.is_dir()]
     except OSError:
         return []
-    return sorted(found)[:MAX_CHECKPOINTS]
+    return sorted(found)
 
 
 def _foreign(path: Path) -> list[Path]:
@@ -246,25 +244,16 @@ def _single(run: str, files: ModelFiles, pattern: StepPattern) -> Series:
 
 def _name(path: Path) -> str:
     """The directory's name; in a cache of huggingface_hub, where that is a commit, the model's name and the commit."""
-    path = path.absolute()
-    folder = path.parent.parent.name
-    if path.parent.name == _SNAPSHOTS and folder.startswith(_CACHE):
-        return f"{folder.rpartition('--')[2]}-{path.name[:8]}"
+    if (folder := repository_of(path)) is not None:
+        return f"{repository_name(folder)}-{path.absolute().name[:8]}"
     return path.resolve().name or "model"
-
-
-def _cached(path: Path) -> Path | None:
-    """The folder of a repository in huggingface_hub's cache, if a path is that or its `snapshots`."""
-    path = path.absolute()
-    folder = path.parent if path.name == _SNAPSHOTS else path
-    return folder if folder.name.startswith(_CACHE) and (folder / _SNAPSHOTS).is_dir() else None
 
 
 def _cache_series(path: Path, folder: Path, pattern: StepPattern, pickles: Pickles | None) -> Series:
     """The revisions of a repository that are in the cache: which commit is which step, its refs say."""
     refs = _refs(folder)
     named = pattern.one_series(refs, where=str(path))
-    commits = {child.name: child for child in _children(folder / _SNAPSHOTS)}
+    commits = {child.name: child for child in _children(folder / SNAPSHOTS)}
     usable, unusable, told = [], [], set()
     for one in named:
         commit = refs[one.name]
@@ -282,7 +271,7 @@ def _cache_series(path: Path, folder: Path, pattern: StepPattern, pickles: Pickl
         unusable.append(Unusable(commit[:12], None, f"nothing tells its step: {by} names it"))
     if not usable and not unusable:
         raise NotARunError(f"{path}: the cache holds no revision of this repository: download one")
-    return Series(folder.name.rpartition("--")[2], tuple(usable), tuple(unusable))
+    return Series(repository_name(folder), tuple(usable), tuple(unusable))
 
 
 def _refs(folder: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pico_analyze.stores.base import ReadOptions, Store
+from pico_analyze.stores.hub_cache import cached_repository
 from pico_analyze.stores.spec import StoreSpec
 from pico_schema import layout
 
@@ -20,7 +21,9 @@ def _recognises(location: str) -> bool:
     path = Path(location)
     if path.is_file():
         return is_pickle(path.name) or other_file(path) is not None
-    return path.is_dir() and (_is_model(path) or is_other(path) or is_series(path) or _is_cache(path))
+    return path.is_dir() and (
+        _is_model(path) or is_other(path) or is_series(path) or cached_repository(path) is not None
+    )
 
 
 def _is_model(path: Path) -> bool:
@@ -31,12 +34,6 @@ def _is_model(path: Path) -> bool:
     if layout.MODEL_CONFIG in names:
         return any(name.endswith((".safetensors", ".safetensors.index.json")) or is_pickle(name) for name in names)
     return any(not name.endswith(".bin") or name.startswith("pytorch_model") for name in pickled_weights(names))
-
-
-def _is_cache(path: Path) -> bool:
-    path = path.absolute()
-    folder = path.parent if path.name == "snapshots" else path
-    return folder.name.startswith("models--") and (folder / "snapshots").is_dir()
 
 
 def _open(location: str, options: ReadOptions) -> Store:

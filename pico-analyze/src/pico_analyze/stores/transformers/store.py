@@ -117,9 +117,7 @@ class TransformersStore:
             found += [Unusable(f"block {layer}", None, reason) for layer in model.decoder.found.beyond]
         return tuple(found)
 
-    def model_files(self, step: int) -> ModelFiles:
-        """The files of a checkpoint."""
-        return self._checkpoint(step).files
+    model_files = files
 
     def tensors(self, step: int) -> tuple[str, ...]:
         """The names of all whole matrices and vectors."""

@@ -106,9 +106,13 @@ def shards(files: ModelFiles, index: str) -> dict[str, str]:
 def fault(files: ModelFiles) -> str | None:
     """Why a directory is no model that can be read, as far as names, sizes and headers tell; None for one that is."""
     try:
-        names = weight_files(files)
+        return _what_lacks(files)
     except DataError as error:
         return str(error).removeprefix(f"{files.where}: ")
+
+
+def _what_lacks(files: ModelFiles) -> str | None:
+    names = weight_files(files)
     if not _has_usual_names(files) and (other := other_format(files.sizes, files.where)) is not None:
         return other
     pickled = [name for name in names if is_pickle(name)] if names else pickled_weights(files.sizes)
