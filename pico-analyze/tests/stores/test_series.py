@@ -161,6 +161,19 @@ def test_names_that_tell_no_step_are_refused_and_a_pattern_tells_them(tmp_path):
         open_store(tmp_path / "run", ReadOptions(step_pattern="model-.*"))
 
 
+def test_a_model_among_checkpoints_whose_name_tells_no_step_is_named(tmp_path, pico):
+    write_series(tmp_path / "run", {1: "step1", 2: "step2", 3: "final"})
+    (tmp_path / "run" / "notes").mkdir()
+    store = open_store(tmp_path / "run")
+    assert [info.step for info in store.steps()] == [1, 2]
+    assert [(lost.name, lost.step, lost.reason) for lost in store.unusable()] == [
+        ("final", None, "its name tells no step")
+    ]
+    assert "no: final: its name tells no step" in pico("list", tmp_path / "run").out
+    chosen = open_store(tmp_path / "run", ReadOptions(step_pattern=r"step(\d+)"))
+    assert not chosen.unusable()
+
+
 def test_two_runs_in_one_folder_are_refused_and_the_message_says_how_to_choose(tmp_path):
     names = {1: "stage1-step1", 2: "stage1-step2", 3: "stage2-step3"}
     write_series(tmp_path / "run", names)

@@ -130,6 +130,9 @@ def assembled(
     if not named and own is not None:
         return _single(run, own, pattern)
     usable, unusable, last = _usable(named, open_files)
+    if pattern.text is None:  # who gives a pattern leaves out the others by it
+        told_by_name = {one.name for one in named}
+        unusable += [Unusable(name, None, "its name tells no step") for name in names if name not in told_by_name]
     if own is not None:
         _add_root(run, own, usable, unusable, last)
     rows = last.rows if last is not None else {}
