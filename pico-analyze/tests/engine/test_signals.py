@@ -147,6 +147,69 @@ def test_a_second_signal_ends_it_at_once_and_the_first_decides_the_exit_code(bus
     assert time.monotonic() - begun < 0.7  # less than the first had left
 
 
+SEEN = """
+import hashlib, os, signal, threading
+from pico_analyze.engine.signals import Signals
+with Signals("stopped") as signals:
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    try:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 4 * 10**5)
+        while True:
+            pass
+    except KeyboardInterrupt:
+        print("interrupted", signals.first == signal.SIGTERM)
+"""
+
+
+def test_the_main_thread_is_interrupted_though_the_thread_beside_it_saw_the_signal_first():
+    """While the main thread is in a library, the thread that watches is the first to know."""
+    process = subprocess.run([sys.executable, "-c", SEEN], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "interrupted True\n", "")
+
+
+HELD = """
+import os, signal, threading, time
+from pico_analyze.engine.signals import Signals, held_back
+with Signals("stopped"):
+    threading.Thread(target=time.sleep, args=(1,), daemon=True).start()  # which lets signals through
+    try:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            print("held")
+        print("missed")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_a_signal_is_held_back_while_a_process_is_begun_though_another_thread_lets_it_through():
+    process = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "held\ninterrupted\n", "")
+
+
+LEAVING = """
+import threading, time
+from pico_analyze.engine import signals as module
+from pico_analyze.engine.signals import Signals, held_back
+module.end_now = lambda _: time.sleep(0.3)
+with Signals("stopped") as signals:
+    threading.Timer(0.1, signals.leave).start()
+    while True:
+        with held_back():
+            print(end="", flush=True)
+        if signals._leaving.locked():
+            time.sleep(0.1)
+            with held_back():
+                print("begun", flush=True)
+"""
+
+
+def test_nothing_is_begun_by_a_command_that_is_leaving():
+    process = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "error: stopped\n")
+
+
 def test_a_signal_that_is_ignored_stays_so():
     code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);" + BUSY.replace("10**9", "10**6").strip()
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -39,6 +39,7 @@ class Signals:
     def __init__(self, message: str = "") -> None:
         self.first: int | None = None
         """The signal that came first."""
+        self._told = False
         self._message, self._leaving = message, Lock()
         self._before: dict[int, Any] = {}
         self._sink: socket.socket | None = None
@@ -65,8 +66,9 @@ class Signals:
             self._sink.close()  # what ends the thread that reads from it
 
     def _came(self, number: int, _frame: FrameType | None) -> None:
-        if self.first is None:
-            self.first = number
+        self.first = self.first or number  # the thread beside may have seen it before
+        if not self._told:
+            self._told = True
             raise KeyboardInterrupt
 
     def _watch(self, source: socket.socket) -> None:
@@ -83,6 +85,7 @@ class Signals:
     def leave(self) -> NoReturn:
         """End the process now, with the exit code of the first signal."""
         self._leaving.acquire()  # for good: one thread leaves
+        _beginning.acquire(timeout=_HEARING)  # for good: no process is begun in the place of those that are ended
         with contextlib.suppress(Exception):
             end_now(multiprocessing.active_children())
             _discard()
@@ -131,14 +134,32 @@ def begin_tracker() -> None:
         sys.warnoptions.pop()
 
 
+_beginning = Lock()
+"""Held while a process is begun."""
+
+
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Signals wait while a process is begun, which inherits that: it is not told to stop before it can be."""
+    """Signals wait while a process is begun, which inherits that: it is not told to stop before it can be.
+
+    The system gives a signal to whatever thread lets it through, and Python's handlers run in the main thread all the
+    same: they are called when the block has ended. A process that was begun, but not told what to do, would complain.
+    """
+    came: list[int] = []
+    handlers: dict[int, Any] = {}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
-        yield
+        if current_thread() is main_thread():
+            caught = [number for number in _STOPPING if callable(signal.getsignal(number))]
+            handlers = {number: signal.signal(number, lambda got, _: came.append(got)) for number in caught}
+        with _beginning:
+            yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if came:
+            handlers[came[0]](came[0], None)
 
 
 _kept: list[socket.socket] = []
