@@ -175,3 +175,28 @@ def test_what_has_its_place_is_not_discarded(tmp_path: Path) -> None:
         file.write(b"newer" * (1 // 0))
     files.discard_unfinished()
     assert (tmp_path / "whole").read_bytes() == b"new"
+
+
+def test_a_file_is_read_whole_or_its_beginning(path: Path) -> None:
+    assert files.read_regular(path) == b"old" and files.read_regular(path, 2) == b"ol"
+    with files.open_regular(path) as file:
+        file.seek(1)
+        assert file.read(1) == b"l"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (files.read_regular, files.open_regular):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(tmp_path / "pipe")
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        files.read_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.read_regular(tmp_path / "nothing")
+    if Path("/dev/zero").exists():
+        with pytest.raises(OSError, match="not a regular file"):
+            files.read_regular(Path("/dev/zero"))

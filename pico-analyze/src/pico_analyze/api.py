@@ -454,7 +454,7 @@ def capture(
     sites: Words | None = None,
     steps: Chosen = "all",
     rows: int | None = None,
-    seq_len: int = 128,
+    seq_len: int | None = None,
     positions: int | str = 8,
     gradients: bool = False,
     weights: bool = False,
@@ -481,7 +481,7 @@ def capture(
         sites: Site kinds (attn.v) or names (layers.3.attn.v); attn.v, attn.o and mlp.down without.
         steps: Steps, as numbers or as a selection.
         rows: Rows to take, evenly spaced; without, 32 of text, and all that are given as ids.
-        seq_len: Tokens that are read of a row cut from text.
+        seq_len: Tokens that are read of a row cut from text: 128, or as many as the model reads, unless told otherwise.
         positions: Positions kept in each row: last, all, or so many, evenly spaced.
         gradients: Also gradients: of the mean token loss over all rows.
         weights: Also the weights, linked or copied, for circuits of activations.

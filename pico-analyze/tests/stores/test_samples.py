@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -310,3 +313,36 @@ def test_a_text_that_is_none_is_no_source():
     pq.write_table(pa.table({"input_ids": [[1], [2]], "source": raw}), buffer)
     with pytest.raises(DataError, match=r"not a file of token rows .*it is damaged"):
         read_token_rows(buffer.getvalue(), where="there")
+
+
+READ_ALL = """
+import sys
+import pico_analyze
+from pico_analyze.errors import PicoAnalyzeError
+try:
+    store = pico_analyze.open_run(sys.argv[1])
+    print(*store.unusable(), store.steps())
+    for info in store.steps():
+        for split in ("train", "val"):
+            store.samples(info.step, split)
+            for data in ("activations", "gradients"):
+                store.read(info.step, split, data, info.sites(data, split)[0])
+        store.read(info.step, None, "weights", "head")
+    store.validation_rows()
+except PicoAnalyzeError as error:
+    print(error)
+"""
+IN_RUN = (layout.RUN_MANIFEST, layout.VALIDATION_ROWS)
+CAPTURES = ("captures/val.safetensors", "captures/train.safetensors")
+IN_STEP = (layout.MANIFEST, layout.WEIGHTS, layout.TRAIN_BATCH, *CAPTURES)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+@pytest.mark.parametrize("name", IN_RUN + IN_STEP)
+def test_a_named_pipe_in_the_place_of_a_file_is_told_of_and_not_waited_for(run: Path, name: str) -> None:
+    path = (run if name in IN_RUN else run / "checkpoints" / "step-00000003") / name
+    path.unlink()
+    os.mkfifo(path)
+    done = subprocess.run([sys.executable, "-c", READ_ALL, run], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.name in done.stdout

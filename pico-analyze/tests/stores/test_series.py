@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from foreign import LLAMA, NEOX, course, files, llama, neox, write, write_series
+from synthetic import make_run
 
 import pico_analyze
 from pico_analyze.errors import DataError, NotARunError, UsageError
@@ -249,6 +250,25 @@ def snapshot(cache, commit, content):
         link = cache / "snapshots" / commit / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(blob, link.parent))
+
+
+def test_checkpoints_of_pico_in_a_folder_are_one_run(tmp_path, pico):
+    """Copied out of their run, which they tell of themselves."""
+    run = make_run(tmp_path / "runs")
+    for name in ("step-00000002", "step-00000008"):
+        shutil.copytree(run / "checkpoints" / name, tmp_path / "copied" / name)
+    (tmp_path / "copied" / ".step-00000004.tmp").mkdir()
+    store = open_store(tmp_path / "copied")
+    assert (store.kind, store.run, [info.step for info in store.steps()]) == ("pico", "demo", [2, 8])
+    site = "layers.1.attn.v"
+    np.testing.assert_array_equal(
+        store.read(2, "val", "activations", site), open_store(run).read(2, "val", "activations", site)
+    )
+    shutil.copytree(
+        make_run(tmp_path / "more", "other", seed=7) / "checkpoints/step-00000004", tmp_path / "copied/other"
+    )
+    done = pico("list", tmp_path / "copied")
+    assert done.code == 3 and "checkpoints of 2 runs are in it (demo, other): name the directory of one" in done.err
 
 
 def test_the_cache_of_the_hub_is_a_run_of_the_refs_in_it(tmp_path):

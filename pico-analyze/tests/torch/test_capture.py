@@ -480,6 +480,15 @@ def test_without_data_it_is_pythons_own_library(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("series")
+def test_rows_of_text_are_no_longer_than_the_model_reads(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "m" / "step0")
+    run = pico_analyze.capture(tmp_path / "m", out=tmp_path / "c", steps="0", sites="attn.v", positions="last")
+    assert set(run.samples(0, "val")["position"]) == {31}
+    with pytest.raises(UsageError, match="rows of 33 tokens are longer than the 32 that the model reads"):
+        pico_analyze.capture(tmp_path / "m", out=tmp_path / "d", steps="0", seq_len=33, sites="attn.v")
+
+
+@pytest.mark.usefixtures("series")
 def test_text_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no tokenizer.json to tokenize text with"):
         pico_analyze.capture(tmp_path / "m", out=tmp_path / "c")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pico_schema.files import open_regular
 from pico_schema.tensor_header import read_file_header
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def first_nonfinite_in(path: Path) -> str | None:
         TensorHeaderError: not a safetensors file, or a damaged one.
     """
     header = read_file_header(path)
-    with path.open("rb") as file:
+    with open_regular(path) as raw, BufferedReader(raw) as file:
         for name, entry in header.tensors.items():
             if (rule := _BITS.get(entry.dtype)) is None:
                 continue

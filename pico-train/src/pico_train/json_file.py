@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from pico_schema import strict_json
+from pico_schema.files import read_regular
 
 MAX_BYTES = 256 * 2**20
 """Largest file that is read: an index of a hundred thousand shards has some 30 MB."""
@@ -27,8 +28,7 @@ def read_json(path: Path, *, most: int = MAX_BYTES) -> Any:
         OSError: it is not there, or the disk refused.
         ValueError: it is larger than `most` bytes, not JSON, or JSON that could be understood in two ways.
     """
-    with path.open("rb") as file:
-        content = file.read(most + 1)
+    content = read_regular(path, most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most} bytes")
     return strict_json.parse(content)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pico_schema import strict_json
+from pico_schema.files import read_regular
 from pico_train.errors import DataError, StorageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def read_object(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     try:
         if path.stat().st_size > limit:
             raise DataError(f"{path}: larger than {limit // 2**20} MiB: not a file of a tokenizer")
-        found = strict_json.parse(path.read_bytes(), own=False)
+        found = strict_json.parse(read_regular(path), own=False)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError as error:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pico_schema.files import open_regular
+
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, lower-case hexadecimal, read in pieces: the digest that manifests list.
@@ -14,7 +16,7 @@ def sha256_file(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -21,6 +21,7 @@ from pico_schema.architecture import SPEC_KINDS
 from pico_schema.digests import sha256_file as sha256_file  # under these names here too, as in 1.0
 from pico_schema.errors import DocumentError, IncompleteError, SchemaVersionError, UnsafePathError
 from pico_schema.files import fsync_directory as fsync_directory
+from pico_schema.files import read_regular
 from pico_schema.files import replace_file as replace_file
 from pico_schema.manifest import SCHEMA_VERSION, CheckpointManifest, Evaluation, RunManifest
 from pico_schema.migrations import migrate
@@ -130,8 +131,7 @@ def read(path: Path, model: type[D]) -> D:
         DocumentError: not there, unreadable, or as `parse` says.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_DOCUMENT + 1)
+        content = read_regular(path, MAX_DOCUMENT + 1)
     except OSError as error:
         raise DocumentError(f"{path}: cannot be read ({error.strerror})") from None
     return parse(content, model, where=str(path))

@@ -6,6 +6,8 @@ machines that share the directory do not meet; it begins with a dot and ends in 
 left can be known and removed. Nothing here knows what a file holds. An `OSError` passes through: what it means, and
 what to do about it, only the caller knows.
 
+Files are read by `read_regular` and `open_regular` where somebody else may have put something in their place.
+
 `replace_file` takes content that is at hand, `open_replacement` gives a handle to write through, `replacement` a path
 for libraries that open it themselves (pyarrow, pandas, matplotlib). With `durable` the new content also outlives a
 power cut; without, only a crash of the process: for caches and whatever can be made again.
@@ -16,16 +18,43 @@ A process that ends without unwinding (`os._exit`) calls `discard_unfinished` be
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 _unfinished: set[Path] = set()
 """Temporary files that are being written, and what else is to go with the process."""
+
+
+def open_regular(path: Path) -> FileIO:
+    """A file open for reading, without a buffer; never a pipe, which would be waited for, nor a device.
+
+    Raises:
+        OSError: it is missing, no regular file, or the disk refused.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        handle = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # of no effect on regular files
+        if not stat.S_ISREG(mode := os.fstat(handle).st_mode):
+            os.close(handle)
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(code, "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file", name)
+        return handle
+
+    return FileIO(path, opener=opener)
+
+
+def read_regular(path: Path, most: int = -1) -> bytes:
+    """The content of a regular file, or its first `most` bytes; raises as `open_regular` does."""
+    with open_regular(path) as raw, BufferedReader(raw) as file:
+        return file.read(most)
 
 
 def replace_file(path: Path, content: bytes | bytearray | memoryview | str, *, durable: bool = True) -> None:

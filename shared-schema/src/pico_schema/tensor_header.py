@@ -16,11 +16,13 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeGuard
 
 from pico_schema import strict_json
 from pico_schema.errors import TensorHeaderError
+from pico_schema.files import open_regular
 
 FIRST_READ = 16 << 10
 """Bytes read first, the header's length and beginning: most headers end within them."""
@@ -95,7 +97,7 @@ def read_file_header(path: Path, *, max_header: int = MAX_HEADER) -> TensorHeade
         TensorHeaderError: as `read_header` says.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as raw, BufferedReader(raw) as file:
 
         def read(offset: int, length: int) -> bytes:
             file.seek(offset)

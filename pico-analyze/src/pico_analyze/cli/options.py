@@ -199,7 +199,7 @@ def _neither(word: str, metrics: Sequence[str]) -> str:
     if not hint and (near := nearest(word, runs)):
         hint = near.replace("did you mean", "did you mean the run")
     there = f"; runs under runs: {', '.join(runs[:12])}" if runs else ""
-    return f"no metric is called {word!r}{hint} (there are: {', '.join(metrics)}{there})"
+    return f"no metric is called {word!r}{hint} (nor a run; there are: {', '.join(metrics)}{there})"
 
 
 def parameters(texts: Sequence[str] | None, what: str) -> list[tuple[str, str]]:

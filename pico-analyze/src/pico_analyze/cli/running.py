@@ -51,8 +51,14 @@ def capture(
         typer.Option("--rows", min=1, max=1_000_000, help="Rows, evenly spaced. [default: 32 of text, all ids]"),
     ] = None,
     seq_len: Annotated[
-        int, typer.Option("--seq-len", min=1, max=1_000_000, help="Tokens that are read of a row cut from text.")
-    ] = 128,
+        int | None,
+        typer.Option(
+            "--seq-len",
+            min=1,
+            max=1_000_000,
+            help="Tokens that are read of a row cut from text. [default: 128, or as many as the model reads]",
+        ),
+    ] = None,
     positions: Annotated[
         str, typer.Option("--positions", help="Positions kept in each row: last, all, or so many, evenly spaced.")
     ] = "8",

@@ -16,7 +16,7 @@ from pico_analyze.counting import counted
 from pico_analyze.errors import StorageError, UsageError
 from pico_analyze.models import sealing
 from pico_analyze.models.rows import Rows, check_fit, rows_of_files, spaced, taken
-from pico_analyze.models.settings import CaptureSettings
+from pico_analyze.models.settings import SEQ_LEN, CaptureSettings
 from pico_analyze.stores.base import HasManifests, ReadOptions, StepInfo
 from pico_analyze.stores.run_names import is_known, open_named
 from pico_schema import DataFingerprint, RunManifest, ValidationRows, layout
@@ -59,9 +59,10 @@ def begin(
 ) -> Work:
     """Rows and positions, and the run that they are captured into: begun now, or found there and compared."""
     tokenizer = source.small(info.step, layout.TOKENIZER, settings.out)
-    rows = _rows(source, info.step, tokenizer, settings, told)
+    seq_len = settings.seq_len or min(SEQ_LEN, first.spec.max_seq_len)
+    rows = _rows(source, info.step, tokenizer, settings, seq_len, told)
     check_fit(rows, first.spec.vocab_size, first.spec.max_seq_len)
-    seq_len = rows.ids_NT.shape[1] - 1
+    seq_len = rows.ids_NT.shape[1] - 1  # rows of ids have a length of their own
     every = settings.positions == "all"
     number = seq_len if every else 1 if settings.positions == "last" else int(settings.positions)
     positions = tuple(spaced(number, seq_len))
@@ -87,7 +88,9 @@ def begin(
     return Work(source.name, source.options, settings.out, run, sites, rows, positions, settings, tokenizer, each)
 
 
-def _rows(source: ModelRun, step: int, tokenizer: bytes | None, settings: CaptureSettings, told: Told) -> Rows:
+def _rows(
+    source: ModelRun, step: int, tokenizer: bytes | None, settings: CaptureSettings, seq_len: int, told: Told
+) -> Rows:
     """The rows that are meant, with a word about what they can be compared with."""
     runs = [name for name in settings.data if not Path(name).is_file() and is_known(name)]
     own = not settings.data and isinstance(source.store, HasManifests) and _has_rows(source.name, settings)
@@ -98,7 +101,7 @@ def _rows(source: ModelRun, step: int, tokenizer: bytes | None, settings: Captur
         told(f"rows: {counted(len(rows.ids_NT), 'validation row')} of {runs[0] if runs else source.store.run}")
         return rows
     files = [Path(name) for name in settings.data]
-    rows = rows_of_files(files, tokenizer, n_rows=settings.rows, seq_len=settings.seq_len)
+    rows = rows_of_files(files, tokenizer, n_rows=settings.rows, seq_len=seq_len)
     if rows.tokenized:
         text = "your text" if files else "the text of Python's own library"
         told(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 DType = Literal["float32", "bfloat16", "float16"]
 
 
+SEQ_LEN = 128
+"""Tokens of a row that is cut from text, where nothing is said and the model reads as many."""
+
+
 @dataclass(frozen=True)
 class CaptureSettings:
     """What is captured, and how."""
@@ -31,8 +35,8 @@ class CaptureSettings:
     """Which steps."""
     rows: int | None = None
     """Rows to take, evenly spaced."""
-    seq_len: int = 128
-    """Tokens read of a row that is cut from text."""
+    seq_len: int | None = None
+    """Tokens read of a row that is cut from text; None: `SEQ_LEN`, or as many as the model reads."""
     positions: int | Literal["last", "all"] = 8
     """Positions kept in each row, evenly spaced."""
     weights: bool = False

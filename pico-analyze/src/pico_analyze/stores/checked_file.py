@@ -16,6 +16,7 @@ from threading import Lock
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.stores.known_digests import State, cache_root, key_of, known_digests, state_of
+from pico_schema.files import open_regular
 
 
 class CheckedFile:
@@ -135,7 +136,7 @@ def opened(path: Path) -> Iterator[FileIO]:
         StorageError: the disk refused.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             yield file
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: it is missing") from None

@@ -1,4 +1,4 @@
-"""Checkpoints of Pico away from their run: a directory by itself, a downloaded revision, huggingface_hub's cache.
+"""Checkpoints of Pico away from their run: a directory or several, downloaded revisions, huggingface_hub's cache.
 
 The root of a published revision is the checkpoint, with `run.json` beside it; a directory that was copied out of a run
 has no `run.json`, and its manifest says which run it is of.
@@ -17,14 +17,19 @@ from pico_schema import CheckpointManifest, RunManifest, SchemaError, documents,
 
 
 def sealed_directories(path: Path) -> list[Path]:
-    """The directories at a path that are checkpoints of Pico, apart from those of a run: itself, or those in the
-    `snapshots` of a cache."""
+    """The directories at a path that are checkpoints of Pico, apart from those of a run: itself, those that lie in it,
+    or those in the `snapshots` of a cache."""
     if (path / layout.MANIFEST).is_file():
         return [path]
+    if (path.parent / layout.RUN_MANIFEST).is_file():
+        return []  # of a run, which tells more
     folder = cached_repository(path)
-    if folder is None:
+    inside = path if folder is None else folder / SNAPSHOTS
+    try:
+        found = sorted(inside.iterdir())
+    except OSError:
         return []
-    return sorted(entry for entry in (folder / SNAPSHOTS).iterdir() if (entry / layout.MANIFEST).is_file())
+    return [entry for entry in found if not entry.name.startswith(".") and (entry / layout.MANIFEST).is_file()]
 
 
 class RevisionStore(LocalStore):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.table.columns import CORE, VERSION, Row, schema
+from pico_schema.files import read_regular
 
 if TYPE_CHECKING:
     import pyarrow
@@ -65,7 +66,7 @@ def read_rows_file(path: Path) -> tuple[pyarrow.Table, bool]:
         StorageError: the disk refused.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise StorageError(f"{path}: reading failed ({error.strerror or error}): check the disk") from None
     return _parsed(content, str(path))

@@ -20,7 +20,7 @@ from pico_analyze.errors import DataError, StorageError
 from pico_analyze.table.columns import KEY, ORDER, Row, as_json, digest, schema
 from pico_analyze.table.rows_file import content_of, read_rows_file
 from pico_schema import strict_json
-from pico_schema.files import discard_with_process, open_replacement, replace_file
+from pico_schema.files import discard_with_process, open_replacement, read_regular, replace_file
 
 if TYPE_CHECKING:
     import pandas
@@ -271,7 +271,7 @@ def directory_for(out: Path, run: str, identity: str, location: str) -> Path:
 def _owner(directory: Path, key: str = "identity") -> str | None:
     """Whose table lies in a directory, or None where there is none."""
     try:
-        value = strict_json.parse((directory / SOURCE).read_bytes())[key]
+        value = strict_json.parse(read_regular(directory / SOURCE))[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return value if isinstance(value, str) else None

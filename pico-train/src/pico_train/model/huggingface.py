@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pico_schema import ModelSpec, TensorHeaderError, layout, strict_json
+from pico_schema.files import read_regular
 from pico_schema.tensor_header import TensorHeader, read_file_header
 from pico_train.errors import CheckpointError
 from pico_train.finite import is_finite
@@ -197,8 +198,7 @@ def read_config(directory: Path, name: str = layout.MODEL_CONFIG) -> dict[str, A
     """
     path = directory / name
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
+        content = read_regular(path, MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: it is not a model's configuration")
         config = strict_json.parse(content, own=False)
