@@ -363,6 +363,7 @@ def audit(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> pandas.DataFrame:
     """Find what is wrong with a run's checkpoints.
 
@@ -374,6 +375,8 @@ def audit(
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps: its group
             ``step``, or its first.
+        allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
+            process with limits that takes tensors out of them and nothing else.
 
     Returns:
         One row per finding: run, step (missing where it is the run's), name, check, severity (error, warning or note),
@@ -392,13 +395,7 @@ def audit(
     """
     from pico_analyze.auditing.audit import audit_store
 
-    options = ReadOptions(
-        offline,
-        None if cache_dir is None else Path(cache_dir),
-        prefix=prefix,
-        architecture=architecture,
-        step_pattern=step_pattern,
-    )
+    options = _reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
     return audit_store(open_named(run, options)).frame()
 
 
@@ -468,6 +465,7 @@ def capture(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> Store:
     """Run the models of a run on the same rows, and keep activations and gradients as a run of Pico.
 
@@ -495,6 +493,8 @@ def capture(
         prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
+        allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
+            process with limits that takes tensors out of them and nothing else.
 
     Returns:
         The run that was made: activations of split ``val``, for every other function here.
@@ -531,7 +531,7 @@ def capture(
         batch_size=batch_size,
         jobs=jobs,
         trust_remote_code=trust_remote_code,
-        read=_reading(offline, cache_dir, prefix, architecture, step_pattern),
+        read=_reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
     capture_models(str(run), settings)
     return open_run(settings.out)
@@ -548,6 +548,7 @@ def convert(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> Store:
     """Seal the weights of models of other makers as a run of Pico.
 
@@ -565,6 +566,8 @@ def convert(
         prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
+        allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
+            process with limits that takes tensors out of them and nothing else.
 
     Returns:
         The run that was made.
@@ -584,7 +587,7 @@ def convert(
     from pico_analyze.models.settings import made_directory, selection
 
     target = made_directory(run, "convert") if out is None else Path(out)
-    read = _reading(offline, cache_dir, prefix, architecture, step_pattern)
+    read = _reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
     convert_models(str(run), target, steps=selection(steps), copy=copy, read=read)
     return open_run(target)
 

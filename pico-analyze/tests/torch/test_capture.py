@@ -8,6 +8,7 @@ import gc
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import pytest
 import torch
 import transformers
 from closeness import assert_close
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import pico_analyze
@@ -677,3 +679,53 @@ def test_cka_of_a_series_on_the_hub_end_to_end(tmp_path: Path, hub: Hub, pico) -
     )  # fmt: skip
     assert "3 already there" in again.err
     assert hub.log.count(since=mark) <= 3
+
+
+def pickled(source: Path, target: Path, shards: int) -> Path:
+    """The same models, saved as transformers saved them before safetensors."""
+    for model in sorted(source.iterdir()):
+        copy = Path(shutil.copytree(model, target / model.name))
+        weights = load_file(copy / "model.safetensors")
+        (copy / "model.safetensors").unlink()
+        if shards == 1:
+            torch.save(weights, copy / "pytorch_model.bin")
+            continue
+        names = [f"pytorch_model-{n + 1:05d}-of-{shards:05d}.bin" for n in range(shards)]
+        weight_map = {key: names[n * shards // len(weights)] for n, key in enumerate(weights)}
+        for name in names:
+            torch.save({key: weights[key] for key, of in weight_map.items() if of == name}, copy / name)
+        (copy / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return target
+
+
+@pytest.mark.usefixtures("series")
+@pytest.mark.parametrize("shards", [1, 3])
+def test_pickled_models_are_run_converted_and_audited_where_that_is_allowed(tmp_path: Path, shards: int, pico) -> None:
+    expected = values(capture(tmp_path))
+    expected_weights = pico_analyze.convert(tmp_path / "m", out=tmp_path / "converted")
+    source = pickled(tmp_path / "m", tmp_path / "bin", shards)
+    with pytest.raises(DataError, match="give --allow-pickle"):
+        pico_analyze.capture(source, out=tmp_path / "refused", data=str(tmp_path / "rows.parquet"))
+    words = ("--data", tmp_path / "rows.parquet", "--site", "attn.v,mlp.down", "--allow-pickle")
+    done = pico("capture", source, *words, "--out", tmp_path / "b")
+    assert done.code == 0, done.err
+    found = values(open_store(tmp_path / "b"))
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+    again = pico("capture", source, *words, "--out", tmp_path / "b")
+    assert again.code == 0 and "3 already there" in again.err
+    done = pico("convert", source, "--allow-pickle", "--out", tmp_path / "c")
+    assert done.code == 0, done.err
+    converted = open_store(tmp_path / "c")
+    for site in expected_weights.steps()[0].weights:
+        weight = expected_weights.read(4, None, "weights", site)
+        np.testing.assert_array_equal(converted.read(4, None, "weights", site), weight)
+    assert verify_checkpoint(tmp_path / "c" / "checkpoints" / "step-00000004") == []
+    assert not list(tmp_path.rglob(".tmp-model-*"))
+    done = pico("audit", source, "--allow-pickle")
+    assert "1 error" in done.err and "step 0 is no initialisation: norms vary" in done.out  # as the fixture makes it
+    for file in (source / "step1").iterdir():
+        shutil.copyfile(file, source / "step4" / file.name)
+    done = pico("audit", source, "--allow-pickle")
+    assert done.code == 3 and "steps 1 and 4 hold the same weights" in done.out

@@ -25,6 +25,7 @@ def audit(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
 ) -> None:
     """Find what is wrong with a run's checkpoints: files that are not what was sealed, weights that stand under two
     steps, steps that are missing or lie off the way, a step 0 that is none, a tokenizer or configuration that changes,
@@ -36,7 +37,14 @@ def audit(
     from pico_analyze.stores.opening import ReadOptions, newest_run
     from pico_analyze.stores.run_names import open_named
 
-    options = ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern)
+    options = ReadOptions(
+        offline,
+        cache_dir,
+        prefix=prefix,
+        architecture=architecture,
+        step_pattern=step_pattern,
+        allow_pickle=allow_pickle,
+    )
     found = []
     for name in runs or [str(newest_run())]:
         store = open_named(name, options)

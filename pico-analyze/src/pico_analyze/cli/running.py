@@ -84,6 +84,7 @@ def capture(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
 ) -> None:
     """Run the models of a run on the same rows, and keep activations and gradients as a run of Pico (extra [torch])."""
     from pico_analyze.cli.console import say
@@ -109,7 +110,14 @@ def capture(
         batch_size=batch_size,
         jobs=jobs,
         trust_remote_code=trust_remote_code,
-        read=ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern),
+        read=ReadOptions(
+            offline,
+            cache_dir,
+            prefix=prefix,
+            architecture=architecture,
+            step_pattern=step_pattern,
+            allow_pickle=allow_pickle,
+        ),
     )
     done = capture_models(run, settings, say)
     kept = f", {len(done.kept)} already there" if done.kept else ""
@@ -130,6 +138,7 @@ def convert(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
 ) -> None:
     """Seal the weights of models of other makers as a run of Pico: one file a step, linked or copied, with digests."""
     from pico_analyze.cli.console import say
@@ -139,7 +148,14 @@ def convert(
     from pico_analyze.stores.base import ReadOptions
 
     begun = time.monotonic()
-    read = ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern)
+    read = ReadOptions(
+        offline,
+        cache_dir,
+        prefix=prefix,
+        architecture=architecture,
+        step_pattern=step_pattern,
+        allow_pickle=allow_pickle,
+    )
     target = made_directory(run, "convert") if out is None else out
     done = convert_models(run, target, steps=steps, copy=copy, read=read, told=say)
     kept = f", {len(done.kept)} already there" if done.kept else ""

@@ -12,12 +12,14 @@ from typing import cast
 
 from pico_analyze.errors import DataError
 from pico_analyze.models.sealing import TEMPORARY
+from pico_analyze.models.unpickled import Unpickled
 from pico_analyze.questions.question import Selection
 from pico_analyze.stores.base import HasManifests, ReadOptions, StepInfo, Store
 from pico_analyze.stores.opening import is_address
 from pico_analyze.stores.run_names import open_named
 from pico_analyze.stores.transformers.files import HoldsModels, ModelFiles
-from pico_analyze.stores.transformers.weight_files import weight_files
+from pico_analyze.stores.transformers.pickled_files import is_pickle
+from pico_analyze.stores.transformers.weight_files import INDEX, fault, weight_files
 from pico_schema import CheckpointManifest, Origin
 
 
@@ -52,12 +54,13 @@ class ModelRun:
         """
         known = {info.step: info for info in self.store.steps()}
         if not known:
-            raise DataError(f"{self.name}: it has no checkpoint that can be read")
+            why = "".join(f" (step {one.step}: {one.reason})" for one in self.store.unusable()[:1])
+            raise DataError(f"{self.name}: it has no checkpoint that can be read{why}")
         return [known[step] for step in Selection(steps).pick(sorted(known), what="step", of=f"run {self.store.run!r}")]
 
     def files(self, step: int) -> ModelFiles:
         """The files of a step's model."""
-        return cast("HoldsModels", self.store).model_files(step)
+        return _without_pickles(cast("HoldsModels", self.store).model_files(step))
 
     def manifest(self, step: int) -> CheckpointManifest | None:
         """What Pico's own manifest says of a step; None for other makers' models."""
@@ -89,6 +92,13 @@ class ModelRun:
         with TemporaryDirectory(prefix=TEMPORARY, dir=room) as directory:
             files.place(name, target := Path(directory, name))
             return target.read_bytes()
+
+
+def _without_pickles(files: ModelFiles) -> ModelFiles:
+    """The files of a model, none of them a pickle that has to be opened; as they are, where none is."""
+    if fault(files) is not None or not (names := weight_files(files)) or not all(is_pickle(name) for name in names):
+        return files
+    return Unpickled(files, names, index=INDEX)
 
 
 def weights_digests(files: ModelFiles) -> dict[str, str]:

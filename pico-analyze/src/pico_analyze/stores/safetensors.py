@@ -33,6 +33,8 @@ class TensorFile:
     def __init__(self, read: ReadRange, size: int, *, where: str, max_header: int = MAX_HEADER) -> None:
         self._read = read
         self.where = where
+        self.path: Path | None = None
+        """Where it lies, of one that was opened by `open`."""
         if size < MAX_POINTER and is_pointer(read(0, min(size, len(POINTER)))):
             raise DataError(f"{where}: {WHAT_A_POINTER_IS}")
         try:
@@ -47,7 +49,9 @@ class TensorFile:
         `where`, or one of which is to be found out what is wrong with it. It is opened for each read, so that no handle
         outlives it."""
         size = file_size(path)
-        return cls(lambda offset, length: read_file_range(path, offset, length), size, where=where or str(path))
+        opened = cls(lambda offset, length: read_file_range(path, offset, length), size, where=where or str(path))
+        opened.path = path
+        return opened
 
     @classmethod
     def checked(cls, file: CheckedFile) -> TensorFile:

@@ -187,8 +187,8 @@ class LocalFiles:
         return self._checked[name]
 
     def peek(self, name: str) -> TensorFile:
-        """A safetensors file, as it is."""
-        return TensorFile.open(self.path / name)
+        """A safetensors file, as it is; a pickle is opened as a whole."""
+        return self.tensors(name) if is_pickle(name) else TensorFile.open(self.path / name)
 
     def sha256(self, name: str) -> str:
         """Digest of a file."""

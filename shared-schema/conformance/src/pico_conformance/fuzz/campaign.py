@@ -63,17 +63,25 @@ def templates(golden: Path, scratch: Path, *, slow: bool = True) -> list[Templat
     Raises:
         RuntimeError: a command does not end as it should on a sound run.
     """
-    found = []
-    for version in sorted(golden.iterdir()):
-        folder, answers = scratch / f"template-{version.name}", scratch / f"answers-{version.name}.json"
+    versions, going = sorted(golden.iterdir()), []
+    for version in versions:
+        folder, answers = _template(scratch, version.name)
         shutil.copytree(version / "golden", folder / "golden")
-        _wait([_start(lambda folder=folder, answers=answers: _ask_sound(folder, answers, slow), scratch)], 20 * SECONDS)
+        going.append(_start(lambda folder=folder, answers=answers: _ask_sound(folder, answers, slow), scratch))
+    _wait(going, 20 * SECONDS)
+    found = []
+    for version in versions:
+        folder, answers = _template(scratch, version.name)
         if not answers.is_file():
             raise RuntimeError(f"the commands do not answer on the sound run of {version.name}")
         told = json.loads(answers.read_text())
         failures = tuple(Failure(**failure) for failure in told["failures"])
         found.append(Template(folder, told["references"], failures))
     return found
+
+
+def _template(scratch: Path, version: str) -> tuple[Path, Path]:
+    return scratch / f"template-{version}", scratch / f"answers-{version}.json"
 
 
 def _ask_sound(folder: Path, answers: Path, slow: bool) -> None:
