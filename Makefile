@@ -6,7 +6,8 @@ VENV := .venv
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 OUT ?= .
 BIN := $(VENV)/bin
-PIP := -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
+# Nothing is compiled beforehand: what is imported is a small part of torch and the others.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile --constraint .ci/constraints.txt
 PYTEST := -m pytest -n 2 --dist worksteal
 # One thread per test process: two processes with two threads each would wait for each other on two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,21 +29,35 @@ def call(*command: str | Path, **environment: str) -> None:
         sys.exit(done.returncode)
 
 
+def call_all(commands: Iterable[Sequence[str | Path]]) -> None:
+    """Run commands side by side; end with an exit code where one of them fails."""
+    begun = []
+    for command in commands:
+        print("+", *command, flush=True)
+        begun.append(subprocess.Popen([str(word) for word in command]))
+    if failed := [code for process in begun if (code := process.wait())]:
+        sys.exit(failed[0])
+
+
 def build(wheels: Path) -> None:
     """Wheels of the three packages, made anew."""
     shutil.rmtree(wheels, ignore_errors=True)
-    for package in PACKAGES:
-        call(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", wheels, ROOT / package)
+    how = (sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", wheels)
+    call_all((*how, ROOT / package) for package in PACKAGES)
 
 
-def install(directory: Path, packages: list[str], wheels: Path, constraints: Path) -> Path:
-    """A fresh environment with these packages, their dependencies and nothing else; returns its interpreter."""
+def installation(directory: Path, packages: list[str], wheels: Path, constraints: Path) -> list[str | Path]:
+    """The command that fills a fresh environment with these packages, their dependencies and nothing else."""
     shutil.rmtree(directory, ignore_errors=True)
     venv.create(directory, with_pip=True)
-    python = directory / "bin" / "python"
-    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--find-links", wheels,
-         "--constraint", constraints, *packages)  # fmt: skip
-    return python
+    # What is imported is compiled then: a small part of torch.
+    return [interpreter(directory), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
+            "--find-links", wheels, "--constraint", constraints, *packages]  # fmt: skip
+
+
+def interpreter(directory: Path) -> Path:
+    """The Python of an environment."""
+    return directory / "bin" / "python"
 
 
 def main() -> None:
@@ -55,10 +70,9 @@ def main() -> None:
     base = options.environments.resolve()
     wheels = base / "wheels"
     build(wheels)
-    pythons = {
-        f"PICO_{name.upper()}_PYTHON": str(install(base / name, packages, wheels, options.constraints.resolve()))
-        for name, packages in ENVIRONMENTS.items()
-    }
+    constraints = options.constraints.resolve()
+    call_all([installation(base / name, packages, wheels, constraints) for name, packages in ENVIRONMENTS.items()])
+    pythons = {f"PICO_{name.upper()}_PYTHON": str(interpreter(base / name)) for name in ENVIRONMENTS}
     os.chdir(HERE)
     call(sys.executable, "-m", "pytest", "-n", "4", "--dist", "loadgroup", *options.pytest, **pythons)
 
