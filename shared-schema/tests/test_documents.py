@@ -244,6 +244,19 @@ def test_a_checkpoint_directory_that_is_a_link_is_refused(checkpoint: Path) -> N
             read(link)
 
 
+def test_a_manifest_that_is_a_link_out_of_its_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Whoever can change what it leads to can change what was sealed."""
+    manifest = documents.read_checkpoint(checkpoint)
+    outside = tmp_path / "outside.json"
+    (checkpoint / layout.MANIFEST).rename(outside)
+    (checkpoint / layout.MANIFEST).symlink_to(outside)
+    with pytest.raises(UnsafePathError, match=r"'manifest.json' leaves .* through a symbolic link"):
+        documents.read_checkpoint(checkpoint)
+    for known in (manifest, None):
+        with pytest.raises(UnsafePathError, match="through a symbolic link"):
+            documents.verify_checkpoint(checkpoint, known)
+
+
 def test_links_in_a_circle_are_unsafe(checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
     (checkpoint / "config.json").symlink_to("captures/config.json")

@@ -172,6 +172,14 @@ class TestLinks:
         (run / layout.checkpoint_dir(4)).symlink_to("/nowhere")
         assert [lost.step for lost in open_store(run).unusable()] == [4]
 
+    def test_of_a_manifest_is_named(self, runs, tmp_path):
+        run = make_run(runs)
+        manifest = run / layout.checkpoint_dir(4) / layout.MANIFEST
+        shutil.move(manifest, tmp_path / "outside.json")
+        manifest.symlink_to(tmp_path / "outside.json")
+        (lost,) = open_store(run).unusable()
+        assert lost.step == 4 and "through a symbolic link" in lost.reason
+
     def test_of_the_run_itself_is_a_name_for_it(self, runs):
         run = make_run(runs)
         (runs / "other").symlink_to(run)

@@ -159,13 +159,14 @@ def read_checkpoint(directory: Path) -> CheckpointManifest:
 
     Raises:
         IncompleteError: no manifest: the checkpoint was never finished.
-        UnsafePathError: the directory is a symbolic link: what it shows may be a checkpoint of something else.
+        UnsafePathError: the directory is a symbolic link, or its manifest one that leads out of it: what they show may
+            be a checkpoint of something else.
     """
     _check_no_link(directory)
     path = directory / layout.MANIFEST
     if not path.is_file():
         raise IncompleteError(f"{directory}: incomplete: it has no {layout.MANIFEST}")
-    return read(path, CheckpointManifest)
+    return read(layout.inside(directory, layout.MANIFEST), CheckpointManifest)
 
 
 def _check_no_link(directory: Path) -> None:
@@ -199,11 +200,12 @@ def verify_checkpoint(
 
     Raises:
         IncompleteError: there is no manifest.
-        UnsafePathError: the directory is a symbolic link.
+        UnsafePathError: the directory is a symbolic link, or its manifest one that leads out of it.
         DocumentError: the manifest itself is damaged.
     """
     _check_no_link(directory)
     manifest = manifest or read_checkpoint(directory)
+    layout.inside(directory, layout.MANIFEST)
     findings: list[Finding] = []
     for path, entry in manifest.files.items():
         if progress:

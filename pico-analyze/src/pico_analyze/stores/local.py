@@ -159,7 +159,7 @@ class LocalStore:
         if not path.is_file():
             return f"incomplete: it has no {layout.MANIFEST}"
         try:
-            content = _content(path)
+            content = _content(self._inside(directory, layout.MANIFEST))
             manifest = documents.parse(content, CheckpointManifest, where=layout.MANIFEST)
         except (SchemaError, DataError) as error:
             return str(error)
