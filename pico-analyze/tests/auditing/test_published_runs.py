@@ -212,6 +212,17 @@ def test_a_tokenizer_that_changes_and_one_that_is_written_otherwise(hub: Hub, au
     )
 
 
+@pytest.mark.parametrize("merges", [[[["a"], "b"]], [["a", 1]], [[]], [None], [{}], "a b", 7, [[[[["a"]]]]]])
+def test_merges_that_are_none_are_a_change(hub: Hub, audited: Audited, merges: object) -> None:
+    run = pythia()
+    for step in PYTHIA:
+        told = merges if step == 2000 else ["a b"]
+        parts = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": told}}
+        run.more[step] = {"tokenizer.json": json.dumps(parts).encode()}
+    step, check, severity, text = only(audited(run.put(hub)))
+    assert (step, check, severity) == (2000, "documents", "error") and "tokenizer.json changes at step 2000" in text
+
+
 def test_a_type_that_changes_is_a_warning(hub: Hub, audited: Audited) -> None:
     run = pythia()
     run.dtypes = {step: "float16" for step in PYTHIA if step >= 2000}

@@ -107,9 +107,14 @@ def _content(one: Evidence, file: str) -> dict[str, Any] | None:
     parts = {key: value for key, value in parts.items() if key not in _LENGTHS}
     model = parts.get("model")
     if isinstance(model, dict) and isinstance(model.get("merges"), list):
-        merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in model["merges"]]
-        parts["model"] = model | {"merges": merges}
+        parts["model"] = model | {"merges": [_merge(merge) for merge in model["merges"]]}
     return parts
+
+
+def _merge(merge: Any) -> Any:
+    """A merge as one text, where it is a list of texts; what is neither stays what it is, and differs from merges."""
+    told = isinstance(merge, list) and all(isinstance(part, str) for part in merge)
+    return " ".join(merge) if told else merge
 
 
 def _changes(
