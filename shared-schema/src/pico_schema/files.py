@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -42,13 +43,14 @@ def open_regular(path: Path) -> FileIO:
 
     def opener(name: str, flags: int) -> int:
         handle = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # of no effect on regular files
-        if not stat.S_ISREG(mode := os.fstat(handle).st_mode):
-            os.close(handle)
-            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(code, "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file", name)
-        return handle
+        if stat.S_ISREG(mode := os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        raise OSError(errno.EINVAL, "it is not a regular file", name)
 
-    return FileIO(path, opener=opener)
+    return io.open(path, "rb", buffering=0, opener=opener)  # noqa: UP020 - as `Path.open` does
 
 
 def read_regular(path: Path, most: int = -1) -> bytes:
