@@ -1,0 +1,176 @@
+"""How large singular values of rounding are, and the numerical rank that follows: one rule for every metric.
+
+A number that is stored is off by up to u times its size, u the unit roundoff of the type (2⁻⁸ of bfloat16, 2⁻²⁴ of
+float32). These errors are nearly independent, so they form a random matrix E, whose largest singular value is about the
+largest standard deviation of a row plus that of a column (Bandeira and van Handel 2016, Sharp nonasymptotic bounds on
+the norm of random matrices with independent entries, Annals of Probability 44, theorem 1.1). With uniform errors the
+standard deviation of an entry is at most u·|x|/√3, so
+
+    ‖E‖ ≈ u/√3 · (largest norm of a row + largest norm of a column),
+
+which for entries of one size is u/√3·rms·(√N + √P): far below max(N, P)·eps·s₁, which of bfloat16 exceeds s₁ itself.
+Where rows are there several times, their errors are there as often. Singular values are rounding up to
+
+    (`MARGIN` + √max(N, P)·min(1, 2⁻²⁴/u)) · ‖E‖,
+
+the second term because entries are themselves sums that a model computed in float32 at best, whose errors grow as the
+square root of their number of terms (Higham and Mary 2019, A New Approach to Probabilistic Rounding Error Analysis,
+SIAM J. Sci. Comput. 41, theorem 2.4). Those up to max(N, P)·eps·s₁ with eps of float64, in which singular values are
+computed, are rounding too (Golub and Van Loan 2013, Matrix Computations, 4th ed., section 5.4.1).
+
+Shapes: N rows, P columns, R rank of a product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pico_analyze.stored import HALF_SMALLEST, UNIT_ROUNDOFF
+
+MARGIN = 1.5
+"""How many times the expected largest singular value of the stored type's rounding still is rounding. Of captured
+activations in bfloat16 it was 0.4 to 0.6 times the expected one."""
+_PIECE_ELEMENTS = 2**22
+
+Rounding = Callable[[], float]
+"""Gives the expected largest singular value of what storing did to a matrix."""
+
+
+class Once:
+    """A number that is computed when it is first asked for. Centred matrices share it with what they were made of."""
+
+    def __init__(self, compute: Rounding):
+        self._compute: Rounding | None = compute
+        self._value = 0.0
+
+    def __call__(self) -> float:
+        """The number."""
+        if self._compute is not None:
+            self._value, self._compute = self._compute(), None
+        return self._value
+
+
+@dataclass(frozen=True)
+class NumericalRank:
+    """How many singular values are more than rounding, and what decided it."""
+
+    rank: int
+    tolerance: float
+    """Singular values up to this are rounding."""
+    stored: str
+    """Type the data was stored in; of a product the coarsest of its factors'."""
+
+    def facts(self, suffix: str = "") -> dict[str, float | str]:
+        """The same for `Result.extra`, under these names with a suffix."""
+        return {
+            f"rank{suffix}": float(self.rank),
+            f"tolerance{suffix}": self.tolerance,
+            f"stored{suffix}": self.stored,
+        }
+
+
+def numerical_rank(values: np.ndarray, shape: tuple[int, int], rounding: float, stored: str) -> NumericalRank:
+    """The rank of a matrix with these singular values.
+
+    Args:
+        values: Singular values, descending.
+        shape: (N, P).
+        rounding: Expected largest singular value of the rounding of what is stored.
+        stored: The type it was stored in.
+    """
+    largest = float(values[0]) if len(values) else 0.0
+    computed = math.sqrt(max(shape)) * min(1.0, UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF[stored])
+    tolerance = max(max(shape) * float(np.finfo(np.float64).eps) * largest, (MARGIN + computed) * rounding)
+    return NumericalRank(int(np.count_nonzero(values > tolerance)), tolerance, stored)
+
+
+def of_array(array: np.ndarray, stored: str, *, samples: bool = False) -> float:
+    """Expected largest singular value of the rounding of an array.
+
+    Args:
+        array: (N, P), finite, not empty.
+        stored: The type it was stored in.
+        samples: Whether rows may be there several times, with the same errors.
+    """
+    return _norm(array, stored, np.ones(array.shape[1]), samples=samples)
+
+
+def of_product(left: np.ndarray, left_stored: str, right: np.ndarray, right_stored: str) -> float:
+    """The same of a product of two stored matrices, left (N, R) and right (R, P): ‖E‖·‖right‖ + ‖left‖·‖E′‖."""
+    return of_array(left, left_stored) * spectral_norm(right) + spectral_norm(left) * of_array(right, right_stored)
+
+
+def of_factors(
+    left: np.ndarray,
+    right: np.ndarray,
+    stored: tuple[str, str],
+    grams: tuple[np.ndarray, np.ndarray],
+    *,
+    samples: bool = False,
+) -> float:
+    """The same of left · rightᵀ that is kept as its factors.
+
+    Args:
+        left: (N, R), as it was stored, not centred.
+        right: (P, R).
+        stored: Their types.
+        grams: Inner products (R, R) of the columns of each, as they are multiplied (centred or not).
+        samples: Whether rows of the left one may be there several times.
+    """
+    lengths = [np.sqrt(np.diag(gram)) for gram in grams]
+    if not all(length.any() for length in lengths):
+        return 0.0
+    # A column may be divided by what its counterpart is multiplied by: so that both are equally long, as the bound is
+    # then the least where columns are of different sizes (weights beside gradients).
+    positive = (lengths[0] > 0) & (lengths[1] > 0)
+    scale = np.ones(len(positive))
+    scale[positive] = np.sqrt(lengths[1][positive] / lengths[0][positive])
+    norms = [
+        math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram * np.outer(by, by))[-1])))
+        for gram, by in zip(grams, (scale, 1.0 / scale), strict=True)
+    ]
+    errors = _norm(left, stored[0], scale, samples=samples), _norm(right, stored[1], 1.0 / scale)
+    return errors[0] * norms[1] + norms[0] * errors[1]
+
+
+def spectral_norm(array: np.ndarray) -> float:
+    """Largest singular value, from the Gram matrix of the shorter side: half of the digits are enough."""
+    wide = np.asarray(array, np.float64)
+    gram = wide @ wide.T if wide.shape[0] <= wide.shape[1] else wide.T @ wide
+    return math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))
+
+
+def _norm(array: np.ndarray, stored: str, scale: np.ndarray, *, samples: bool = False) -> float:
+    """Expected spectral norm of the rounding of an array whose columns are multiplied by `scale`."""
+    n_rows, n_cols = array.shape
+    size = float(np.abs(array).max(initial=0.0))
+    if size == 0.0 or not math.isfinite(size):
+        return 0.0
+    columns = np.zeros(n_cols)
+    longest = 0.0
+    counts = _multiplicities(array) if samples else None
+    step = max(1, _PIECE_ELEMENTS // n_cols)
+    for start in range(0, n_rows, step):
+        # Over the largest entry, so that squares of entries of any size are numbers.
+        squares = np.square(np.asarray(array[start : start + step], np.float64) / size)
+        columns += squares.sum(axis=0)
+        rows = squares @ np.square(scale)
+        if counts is not None:
+            rows = rows * counts[start : start + step]
+        longest = max(longest, float(rows.max()))
+    widest = float((columns * np.square(scale)).max())
+    relative = UNIT_ROUNDOFF[stored] * size * (math.sqrt(longest) + math.sqrt(widest))
+    absolute = HALF_SMALLEST[stored] * (math.sqrt(n_rows) * float(scale.max()) + float(np.linalg.norm(scale)))
+    return (relative + absolute) / math.sqrt(3.0)
+
+
+def _multiplicities(array: np.ndarray) -> np.ndarray:
+    """(N,): how often each row is there, bit by bit."""
+    rows = np.ascontiguousarray(array)
+    whole = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
+    _, number, counts = np.unique(whole, return_inverse=True, return_counts=True)
+    return np.asarray(counts[number.reshape(-1)], np.float64)

@@ -1,0 +1,67 @@
+"""The type in which numbers were stored, beside the type in which they are held: bfloat16 is held as float32.
+
+A reader of files marks what it widened; the mark stays with views (slices, transposes, reshaped arrays) until a matrix
+takes it over. An array without a mark was stored as what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+UNIT_ROUNDOFF: dict[str, float] = {
+    "bfloat16": 2.0**-8,
+    "float16": 2.0**-11,
+    "float32": 2.0**-24,
+    "float64": 2.0**-53,
+}
+"""The types, coarsest first, and the largest relative error that storing a number makes: half the distance of
+neighbours, over the smaller one."""
+HALF_SMALLEST: dict[str, float] = {
+    "bfloat16": 2.0**-134,
+    "float16": 2.0**-25,
+    "float32": 2.0**-150,
+    "float64": 2.0**-1074,
+}
+"""The largest absolute error where numbers are so small that they lose digits: half the distance of neighbours there
+(of float64 the distance, as half of it is no number)."""
+
+
+class StoredArray(np.ndarray):
+    """An array whose numbers were stored in a coarser type than it has; views of it were too."""
+
+    stored: str | None
+
+    def __array_finalize__(self, origin: object) -> None:
+        self.stored = getattr(origin, "stored", None)
+
+
+def stored_type(array: np.ndarray) -> str:
+    """The type an array was stored in, one of `UNIT_ROUNDOFF`. Integers were exact."""
+    name = getattr(array, "stored", None) or array.dtype.name
+    return name if name in UNIT_ROUNDOFF else "float64"
+
+
+def marked(array: np.ndarray, stored: str) -> np.ndarray:
+    """The same numbers, with the type they were stored in, where the array's own does not tell it."""
+    if stored == array.dtype.name:
+        return np.asarray(array)
+    view = np.asarray(array).view(StoredArray)
+    view.stored = stored
+    return view
+
+
+def coarsest(types: Sequence[str]) -> str:
+    """The type of the largest rounding among these; at least one."""
+    return max(types, key=UNIT_ROUNDOFF.__getitem__)
+
+
+def side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of as many rows next to each other, with the coarsest of the types they were stored in."""
+    return marked(np.concatenate(arrays, axis=1), coarsest([stored_type(array) for array in arrays]))
+
+
+def in_rows(array: np.ndarray) -> np.ndarray:
+    """The same with its rows one after the other in memory, and its mark."""
+    return np.require(array, requirements="C")
