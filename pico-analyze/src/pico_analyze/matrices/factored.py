@@ -18,7 +18,7 @@ import numpy as np
 
 from pico_analyze.matrices.decompositions import scipy_linalg, triangular_root
 from pico_analyze.matrices.lazy import lazy
-from pico_analyze.matrices.matrix import Matrix, redrawn
+from pico_analyze.matrices.matrix import Matrix, redrawn, subtract_mean
 from pico_analyze.matrices.rounding import of_factors
 from pico_analyze.stored import coarsest, marked, stored_type
 
@@ -54,7 +54,7 @@ class Factor:
     def centred(self) -> Factor:
         """The same with the mean of each column subtracted, float64."""
         wide = self.array.astype(np.float64)
-        wide -= self.mean
+        subtract_mean(wide, self.mean)
         return Factor(wide, centred_from=self)
 
     @lazy

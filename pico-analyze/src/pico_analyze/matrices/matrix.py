@@ -331,7 +331,7 @@ class Dense(Matrix):
     @lazy
     def _centred(self) -> Dense:
         wide = self.array.astype(np.float64)
-        wide -= wide.mean(axis=0)
+        subtract_mean(wide, wide.mean(axis=0))
         # What storing did to it was done to what is centred here: a mean far from zero has the larger rounding.
         return Dense(wide, samples=self.samples, stored=self._stored, rounding=self._source)
 
@@ -343,6 +343,16 @@ class Dense(Matrix):
 
     def randomised(self, rng: np.random.Generator) -> Dense:  # noqa: D102
         return Dense(redrawn(self.array, rng), samples=self.samples, stored=self._stored)
+
+
+def subtract_mean(wide: np.ndarray, mean: np.ndarray) -> None:
+    """Subtract the mean over rows from a float64 array, in place.
+
+    What is left of the mean by rounding is subtracted too: else it would be a direction of its own, the larger one the
+    further the mean is from zero.
+    """
+    wide -= mean
+    wide -= wide.mean(axis=0)
 
 
 def redrawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
