@@ -11,6 +11,8 @@ from safetensors.numpy import save
 from synthetic import bfloat16, safetensors_bytes
 
 from pico_analyze.errors import DataError
+from pico_analyze.matrices.matrix import Dense
+from pico_analyze.stored import in_rows, stored_type
 from pico_analyze.stores.safetensors import TensorFile
 from pico_schema.tensor_header import FIRST_READ, MAX_HEADER
 
@@ -59,6 +61,19 @@ def test_bfloat16_is_widened_by_its_bits():
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read.view(np.uint32), bfloat16(values).astype(np.uint32) << 16)
     np.testing.assert_allclose(read, values, rtol=2**-7)
+
+
+def test_what_is_read_knows_the_type_it_was_stored_in():
+    values = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    half = from_bytes(safetensors_bytes({"x": values}, bf16=True))
+    for read in (half.read("x"), half.read("x", 1)[None], half.read_rows("x", 2, 3)):
+        for view in (read, read.T, read[:, :1], read.reshape(-1, 1), in_rows(read.T)):
+            assert stored_type(view) == "bfloat16" and view.dtype == np.float32
+        assert Dense(read).stored == "bfloat16" and type(Dense(read).array) is np.ndarray
+    others = from_bytes(save({kind: values.astype(kind) for kind in ("float16", "float32", "float64")}))
+    for kind in ("float16", "float32", "float64"):
+        assert stored_type(others.read(kind)) == kind
+    assert type(others.read("float32")) is np.ndarray  # nothing to be told that its own type does not tell
 
 
 def test_half_precision_is_widened_and_double_stays():
