@@ -181,7 +181,7 @@ def test_heads_are_computed_where_they_are_asked_for_or_there_is_nothing_else(mo
 
 
 REMEMBERED = {
-    "one matrix": (Question((Use("gini"), Use("per")), data="weights"), ["0076d86e244c601e", ""]),
+    "one matrix": (Question((Use("gini"), Use("per")), data="weights"), ["0076d86e244c601e", "871cf0703b086e4b"]),
     "its target": (CKA, ["101b528404ec18c9"]),
     "another run": (replace(CKA, target=Target("last", "b")), ["0649eda178875be4"]),
     "layers": (replace(CKA, pairs="layers"), ["b2c561fbeaa3e1a6"]),
