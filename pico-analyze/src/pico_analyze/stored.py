@@ -1,7 +1,8 @@
 """The type in which numbers were stored, beside the type in which they are held: bfloat16 is held as float32.
 
-A reader of files marks what it widened; the mark stays with views (slices, transposes, reshaped arrays) until a matrix
-takes it over. An array without a mark was stored as what it is.
+A reader of files marks what it widened, and what had been widened before it was written: what a model computed in
+bfloat16 is often kept as float32. The mark stays with views (slices, transposes, reshaped arrays) until a matrix takes
+it over. An array without a mark was stored as what it is.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ HALF_SMALLEST: dict[str, float] = {
 """The largest absolute error where numbers are so small that they lose digits: half the distance of neighbours there
 (of float64 the distance, as half of it is no number)."""
 
+_ENOUGH = 256
+"""So many numbers of a type are not all numbers of a coarser one by chance."""
+_FIRST = 4096
+"""So many are looked at before all are."""
+
 
 class StoredArray(np.ndarray):
     """An array whose numbers were stored in a coarser type than it has; views of it were too."""
@@ -50,6 +56,28 @@ def marked(array: np.ndarray, stored: str) -> np.ndarray:
     view = np.asarray(array).view(StoredArray)
     view.stored = stored
     return view
+
+
+def narrowest(array: np.ndarray) -> str:
+    """The coarsest type that holds each of these float32 or float64 numbers exactly: what they were rounded to last.
+
+    Of fewer than 256 numbers, which may be round ones, it is their own.
+    """
+    own = array.dtype.name
+    if array.size < _ENOUGH:
+        return own
+    flat = array.reshape(-1)
+    coarser = list(UNIT_ROUNDOFF)[: list(UNIT_ROUNDOFF).index(own)]
+    return next((name for name in coarser if _holds(name, flat[:_FIRST]) and _holds(name, flat)), own)
+
+
+def _holds(name: str, values: np.ndarray) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if name != "bfloat16":
+            return bool((values.astype(name) == values).all())
+        if values.dtype != np.float32:
+            return _holds("float32", values) and _holds(name, values.astype(np.float32))
+        return not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any()
 
 
 def coarsest(types: Sequence[str]) -> str:

@@ -76,6 +76,23 @@ def test_what_is_read_knows_the_type_it_was_stored_in():
     assert type(others.read("float32")) is np.ndarray  # nothing to be told that its own type does not tell
 
 
+@pytest.mark.parametrize("n", [255, 256, 9000])
+def test_what_was_widened_before_it_was_written_is_known_by_its_digits(n):
+    values = np.random.default_rng(1).standard_normal(n).astype(np.float32)
+    half = (bfloat16(values).astype(np.uint32) << 16).view(np.float32)
+    tensors = {"bfloat16": half, "float16": values.astype(np.float16).astype(np.float32), "float32": values}
+    wide = {f"wide {name}": array.astype(np.float64) for name, array in tensors.items()}
+    double = np.random.default_rng(2).standard_normal(n)
+    file = from_bytes(save({**tensors, **wide, "double": double}))
+    for name in tensors:
+        assert stored_type(file.read(name)) == (name if n >= 256 else "float32")
+        assert stored_type(file.read(f"wide {name}")) == (name if n >= 256 else "float64")
+    assert stored_type(file.read("double")) == "float64"
+    last = half.copy()
+    last[-1] = np.nextafter(last[-1], np.float32(9))  # one number is enough to tell
+    assert stored_type(from_bytes(save({"x": last})).read("x")) == "float32"
+
+
 def test_half_precision_is_widened_and_double_stays():
     file = from_bytes(save({"half": np.ones(2, np.float16), "double": np.ones(2, np.float64)}))
     assert file.read("half").dtype == np.float32
