@@ -8,26 +8,32 @@ it over. An array without a mark was stored as what it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-UNIT_ROUNDOFF: dict[str, float] = {
-    "bfloat16": 2.0**-8,
-    "float16": 2.0**-11,
-    "float32": 2.0**-24,
-    "float64": 2.0**-53,
-}
-"""The types, coarsest first, and the largest relative error that storing a number makes: half the distance of
-neighbours, over the smaller one."""
-HALF_SMALLEST: dict[str, float] = {
-    "bfloat16": 2.0**-134,
-    "float16": 2.0**-25,
-    "float32": 2.0**-150,
-    "float64": 2.0**-1074,
-}
-"""The largest absolute error where numbers are so small that they lose digits: half the distance of neighbours there
-(of float64 the distance, as half of it is no number)."""
 
+class Precision(NamedTuple):
+    """How exactly a type holds numbers."""
+
+    name: str
+    unit: float
+    """Unit roundoff: the largest relative error that storing a number makes."""
+    smallest: float
+    """The largest absolute error where numbers are so small that they lose digits: half the distance of neighbours (of
+    float64 the distance, as half of it is no number)."""
+
+
+PRECISIONS: dict[str, Precision] = {
+    precision.name: precision
+    for precision in (
+        Precision("bfloat16", 2.0**-8, 2.0**-134),
+        Precision("float16", 2.0**-11, 2.0**-25),
+        Precision("float32", 2.0**-24, 2.0**-150),
+        Precision("float64", 2.0**-53, 2.0**-1074),
+    )
+}
+"""The types, coarsest first."""
 _ENOUGH = 256
 """So many numbers of a type are not all numbers of a coarser one by chance."""
 _FIRST = 4096
@@ -44,9 +50,9 @@ class StoredArray(np.ndarray):
 
 
 def stored_type(array: np.ndarray) -> str:
-    """The type an array was stored in, one of `UNIT_ROUNDOFF`. Integers were exact."""
+    """The type an array was stored in, one of `PRECISIONS`. Integers were exact."""
     name = getattr(array, "stored", None) or array.dtype.name
-    return name if name in UNIT_ROUNDOFF else "float64"
+    return name if name in PRECISIONS else "float64"
 
 
 def marked(array: np.ndarray, stored: str) -> np.ndarray:
@@ -67,7 +73,7 @@ def narrowest(array: np.ndarray) -> str:
     if array.size < _ENOUGH:
         return own
     flat = array.reshape(-1)
-    coarser = list(UNIT_ROUNDOFF)[: list(UNIT_ROUNDOFF).index(own)]
+    coarser = list(PRECISIONS)[: list(PRECISIONS).index(own)]
     return next((name for name in coarser if _holds(name, flat[:_FIRST]) and _holds(name, flat)), own)
 
 
@@ -82,7 +88,7 @@ def _holds(name: str, values: np.ndarray) -> bool:
 
 def coarsest(types: Sequence[str]) -> str:
     """The type of the largest rounding among these; at least one."""
-    return max(types, key=UNIT_ROUNDOFF.__getitem__)
+    return max(types, key=lambda name: PRECISIONS[name].unit)
 
 
 def side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -16,7 +16,7 @@ from pico_analyze.errors import UsageError
 from pico_analyze.matrices import rounding
 from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense, activations, as_matrix
-from pico_analyze.stored import marked
+from pico_analyze.stored import PRECISIONS, marked
 from pico_schema import ModelSpec
 
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
@@ -90,7 +90,7 @@ def test_what_is_expected_of_rounding_is_what_a_simulation_finds(stored, sizes):
         wide = wide * (1 + np.longdouble(2) ** -58 * RNG.integers(-32, 33, x.shape))
     error = (np.asarray(rounded(x, stored), np.longdouble) - wide).astype(np.float64)
     found = np.linalg.norm(error, 2)
-    expected = rounding.of_array(np.asarray(rounded(x, stored)), stored)
+    expected = rounding.of_array(np.asarray(rounded(x, stored)), PRECISIONS[stored])
     assert found < rounding.MARGIN * expected
     if sizes != "log-normal":  # there one entry is most of the matrix, and may happen to be exact
         assert found > 0.3 * expected
@@ -101,9 +101,9 @@ def test_the_expected_size_is_the_formula_entry_by_entry():
     longest = max(math.sqrt(sum(float(v) ** 2 for v in row)) for row in x)
     widest = max(math.sqrt(sum(float(v) ** 2 for v in column)) for column in x.T)
     expected = 2.0**-8 / math.sqrt(3) * (longest + widest)
-    assert rounding.of_array(x, "bfloat16") == pytest.approx(expected, rel=1e-12)
-    assert rounding.of_array(x, "float32") == pytest.approx(expected * 2.0**-16, rel=1e-12)
-    assert rounding.of_array(np.zeros((3, 2)), "bfloat16") == 0.0
+    assert rounding.of_array(x, PRECISIONS["bfloat16"]) == pytest.approx(expected, rel=1e-12)
+    assert rounding.of_array(x, PRECISIONS["float32"]) == pytest.approx(expected * 2.0**-16, rel=1e-12)
+    assert rounding.of_array(np.zeros((3, 2)), PRECISIONS["bfloat16"]) == 0.0
 
 
 def test_of_numbers_that_are_small_for_their_type_the_absolute_error_counts():
@@ -150,7 +150,8 @@ def test_a_product_has_the_rounding_of_both_its_factors(types):
     error = np.asarray(left, np.float64) @ np.asarray(right, np.float64).T - exact[0] @ exact[1].T
     found = np.linalg.norm(error, 2)
     assert 0.1 * product.rounding < found < rounding.MARGIN * product.rounding
-    dense = rounding.of_product(np.asarray(left), types[0], np.asarray(right).T, types[1])
+    one, other = (PRECISIONS[name] for name in types)
+    dense = rounding.of_product(np.asarray(left), one, np.asarray(right).T, other)
     assert dense == pytest.approx(product.rounding, rel=0.9) and found < rounding.MARGIN * dense
     scaled = Factored(marked(np.asarray(left) * 2.0**4, types[0]), marked(np.asarray(right) * 2.0**-4, types[1]))
     assert scaled.rounding == pytest.approx(product.rounding, rel=1e-2)  # which factor is large tells nothing

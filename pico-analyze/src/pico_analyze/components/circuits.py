@@ -18,7 +18,7 @@ from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix, widened
 from pico_analyze.matrices.rounding import Once, of_product
 from pico_analyze.parameters import Param
-from pico_analyze.stored import coarsest, side_by_side, stored_type
+from pico_analyze.stored import PRECISIONS, coarsest, side_by_side, stored_type
 from pico_analyze.stores.base import ALL_DATA, Data
 from pico_schema import ModelSpec
 from pico_schema.sites import Site
@@ -150,12 +150,12 @@ _Terms = list[tuple[np.ndarray, np.ndarray]]
 def _multiplied(terms: _Terms) -> Dense:
     """Σ left · right in float64, which knows what storing the factors did to it."""
     product = sum(left.astype(np.float64) @ right for left, right in terms)
-    types = [(stored_type(left), stored_type(right)) for left, right in terms]
+    types = [(PRECISIONS[stored_type(left)], PRECISIONS[stored_type(right)]) for left, right in terms]
 
     def rounding() -> float:
         return sum(of_product(a, a_type, b, b_type) for (a, b), (a_type, b_type) in zip(terms, types, strict=True))
 
-    stored = coarsest([name for pair in types for name in pair])
+    stored = coarsest([one.name for pair in types for one in pair])
     return Dense(np.asarray(product), stored=stored, rounding=Once(rounding))
 
 

@@ -20,7 +20,7 @@ from pico_analyze.matrices.decompositions import scipy_linalg, triangular_root
 from pico_analyze.matrices.lazy import lazy
 from pico_analyze.matrices.matrix import Matrix, redrawn, subtract_mean
 from pico_analyze.matrices.rounding import of_factors
-from pico_analyze.stored import coarsest, marked, stored_type
+from pico_analyze.stored import PRECISIONS, coarsest, marked, stored_type
 
 
 class Factor:
@@ -98,7 +98,7 @@ class Factored(Matrix):
     @lazy
     def rounding(self) -> float:  # noqa: D102
         left, right = self.left, self.right
-        types, grams = (left.stored, right.stored), (left.gram, right.gram)
+        types, grams = (PRECISIONS[left.stored], PRECISIONS[right.stored]), (left.gram, right.gram)
         return of_factors(left.as_stored, right.as_stored, types, grams, samples=self.samples)
 
     @property

@@ -23,7 +23,7 @@ from pico_analyze.errors import DataError, UsageError, nearest
 from pico_analyze.matrices.decompositions import singular_values, thin_svd, triangular_root
 from pico_analyze.matrices.lazy import lazy
 from pico_analyze.matrices.rounding import NumericalRank, Once, Rounding, numerical_rank, of_array
-from pico_analyze.stored import UNIT_ROUNDOFF, coarsest, marked, stored_type
+from pico_analyze.stored import PRECISIONS, coarsest, marked, stored_type
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ class Matrix(ABC):
 
     def rank_of(self, values: np.ndarray) -> NumericalRank:
         """The same where the singular values are at hand already."""
-        return numerical_rank(values, self.shape, self.rounding, self.stored)
+        return numerical_rank(values, self.shape, self.rounding, PRECISIONS[self.stored])
 
     @property
     def tolerance(self) -> float:
@@ -256,7 +256,7 @@ class Dense(Matrix):
         own = stored_type(array)
         self._stored = own if stored is None else coarsest([stored, own])
         self._given = rounding
-        self._source = rounding or Once(partial(of_array, self.array, self._stored, samples=samples))
+        self._source = rounding or Once(partial(of_array, self.array, PRECISIONS[self._stored], samples=samples))
 
     @property
     def shape(self) -> tuple[int, int]:  # noqa: D102
@@ -385,8 +385,8 @@ def activations(values: npt.ArrayLike, *, stored: str | None = None) -> Matrix:
         DataError: not real numbers, or more than two axes.
         UsageError: there is no such type.
     """
-    if stored is not None and stored not in UNIT_ROUNDOFF:
-        raise UsageError(f"stored={stored!r} is not one of {', '.join(UNIT_ROUNDOFF)}{nearest(stored, UNIT_ROUNDOFF)}")
+    if stored is not None and stored not in PRECISIONS:
+        raise UsageError(f"stored={stored!r} is not one of {', '.join(PRECISIONS)}{nearest(stored, PRECISIONS)}")
     return Dense(widened(values), samples=True, stored=stored)
 
 

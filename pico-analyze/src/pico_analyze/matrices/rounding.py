@@ -26,14 +26,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pico_analyze.stored import HALF_SMALLEST, UNIT_ROUNDOFF
+if TYPE_CHECKING:
+    from pico_analyze.stored import Precision
 
 MARGIN = 1.5
 """How many times the expected largest singular value of the stored type's rounding still is rounding. Of captured
 activations in bfloat16 it was 0.4 to 0.6 times the expected one."""
+_COMPUTED = 2.0**-24
+"""Unit roundoff of float32, in which models compute at best."""
 _PIECE_ELEMENTS = 2**22
 
 Rounding = Callable[[], float]
@@ -73,7 +77,7 @@ class NumericalRank:
         }
 
 
-def numerical_rank(values: np.ndarray, shape: tuple[int, int], rounding: float, stored: str) -> NumericalRank:
+def numerical_rank(values: np.ndarray, shape: tuple[int, int], rounding: float, stored: Precision) -> NumericalRank:
     """The rank of a matrix with these singular values.
 
     Args:
@@ -83,12 +87,12 @@ def numerical_rank(values: np.ndarray, shape: tuple[int, int], rounding: float, 
         stored: The type it was stored in.
     """
     largest = float(values[0]) if len(values) else 0.0
-    computed = math.sqrt(max(shape)) * min(1.0, UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF[stored])
+    computed = math.sqrt(max(shape)) * min(1.0, _COMPUTED / stored.unit)
     tolerance = max(max(shape) * float(np.finfo(np.float64).eps) * largest, (MARGIN + computed) * rounding)
-    return NumericalRank(int(np.count_nonzero(values > tolerance)), tolerance, stored)
+    return NumericalRank(int(np.count_nonzero(values > tolerance)), tolerance, stored.name)
 
 
-def of_array(array: np.ndarray, stored: str, *, samples: bool = False) -> float:
+def of_array(array: np.ndarray, stored: Precision, *, samples: bool = False) -> float:
     """Expected largest singular value of the rounding of an array.
 
     Args:
@@ -99,7 +103,7 @@ def of_array(array: np.ndarray, stored: str, *, samples: bool = False) -> float:
     return _norm(array, stored, np.ones(array.shape[1]), samples=samples)
 
 
-def of_product(left: np.ndarray, left_stored: str, right: np.ndarray, right_stored: str) -> float:
+def of_product(left: np.ndarray, left_stored: Precision, right: np.ndarray, right_stored: Precision) -> float:
     """The same of a product of two stored matrices, left (N, R) and right (R, P): ‖E‖·‖right‖ + ‖left‖·‖E′‖."""
     return of_array(left, left_stored) * spectral_norm(right) + spectral_norm(left) * of_array(right, right_stored)
 
@@ -107,7 +111,7 @@ def of_product(left: np.ndarray, left_stored: str, right: np.ndarray, right_stor
 def of_factors(
     left: np.ndarray,
     right: np.ndarray,
-    stored: tuple[str, str],
+    stored: tuple[Precision, Precision],
     grams: tuple[np.ndarray, np.ndarray],
     *,
     samples: bool = False,
@@ -144,7 +148,7 @@ def spectral_norm(array: np.ndarray) -> float:
     return math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))
 
 
-def _norm(array: np.ndarray, stored: str, scale: np.ndarray, *, samples: bool = False) -> float:
+def _norm(array: np.ndarray, stored: Precision, scale: np.ndarray, *, samples: bool = False) -> float:
     """Expected spectral norm of the rounding of an array whose columns are multiplied by `scale`."""
     n_rows, n_cols = array.shape
     size = float(np.abs(array).max(initial=0.0))
@@ -163,8 +167,8 @@ def _norm(array: np.ndarray, stored: str, scale: np.ndarray, *, samples: bool = 
             rows = rows * counts[start : start + step]
         longest = max(longest, float(rows.max()))
     widest = float((columns * np.square(scale)).max())
-    relative = UNIT_ROUNDOFF[stored] * size * (math.sqrt(longest) + math.sqrt(widest))
-    absolute = HALF_SMALLEST[stored] * (math.sqrt(n_rows) * float(scale.max()) + float(np.linalg.norm(scale)))
+    relative = stored.unit * size * (math.sqrt(longest) + math.sqrt(widest))
+    absolute = stored.smallest * (math.sqrt(n_rows) * float(scale.max()) + float(np.linalg.norm(scale)))
     return (relative + absolute) / math.sqrt(3.0)
 
 

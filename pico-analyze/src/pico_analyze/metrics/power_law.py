@@ -10,7 +10,7 @@ import numpy as np
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.centring import Centre, centre_param, centred
+from pico_analyze.metrics.centring import centre_param, centred
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param
 
@@ -66,11 +66,11 @@ def power_law_alpha(
     matrix: Matrix,
     *,
     method: Literal["mle", "rank"] = "mle",
-    ks: Sided = "two_sided",
+    ks: Literal["two_sided", "one_sided"] = "two_sided",
     first_rank: int = 1,
     last_rank: int = 0,
-    weighting: Weighting = "none",
-    centre: Centre = "auto",
+    weighting: Literal["none", "inverse_rank"] = "none",
+    centre: Literal["auto", "yes", "no"] = "auto",
 ) -> Result:
     """Exponent of the tail of the eigenvalue spectrum λ = s²; numerically zero ones are left out.
 

@@ -117,11 +117,11 @@ class MetricSpec:
     follows the values."""
     axis: Literal["linear", "log"] = "linear"
     """Whether pictures draw positive values on a linear or a logarithmic axis."""
-    revision: int = 0
-    """Raised whenever the value of the same question changes: rows of before are then computed again."""
     companion: str | None = None
     """Name in `Result.extra` of a less biased value of the same quantity, which the metric gives beside a value that it
     warns of; tables show it in brackets."""
+    revision: int = 0
+    """Raised whenever the value of the same question changes: rows of before are then computed again."""
 
     def __post_init__(self) -> None:
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:

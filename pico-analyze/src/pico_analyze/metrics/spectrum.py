@@ -37,7 +37,9 @@ def _spectrum(matrix: Matrix, centre: Centre) -> tuple[np.ndarray, int, Facts] |
 
 
 @single_metric
-def condition_number(matrix: Matrix, *, over: Literal["rank", "all"] = "rank", centre: Centre = "auto") -> Result:
+def condition_number(
+    matrix: Matrix, *, over: Literal["rank", "all"] = "rank", centre: Literal["auto", "yes", "no"] = "auto"
+) -> Result:
     """Largest over smallest singular value.
 
     Args:
@@ -74,7 +76,7 @@ def _entropy(shares: np.ndarray) -> float:
 
 
 @single_metric
-def effective_rank(matrix: Matrix, *, centre: Centre = "auto") -> Result:
+def effective_rank(matrix: Matrix, *, centre: Literal["auto", "yes", "no"] = "auto") -> Result:
     """exp of the Shannon entropy (natural logarithm) of the singular values divided by their sum.
 
     Over those above rounding: what bfloat16 did to a matrix of few directions is no direction of its own.
@@ -104,7 +106,7 @@ def effective_rank(matrix: Matrix, *, centre: Centre = "auto") -> Result:
 
 
 @single_metric
-def per(matrix: Matrix, *, centre: Centre = "auto") -> Result:
+def per(matrix: Matrix, *, centre: Literal["auto", "yes", "no"] = "auto") -> Result:
     """Proportional effective rank: the effective rank over m = min(N, P).
 
     m counts the zero singular values too, so a head's d × d circuit has at most head_dim / d.
@@ -135,7 +137,7 @@ def per(matrix: Matrix, *, centre: Centre = "auto") -> Result:
 
 
 @single_metric
-def stable_rank(matrix: Matrix, *, centre: Centre = "auto") -> Result:
+def stable_rank(matrix: Matrix, *, centre: Literal["auto", "yes", "no"] = "auto") -> Result:
     """Squared Frobenius norm over squared spectral norm, Σs²/s₁²: how many directions are as strong as the strongest.
 
     Args:
@@ -163,7 +165,7 @@ def stable_rank(matrix: Matrix, *, centre: Centre = "auto") -> Result:
 
 
 @single_metric
-def participation_ratio(matrix: Matrix, *, centre: Centre = "auto") -> Result:
+def participation_ratio(matrix: Matrix, *, centre: Literal["auto", "yes", "no"] = "auto") -> Result:
     """(Σλ)²/Σλ² of the eigenvalues λ = s²: over how many directions the variance is spread.
 
     Args:
@@ -193,7 +195,7 @@ def participation_ratio(matrix: Matrix, *, centre: Centre = "auto") -> Result:
 
 
 @single_metric
-def rankme(matrix: Matrix, *, epsilon: float = 1e-7, centre: Centre = "no") -> Result:
+def rankme(matrix: Matrix, *, epsilon: float = 1e-7, centre: Literal["auto", "yes", "no"] = "no") -> Result:
     """exp(−Σ p·ln p) with p = s/Σs + ε over all m singular values of representations.
 
     An effective rank of representations, neither centred nor normalised, whose smoothing ε is part of the published

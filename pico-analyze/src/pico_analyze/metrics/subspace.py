@@ -9,14 +9,19 @@ import numpy as np
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.metrics.centring import Centre, centre_param, centred
+from pico_analyze.metrics.centring import centre_param, centred
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 
 @pair_metric
 def subspace_overlap(
-    x: Matrix, y: Matrix, *, k: int = 8, side: Literal["left", "right"] = "left", centre: Centre = "auto"
+    x: Matrix,
+    y: Matrix,
+    *,
+    k: int = 8,
+    side: Literal["left", "right"] = "left",
+    centre: Literal["auto", "yes", "no"] = "auto",
 ) -> Result:
     """Overlap of the spaces of the first k singular vectors: ‖UₓᵀU_y‖²/k, the mean squared cosine of their angles.
 
