@@ -27,8 +27,8 @@ _RANK = (
     "and that were kept as float32 are known by their digits. With u the unit roundoff (2⁻⁸ of bfloat16, 2⁻¹¹ of "
     "float16, 2⁻²⁴ of float32, 2⁻⁵³ of float64) and r, c the largest norms of a row and of a column before centring, "
     f"they are rounding up to ({MARGIN:g} + √max(N, P)·min(1, 2⁻²⁴/u))·u·(r + c)/√3; of a product of two stored "
-    "matrices the rounding of each, times the norm of the other, is added up. `rank`, `tolerance` and `stored` stand in "
-    '`extra` of each row. In Python, `activations(X, stored="bfloat16")` says it of an array.'
+    "matrices the rounding of each, times the norm of the other, is added up. `rank`, `tolerance` and `stored` stand "
+    'in `extra` of each row. In Python, `activations(X, stored="bfloat16")` says it of an array.'
 )
 _CENTRING = (
     "**Centring.** Spectra of activations are those of their covariance over samples: `centre=auto` subtracts the mean "

@@ -19,20 +19,23 @@ import numpy as np
 from pico_analyze.matrices.decompositions import scipy_linalg, triangular_root
 from pico_analyze.matrices.lazy import lazy
 from pico_analyze.matrices.matrix import Matrix, redrawn, subtract_mean
-from pico_analyze.matrices.rounding import of_factors
+from pico_analyze.matrices.rounding import StoredFactor, of_factors
 from pico_analyze.stored import PRECISIONS, coarsest, marked, stored_type
 
 
 class Factor:
     """A tall array (N, R) that one or more matrices are made of, with what is derived from it computed once.
 
-    `stored` is the type it was stored in, and `as_stored` what was: the array itself, or what it was centred from.
+    `stored` is the type it was stored in, and `as_stored` knows what that did to it: to the array itself, or to what it
+    was centred from.
     """
 
     def __init__(self, array: np.ndarray, *, centred_from: Factor | None = None):
         self.stored: str = stored_type(array) if centred_from is None else centred_from.stored
         self.array = np.asarray(array)
-        self.as_stored: np.ndarray = self.array if centred_from is None else centred_from.as_stored
+        self.as_stored: StoredFactor = (
+            StoredFactor(self.array, PRECISIONS[self.stored]) if centred_from is None else centred_from.as_stored
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -98,8 +101,7 @@ class Factored(Matrix):
     @lazy
     def rounding(self) -> float:  # noqa: D102
         left, right = self.left, self.right
-        types, grams = (PRECISIONS[left.stored], PRECISIONS[right.stored]), (left.gram, right.gram)
-        return of_factors(left.as_stored, right.as_stored, types, grams, samples=self.samples)
+        return of_factors(left.as_stored, right.as_stored, (left.gram, right.gram), samples=self.samples)
 
     @property
     def rank_bound(self) -> int:  # noqa: D102

@@ -100,7 +100,19 @@ def of_array(array: np.ndarray, stored: Precision, *, samples: bool = False) -> 
         stored: The type it was stored in.
         samples: Whether rows may be there several times, with the same errors.
     """
-    return _norm(array, stored, np.ones(array.shape[1]), samples=samples)
+    n_rows, n_cols = array.shape
+    size = float(np.abs(array).max(initial=0.0))
+    if not 0.0 < size < math.inf:
+        return 0.0
+    columns, longest = np.zeros(n_cols), 0.0
+    counts = _multiplicities(array) if samples else None
+    step = max(1, _PIECE_ELEMENTS // n_cols)
+    for start in range(0, n_rows, step):
+        squares = _squares(array[start : start + step], size)
+        columns += squares.sum(axis=0)
+        rows = squares.sum(axis=1)
+        longest = max(longest, float((rows if counts is None else rows * counts[start : start + step]).max()))
+    return _norm(stored, size, longest, float(columns.max()), math.sqrt(n_rows) + math.sqrt(n_cols))
 
 
 def of_product(left: np.ndarray, left_stored: Precision, right: np.ndarray, right_stored: Precision) -> float:
@@ -108,20 +120,46 @@ def of_product(left: np.ndarray, left_stored: Precision, right: np.ndarray, righ
     return of_array(left, left_stored) * spectral_norm(right) + spectral_norm(left) * of_array(right, right_stored)
 
 
+class StoredFactor:
+    """A thin array (N, R) as it was stored: how large its rounding is once its columns are multiplied by some scale.
+
+    Nothing is computed before it is asked for, and what several scales need once.
+    """
+
+    def __init__(self, array: np.ndarray, stored: Precision) -> None:
+        self._array, self._stored = array, stored
+        self._found: tuple[float, np.ndarray, np.ndarray] | None = None
+        self._counts: np.ndarray | None = None
+
+    def _squares(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """The largest entry, the squares of all over its own (N, R), and their sums by column (R,)."""
+        if self._found is None:
+            size = float(np.abs(self._array).max(initial=0.0))
+            of_each = _squares(self._array, size) if 0.0 < size < math.inf else np.zeros(self._array.shape)
+            self._found = size, of_each, of_each.sum(axis=0)
+        return self._found
+
+    def rounding(self, scale: np.ndarray, *, samples: bool) -> float:
+        """Expected largest singular value of it, for a scale (R,); `samples`: rows may be there several times."""
+        size, of_each, of_columns = self._squares()
+        rows = of_each @ np.square(scale)
+        if samples:
+            if self._counts is None:
+                self._counts = _multiplicities(self._array)
+            rows *= self._counts
+        widest = float((of_columns * np.square(scale)).max())
+        spread = math.sqrt(len(rows)) * float(scale.max()) + float(np.linalg.norm(scale))
+        return _norm(self._stored, size, float(rows.max()), widest, spread) if widest > 0.0 else 0.0
+
+
 def of_factors(
-    left: np.ndarray,
-    right: np.ndarray,
-    stored: tuple[Precision, Precision],
-    grams: tuple[np.ndarray, np.ndarray],
-    *,
-    samples: bool = False,
+    left: StoredFactor, right: StoredFactor, grams: tuple[np.ndarray, np.ndarray], *, samples: bool = False
 ) -> float:
     """The same of left · rightᵀ that is kept as its factors.
 
     Args:
-        left: (N, R), as it was stored, not centred.
+        left: (N, R), not centred.
         right: (P, R).
-        stored: Their types.
         grams: Inner products (R, R) of the columns of each, as they are multiplied (centred or not).
         samples: Whether rows of the left one may be there several times.
     """
@@ -137,7 +175,7 @@ def of_factors(
         math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram * np.outer(by, by))[-1])))
         for gram, by in zip(grams, (scale, 1.0 / scale), strict=True)
     ]
-    errors = _norm(left, stored[0], scale, samples=samples), _norm(right, stored[1], 1.0 / scale)
+    errors = left.rounding(scale, samples=samples), right.rounding(1.0 / scale, samples=False)
     return errors[0] * norms[1] + norms[0] * errors[1]
 
 
@@ -148,28 +186,16 @@ def spectral_norm(array: np.ndarray) -> float:
     return math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))
 
 
-def _norm(array: np.ndarray, stored: Precision, scale: np.ndarray, *, samples: bool = False) -> float:
-    """Expected spectral norm of the rounding of an array whose columns are multiplied by `scale`."""
-    n_rows, n_cols = array.shape
-    size = float(np.abs(array).max(initial=0.0))
-    if size == 0.0 or not math.isfinite(size):
-        return 0.0
-    columns = np.zeros(n_cols)
-    longest = 0.0
-    counts = _multiplicities(array) if samples else None
-    step = max(1, _PIECE_ELEMENTS // n_cols)
-    for start in range(0, n_rows, step):
-        # Over the largest entry, so that squares of entries of any size are numbers.
-        squares = np.square(np.asarray(array[start : start + step], np.float64) / size)
-        columns += squares.sum(axis=0)
-        rows = squares @ np.square(scale)
-        if counts is not None:
-            rows = rows * counts[start : start + step]
-        longest = max(longest, float(rows.max()))
-    widest = float((columns * np.square(scale)).max())
+def _squares(array: np.ndarray, size: float) -> np.ndarray:
+    """Over the largest entry, so that squares of entries of any size are numbers."""
+    return np.square(np.asarray(array, np.float64) / size)
+
+
+def _norm(stored: Precision, size: float, longest: float, widest: float, spread: float) -> float:
+    """‖E‖ from the largest squares of rows and columns over the square of the largest entry; where numbers lose digits
+    because they are small, errors of equal size at each place add `spread` times that size."""
     relative = stored.unit * size * (math.sqrt(longest) + math.sqrt(widest))
-    absolute = stored.smallest * (math.sqrt(n_rows) * float(scale.max()) + float(np.linalg.norm(scale)))
-    return (relative + absolute) / math.sqrt(3.0)
+    return (relative + stored.smallest * spread) / math.sqrt(3.0)
 
 
 def _multiplicities(array: np.ndarray) -> np.ndarray:
