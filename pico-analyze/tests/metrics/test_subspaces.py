@@ -107,3 +107,14 @@ def test_features_are_compared_with_as_many_features():
     for side in ("left", "right"):
         expected = subspace_overlap(circuits[0].dense(), circuits[1].dense(), k=2, side=side)
         assert subspace_overlap(*circuits, k=2, side=side) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_mean_is_subtracted_where_it_is_asked_for(side):
+    x, y = RNG.standard_normal((20, 5)) + 3, RNG.standard_normal((20, 5)) - 5
+    centred = subspace_overlap(x - x.mean(axis=0), y - y.mean(axis=0), k=2, side=side)
+    as_they_are = subspace_overlap(x, y, k=2, side=side)
+    assert abs(centred - as_they_are) > 1e-3
+    for sides in ((x, y), (activations(x), activations(y))):
+        assert subspace_overlap(*sides, k=2, side=side, centre="yes") == pytest.approx(centred, abs=1e-12)
+        assert subspace_overlap(*sides, k=2, side=side, centre="no") == pytest.approx(as_they_are, abs=1e-12)
