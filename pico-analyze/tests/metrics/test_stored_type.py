@@ -125,10 +125,13 @@ def test_the_mean_correlation_of_rounded_data_is_that_before_whatever_its_shape_
         scale = 1.0  # it holds neither of the others
     x, y = few_directions(np.random.default_rng(seed), n, d, wide)
     before = METRICS.get("mean_cca")(x, y)
-    result = METRICS.get("mean_cca")(stored(x * scale, name), stored(y * scale, name))
-    if result.extra["k"] == result.extra["k_target"] == d:  # the least of few directions may be lost in bfloat16
-        assert result == pytest.approx(before, abs=0.03 if name == "bfloat16" else 5e-3)
+    sides = stored(x * scale, name), stored(y * scale, name)
+    result = METRICS.get("mean_cca")(*sides)
     assert result.extra["k"] <= d and result.extra["k_target"] <= d
+    least = min(side.centred().singular_values[d - 1] / side.centred().tolerance for side in sides)
+    if least > 20:  # else the least of the directions may be lost, or be half noise
+        assert result.extra["k"] == result.extra["k_target"] == d
+        assert result == pytest.approx(before, abs=5e-3)
 
 
 def test_the_condition_is_over_directions_that_are_more_than_rounding_of_the_stored_type():
