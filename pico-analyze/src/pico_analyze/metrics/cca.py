@@ -215,8 +215,8 @@ def _as_code(x: Matrix, y: Matrix, variant: str, facts: Facts) -> Result:
 
 
 _ROUNDING_COUNTS = (
-    "features depend on one another, and variants svcca and pico1 of pwcca count directions of rounding as others: "
-    "read variant=paper"
+    "features depend on one another up to rounding, and variants svcca and pico1 of pwcca count directions of rounding "
+    "as others: read variant=paper"
 )
 _COST = "one SVD of each side, O(N·R²) with R the width, or the rank of a circuit"
 _VARIANCE = "share of each side's variance that the kept directions carry; 1: all up to the numerical rank"
@@ -261,7 +261,7 @@ PWCCA = MetricSpec(
     kind="pair",
     fn=pwcca,
     definition=(
-        "Canonical correlations, each weighted by how much of the first representation it accounts for; "
+        "Canonical correlations, each weighted by how much of the first representation, centred, it accounts for; "
         "noise directions are cut off by explained variance first. Widths may differ; not symmetric. variant=svcca: as "
         "google/svcca's code has it (the side of fewer features weighs, by directions that are not whitened, with "
         "means, and by columns that are not centred); variant=pico1: as pico-analyze 1.0 had it, for its published "
