@@ -6,9 +6,11 @@ import pytest
 
 from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.engine import plan as module
+from pico_analyze.engine import versions
 from pico_analyze.engine.plan import Plan, extend, resolve
 from pico_analyze.engine.tasks import Side
 from pico_analyze.errors import UsageError
+from pico_analyze.metrics.spec import METRICS
 from pico_analyze.questions.question import Question, Selection, Target, Use
 from pico_analyze.stores.base import SplitInfo, StepInfo
 from pico_schema import ModelSpec
@@ -179,7 +181,7 @@ def test_heads_are_computed_where_they_are_asked_for_or_there_is_nothing_else(mo
 
 
 REMEMBERED = {
-    "one matrix": (Question((Use("gini"), Use("per")), data="weights"), ["2e5b28521347b6ce", "68a58a99bf87b181"]),
+    "one matrix": (Question((Use("gini"), Use("per")), data="weights"), ["0076d86e244c601e", "871cf0703b086e4b"]),
     "its target": (CKA, ["101b528404ec18c9"]),
     "another run": (replace(CKA, target=Target("last", "b")), ["0649eda178875be4"]),
     "layers": (replace(CKA, pairs="layers"), ["b2c561fbeaa3e1a6"]),
@@ -195,3 +197,13 @@ def test_digests_stay_what_they_are_so_that_rows_of_before_are_not_computed_agai
     question = replace(question, steps=Selection("4"), layers=Selection("1"))
     plan = planned(question, Described("a"), Described("b") if question.target else None)
     assert [digest for job in plan.jobs for digest in job.digests] == expected
+
+
+def test_a_metric_whose_values_changed_has_another_version_than_its_package():
+    package = versions.package_version("pico_analyze")
+    spec = METRICS.get("norm")
+    assert versions.code_version(spec) == versions.code_version(COMPONENTS.get("simple")) == package
+    assert versions.code_version(replace(spec, revision=1)) == f"{package}, revision 1"
+    changed = ("condition_number", "effective_rank", "mean_cca", "participation_ratio", "per", "power_law_alpha")
+    for name in (*changed, "pwcca", "rankme", "stable_rank", "subspace_overlap", "svcca"):
+        assert METRICS.get(name).revision >= 1, name  # numerical rank follows the stored type since

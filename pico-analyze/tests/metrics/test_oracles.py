@@ -263,8 +263,10 @@ def test_gini_is_half_the_relative_mean_absolute_difference(matrix):
     flat = np.abs(matrix.ravel())
     differences = pairwise_distances(flat[:, None], metric="manhattan")  # all pairs, itself included
     n = len(flat)
-    expected = differences.sum() / (n * (n - 1)) / (2 * flat.mean())
+    expected = differences.sum() / n**2 / (2 * flat.mean())
     assert METRICS.get("gini")(matrix).value == pytest.approx(expected, rel=1e-10)
+    differing = differences.sum() / (n * (n - 1)) / (2 * flat.mean())
+    assert METRICS.get("gini")(matrix, corrected=True).value == pytest.approx(differing, rel=1e-10)
 
 
 def test_power_law_fit_is_the_powerlaw_packages_at_its_xmin():

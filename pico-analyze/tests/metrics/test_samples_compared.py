@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 from scipy.spatial.distance import pdist, squareform
 
 from pico_analyze.matrices.factored import Concatenated, Factored
@@ -41,6 +42,35 @@ def test_rounding_never_leads_procrustes_out_of_its_range(form, same, apart):
         result = procrustes(x, 3 * x, form=form)
         assert min(same, apart) <= result <= max(same, apart)
         assert result == pytest.approx(same, abs=1e-6)
+
+
+@pytest.mark.parametrize("widths", [(4, 4), (5, 3), (3, 5)])
+def test_procrustes_is_the_distance_to_the_best_rotation_squared_or_not(widths):
+    x, y = noise(40, widths[0]), noise(40, widths[1])
+    wide = max(widths)
+    a, b = (np.pad(m - m.mean(axis=0), ((0, 0), (0, wide - m.shape[1]))) for m in (x, y))
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    rotation, _ = scipy.linalg.orthogonal_procrustes(b, a)
+    distance = np.linalg.norm(a - b @ rotation)
+    assert procrustes(x, y) == procrustes(x, y, squared=True) == pytest.approx(distance**2, rel=1e-10)
+    assert procrustes(x, y, squared=False) == pytest.approx(distance, rel=1e-10)
+    for form in ("similarity", "angular"):
+        assert procrustes(x, y, form=form, squared=False) == procrustes(x, y, form=form)
+
+
+@pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6, 1e-8])
+def test_a_small_distance_has_its_digits_where_it_is_not_squared(size):
+    x = noise(50, 4)
+    x -= x.mean(axis=0)
+    basis = np.linalg.qr(np.hstack([x, noise(50, 1) - 1.0]))[0]
+    other = basis[:, 4:] - basis[:, 4:].mean()
+    other -= x @ np.linalg.lstsq(x, other, rcond=None)[0]  # a direction that no rotation of x has, of mean zero
+    other *= size * np.linalg.norm(x) / np.linalg.norm(other)
+    turned = np.hstack([x @ np.linalg.qr(noise(4, 4))[0], other])
+    exact = math.sqrt(2 - 2 / math.sqrt(1 + size**2)) if size > 1e-3 else size * (1 - 3 * size**2 / 8)
+    assert procrustes(x, turned, squared=False) == pytest.approx(exact, rel=1e-6)
+    assert procrustes(turned, x, squared=False) == pytest.approx(exact, rel=1e-6)
+    assert procrustes(x, 3 * x, squared=False) == pytest.approx(0.0, abs=1e-14)
 
 
 def test_procrustes_names_the_side_that_does_not_vary():

@@ -19,19 +19,19 @@ RNG = np.random.default_rng(61)
 def textbook_gini(values):
     """Mean absolute difference of two entries over twice the mean."""
     ordered, n = np.sort(np.abs(values.astype(np.float64).ravel())), values.size
-    return float(np.sum((2 * np.arange(1, n + 1) - n - 1) * ordered)) / ((n - 1) * ordered.sum())
+    return float(np.sum((2 * np.arange(1, n + 1) - n - 1) * ordered)) / (n * ordered.sum())
 
 
 def test_two_entries_are_enough_and_one_is_not():
     two = [[3.0, -1.0]]
-    assert gini(two) == pytest.approx(0.5, rel=1e-14)
-    assert gini(two, corrected=False) == pytest.approx(0.25, rel=1e-14)
+    assert gini(two) == pytest.approx(0.25, rel=1e-14)
+    assert gini(two, corrected=True) == pytest.approx(0.5, rel=1e-14)
     assert hoyer(two) == pytest.approx((math.sqrt(2) - 4 / math.sqrt(10)) / (math.sqrt(2) - 1), rel=1e-14)
-    for metric in (gini, hoyer):
+    for metric, params in ((gini, {"corrected": True}), (hoyer, {})):
         assert metric([[3.0]]).reason == metric([[0.0]]).reason == "one entry has no distribution"
         assert metric([[0.0, 0.0]]).reason == "all entries are zero"
         for alone in ([[0.0, -2.0]], [[1.0, 0.0]], [[0.0], [1e-300]], [[0.0, 0.0, 7.0]]):
-            assert metric(alone) == pytest.approx(1.0, abs=1e-12)
+            assert metric(alone, **params) == pytest.approx(1.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-3, 0.9, 7.0, 1e200])

@@ -185,7 +185,12 @@ def test_a_study_of_1_0_is_accepted_and_each_mapping_told(runs, pico):
 
 @pytest.mark.parametrize(
     ("metric", "params"),
-    [("gini", {"corrected": False}), ("condition_number", {"over": "all"}), ("pwcca", {"variance": 1.0})],
+    [
+        ("gini", {"corrected": False}),
+        ("condition_number", {"over": "all", "centre": "no"}),
+        ("per", {"centre": "no"}),
+        ("pwcca", {"variant": "pico1"}),
+    ],
 )
 def test_metrics_that_1_0_defined_otherwise_are_asked_for_as_it_had_them(metric, params):
     raw = yaml.safe_load(V1)

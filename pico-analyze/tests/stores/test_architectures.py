@@ -9,10 +9,11 @@ from synthetic import draw
 
 import pico_analyze
 from pico_analyze.errors import DataError, UsageError
+from pico_analyze.stored import marked, stored_type
 from pico_analyze.stores.opening import ReadOptions, open_store
 from pico_analyze.stores.sites import MatrixSite, nameable
 from pico_analyze.stores.transformers.architectures import ARCHITECTURES, architecture_of
-from pico_analyze.stores.transformers.cuts import PARTS, grouped, half, in_four, stacked, stacked_transposed
+from pico_analyze.stores.transformers.cuts import PARTS, TRANSPOSED, grouped, half, in_four, stacked, stacked_transposed
 from pico_schema import ForeignSpec
 
 V, D, FF, H, LAYERS = 30, 12, 20, 3, 2
@@ -68,6 +69,16 @@ def test_a_cut_gives_back_what_was_fused(layout, kv, heads):
             np.testing.assert_array_equal(stacked_transposed(part)(fused.T, spec), own[part])
         with pytest.raises(DataError, match=r"a fused projection has .* rows for 4 heads of 2"):
             cut(fused[1:], spec)
+
+
+def test_what_is_cut_out_of_a_tensor_was_stored_as_the_tensor_was():
+    spec = ForeignSpec(vocab_size=V, d_model=8, n_layers=1, n_heads=4, n_kv_heads=4, d_ff=FF)
+    fused = marked(draw((24, 8), "fused"), "bfloat16")
+    for part in PARTS:
+        for cut in (stacked(part), grouped(part), in_four(part)):
+            assert stored_type(cut(fused, spec)) == "bfloat16"
+        assert stored_type(stacked_transposed(part)(fused.T, spec)) == "bfloat16"
+    assert stored_type(TRANSPOSED(fused, spec)) == stored_type(half(1)(fused, spec)) == "bfloat16"
 
 
 def test_codegens_blocks_hold_queries_values_and_keys():

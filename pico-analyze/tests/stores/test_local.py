@@ -6,6 +6,7 @@ import pytest
 from synthetic import N_ROWS, POSITIONS, SPEC, STEPS, make_run, moving
 
 from pico_analyze.errors import DataError, NotARunError
+from pico_analyze.stored import stored_type
 from pico_analyze.stores.base import Store
 from pico_analyze.stores.opening import local_runs, newest_run, open_store
 from pico_schema import Evaluation, Producer, documents, layout
@@ -41,7 +42,7 @@ def test_tensors_are_those_that_were_written(run_dir):
 def test_bfloat16_captures_come_out_as_float32(runs):
     store = open_store(make_run(runs, "half", bf16=True, steps=(0, 4)))
     read = store.read(4, "val", "activations", "layers.0.attn.v")
-    assert read.dtype == np.float32
+    assert read.dtype == np.float32 and stored_type(read) == "bfloat16"
     exact = moving(read.shape, 1.0, 42, "val", "a", "layers.0.attn.v")
     np.testing.assert_allclose(read, exact, rtol=2**-7)
 

@@ -11,6 +11,8 @@ from safetensors.numpy import save
 from synthetic import bfloat16, safetensors_bytes
 
 from pico_analyze.errors import DataError
+from pico_analyze.matrices.matrix import Dense
+from pico_analyze.stored import in_rows, stored_type
 from pico_analyze.stores.safetensors import TensorFile
 from pico_schema.tensor_header import FIRST_READ, MAX_HEADER
 
@@ -59,6 +61,36 @@ def test_bfloat16_is_widened_by_its_bits():
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read.view(np.uint32), bfloat16(values).astype(np.uint32) << 16)
     np.testing.assert_allclose(read, values, rtol=2**-7)
+
+
+def test_what_is_read_knows_the_type_it_was_stored_in():
+    values = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    half = from_bytes(safetensors_bytes({"x": values}, bf16=True))
+    for read in (half.read("x"), half.read("x", 1)[None], half.read_rows("x", 2, 3)):
+        for view in (read, read.T, read[:, :1], read.reshape(-1, 1), in_rows(read.T)):
+            assert stored_type(view) == "bfloat16" and view.dtype == np.float32
+        assert Dense(read).stored == "bfloat16" and type(Dense(read).array) is np.ndarray
+    others = from_bytes(save({kind: values.astype(kind) for kind in ("float16", "float32", "float64")}))
+    for kind in ("float16", "float32", "float64"):
+        assert stored_type(others.read(kind)) == kind
+    assert type(others.read("float32")) is np.ndarray  # nothing to be told that its own type does not tell
+
+
+@pytest.mark.parametrize("n", [255, 256, 9000])
+def test_what_was_widened_before_it_was_written_is_known_by_its_digits(n):
+    values = np.random.default_rng(1).standard_normal(n).astype(np.float32)
+    half = (bfloat16(values).astype(np.uint32) << 16).view(np.float32)
+    tensors = {"bfloat16": half, "float16": values.astype(np.float16).astype(np.float32), "float32": values}
+    wide = {f"wide {name}": array.astype(np.float64) for name, array in tensors.items()}
+    double = np.random.default_rng(2).standard_normal(n)
+    file = from_bytes(save({**tensors, **wide, "double": double}))
+    for name in tensors:
+        assert stored_type(file.read(name)) == (name if n >= 256 else "float32")
+        assert stored_type(file.read(f"wide {name}")) == (name if n >= 256 else "float64")
+    assert stored_type(file.read("double")) == "float64"
+    last = half.copy()
+    last[-1] = np.nextafter(last[-1], np.float32(9))  # one number is enough to tell
+    assert stored_type(from_bytes(save({"x": last})).read("x")) == "float32"
 
 
 def test_half_precision_is_widened_and_double_stays():

@@ -12,12 +12,28 @@ from typing import Any
 
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import PluginError
+from pico_analyze.matrices.rounding import MARGIN
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.output import metric_pages
 from pico_analyze.questions.study_schema import Measurement, Named, Section, StudyConfig
 from pico_analyze.table.columns import COLUMNS, CORE, KEY
 
 _MADE = "Made from the code by `make docs`."
+
+_RANK = (
+    "**Numerical rank.** Whatever counts directions (condition number, effective and stable rank, PER, participation "
+    "ratio, RankMe, power laws, overlap of subspaces, canonical correlations) counts singular values that are more "
+    "than rounding of the type the data was stored in, which its file says; values that a model computed in bfloat16 "
+    "and that were kept as float32 are known by their digits. With u the unit roundoff (2⁻⁸ of bfloat16, 2⁻¹¹ of "
+    "float16, 2⁻²⁴ of float32, 2⁻⁵³ of float64) and r, c the largest norms of a row and of a column before centring, "
+    f"they are rounding up to ({MARGIN:g} + √max(N, P)·min(1, 2⁻²⁴/u))·u·(r + c)/√3; of a product of two stored "
+    "matrices the rounding of each, times the norm of the other, is added up. `rank`, `tolerance` and `stored` stand "
+    'in `extra` of each row. In Python, `activations(X, stored="bfloat16")` says it of an array.'
+)
+_CENTRING = (
+    "**Centring.** Spectra of activations are those of their covariance over samples: `centre=auto` subtracts the mean "
+    "over rows from activations, and from nothing else. RankMe alone is not centred, as published."
+)
 
 
 def commands() -> str:
@@ -56,7 +72,7 @@ def _own(specs: Any) -> list[Any]:
 
 def metrics() -> str:
     """The page of every metric."""
-    return _pages("Metrics", [metric_pages.metric_record(spec) for spec in _own(METRICS.each())])
+    return _pages("Metrics", [metric_pages.metric_record(spec) for spec in _own(METRICS.each())], _RANK, _CENTRING)
 
 
 def components() -> str:
@@ -65,8 +81,8 @@ def components() -> str:
     return _pages("Components", [metric_pages.component_record(spec) for spec in specs])
 
 
-def _pages(title: str, records: list[dict[str, Any]]) -> str:
-    lines = [f"# {title}", "", _MADE]
+def _pages(title: str, records: list[dict[str, Any]], *common: str) -> str:
+    lines = [f"# {title}", "", _MADE, *(line for text in common for line in ("", text))]
     for record in records:
         lines += ["", f"## {record['name']}", "", _cell(record["definition"]), ""]
         for key in ("kind", "range", "best", "cost", "reference", "data", "heads"):

@@ -7,6 +7,7 @@ gradients (product rule), itself a product of factors of twice the rank.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -15,7 +16,9 @@ from pico_analyze.components.spec import Absent, ComponentSpec, Labelled, Read, 
 from pico_analyze.errors import DataError
 from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix, widened
+from pico_analyze.matrices.rounding import Once, of_product
 from pico_analyze.parameters import Param
+from pico_analyze.stored import PRECISIONS, coarsest, side_by_side, stored_type
 from pico_analyze.stores.base import ALL_DATA, Data
 from pico_schema import ModelSpec
 from pico_schema.sites import Site
@@ -114,8 +117,7 @@ def _build_ov(
     w_v = _heads(read, "weights", unit, "attn.v", n_kv, width, 0)  # H_kv of (C, D)
     if data == "weights":
         if form == "head":
-            small = [w_v[h // group].astype(np.float64) @ w_o[h] for h in range(n_heads)]
-            yield from _labelled_dense(unit, small, heads)
+            yield from _labelled_dense(unit, [[(w_v[h // group], w_o[h])] for h in range(n_heads)], heads)
             return
         parts, whole = _paired(w_o, [v.T for v in w_v], group)
         yield from _labelled(unit, parts, whole, heads)
@@ -123,21 +125,38 @@ def _build_ov(
     g_o = _heads(read, "gradients", unit, "attn.o", n_heads, width, 1)
     g_v = _heads(read, "gradients", unit, "attn.v", n_kv, width, 0)
     if form == "head":
-        small = [
-            g_v[h // group].astype(np.float64) @ w_o[h] + w_v[h // group].astype(np.float64) @ g_o[h]
-            for h in range(n_heads)
-        ]
-        yield from _labelled_dense(unit, small, heads)
+        terms = [[(g_v[h // group], w_o[h]), (w_v[h // group], g_o[h])] for h in range(n_heads)]
+        yield from _labelled_dense(unit, terms, heads)
         return
-    left = [np.concatenate(pair, axis=1) for pair in zip(g_o, w_o, strict=True)]
-    right = [np.concatenate([v.T, g.T], axis=1) for v, g in zip(w_v, g_v, strict=True)]
+    left = [side_by_side(pair) for pair in zip(g_o, w_o, strict=True)]
+    right = [side_by_side([v.T, g.T]) for v, g in zip(w_v, g_v, strict=True)]
     parts, whole = _paired(left, right, group)
     yield from _labelled(unit, parts, whole, heads)
 
 
-def _labelled_dense(unit: Unit, small: list[np.ndarray], heads: bool) -> Iterator[Labelled]:
-    parts: list[Matrix] = [Dense(array) for array in small]
-    yield from _labelled(unit, parts, Dense(np.concatenate(small, axis=1)), heads)
+def _labelled_dense(unit: Unit, terms: list[_Terms], heads: bool) -> Iterator[Labelled]:
+    parts = [_multiplied(of_head) for of_head in terms]
+    whole = Dense(
+        np.concatenate([part.array for part in parts], axis=1),
+        stored=coarsest([part.stored for part in parts]),
+        rounding=lambda: math.hypot(*(part.rounding for part in parts)),
+    )
+    yield from _labelled(unit, list(parts), whole, heads)
+
+
+_Terms = list[tuple[np.ndarray, np.ndarray]]
+
+
+def _multiplied(terms: _Terms) -> Dense:
+    """Σ left · right in float64, which knows what storing the factors did to it."""
+    product = sum(left.astype(np.float64) @ right for left, right in terms)
+    types = [(PRECISIONS[stored_type(left)], PRECISIONS[stored_type(right)]) for left, right in terms]
+
+    def rounding() -> float:
+        return sum(of_product(a, a_type, b, b_type) for (a, b), (a_type, b_type) in zip(terms, types, strict=True))
+
+    stored = coarsest([one.name for pair in types for one in pair])
+    return Dense(np.asarray(product), stored=stored, rounding=Once(rounding))
 
 
 def _build_qk(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True) -> Iterator[Labelled]:
@@ -147,8 +166,8 @@ def _build_qk(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool 
     if data == "gradients":
         g_q = [q.T for q in _heads(read, "gradients", unit, "attn.q", n_heads, width, 0)]
         g_k = [k.T for k in _heads(read, "gradients", unit, "attn.k", n_kv, width, 0)]
-        w_q = [np.concatenate(pair, axis=1) for pair in zip(g_q, w_q, strict=True)]
-        w_k = [np.concatenate(pair, axis=1) for pair in zip(w_k, g_k, strict=True)]
+        w_q = [side_by_side(pair) for pair in zip(g_q, w_q, strict=True)]
+        w_k = [side_by_side(pair) for pair in zip(w_k, g_k, strict=True)]
     parts, whole = _paired(w_q, w_k, group)
     yield from _labelled(unit, parts, whole, heads)
 
@@ -160,10 +179,10 @@ def _build_mlp(read: Read, _model: ModelSpec, data: Data, unit: Unit) -> Iterato
         g_up = widened(read("gradients", _site(unit, "mlp.up")))
         g_down = widened(read("gradients", _site(unit, "mlp.down")))
         # Inner dimension 2F is wider than the D x D product: form it.
-        product = g_down.astype(np.float64) @ up + down.astype(np.float64) @ g_up
+        product = _multiplied([(g_down, up), (down, g_up)])
     else:
-        product = down.astype(np.float64) @ up
-    yield Labelled(unit.layer, unit.site, None, Dense(product))
+        product = _multiplied([(down, up)])
+    yield Labelled(unit.layer, unit.site, None, product)
 
 
 OV_CIRCUIT = ComponentSpec(

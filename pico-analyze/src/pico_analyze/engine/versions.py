@@ -19,8 +19,11 @@ _OURS = {"pico_analyze": __version__, "pico_schema": pico_schema.__version__}
 
 
 def code_version(spec: MetricSpec | ComponentSpec) -> str:
-    """Version of the package a metric or component comes from: its rows are computed again when it changes."""
-    return package_version(_package(spec))
+    """Version of the package a metric or component comes from, and the metric's own revision: its rows are computed
+    again when one of them changes."""
+    version = package_version(_package(spec))
+    revision = spec.revision if isinstance(spec, MetricSpec) else 0
+    return f"{version}, revision {revision}" if revision else version
 
 
 def _package(spec: MetricSpec | ComponentSpec) -> str:

@@ -10,6 +10,7 @@ Shapes: N rows, P columns, R rank.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,14 +18,24 @@ import numpy as np
 
 from pico_analyze.matrices.decompositions import scipy_linalg, triangular_root
 from pico_analyze.matrices.lazy import lazy
-from pico_analyze.matrices.matrix import Matrix, redrawn
+from pico_analyze.matrices.matrix import Matrix, redrawn, subtract_mean
+from pico_analyze.matrices.rounding import StoredFactor, of_factors
+from pico_analyze.stored import PRECISIONS, coarsest, marked, stored_type
 
 
 class Factor:
-    """A tall array (N, R) that one or more matrices are made of, with what is derived from it computed once."""
+    """A tall array (N, R) that one or more matrices are made of, with what is derived from it computed once.
 
-    def __init__(self, array: np.ndarray):
-        self.array = array
+    `stored` is the type it was stored in, and `as_stored` knows what that did to it: to the array itself, or to what it
+    was centred from.
+    """
+
+    def __init__(self, array: np.ndarray, *, centred_from: Factor | None = None):
+        self.stored: str = stored_type(array) if centred_from is None else centred_from.stored
+        self.array = np.asarray(array)
+        self.as_stored: StoredFactor = (
+            StoredFactor(self.array, PRECISIONS[self.stored]) if centred_from is None else centred_from.as_stored
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -46,8 +57,8 @@ class Factor:
     def centred(self) -> Factor:
         """The same with the mean of each column subtracted, float64."""
         wide = self.array.astype(np.float64)
-        wide -= self.mean
-        return Factor(wide)
+        subtract_mean(wide, self.mean)
+        return Factor(wide, centred_from=self)
 
     @lazy
     def mean(self) -> np.ndarray:
@@ -61,7 +72,7 @@ class Factor:
 
     def take(self, rows: np.ndarray) -> Factor:
         """These rows, in this order."""
-        return Factor(self.array[rows])
+        return Factor(marked(self.array[rows], self.stored))
 
 
 class Factored(Matrix):
@@ -82,6 +93,15 @@ class Factored(Matrix):
     @property
     def dtype(self) -> np.dtype[Any]:  # noqa: D102
         return np.result_type(self.left.array, self.right.array)
+
+    @property
+    def stored(self) -> str:  # noqa: D102
+        return coarsest([self.left.stored, self.right.stored])
+
+    @lazy
+    def rounding(self) -> float:  # noqa: D102
+        left, right = self.left, self.right
+        return of_factors(left.as_stored, right.as_stored, (left.gram, right.gram), samples=self.samples)
 
     @property
     def rank_bound(self) -> int:  # noqa: D102
@@ -130,8 +150,11 @@ class Factored(Matrix):
         return Factored(self.left.take(rows), self.right, samples=self.samples)
 
     def randomised(self, rng: np.random.Generator) -> Factored:  # noqa: D102
-        left, right = redrawn(self.left.array, rng), redrawn(self.right.array, rng)
-        return Factored(left, right, samples=self.samples)
+        return Factored(_redrawn(self.left, rng), _redrawn(self.right, rng), samples=self.samples)
+
+
+def _redrawn(factor: Factor, rng: np.random.Generator) -> Factor:
+    return Factor(marked(redrawn(factor.array, rng), factor.stored))
 
 
 class Concatenated(Matrix):
@@ -155,6 +178,14 @@ class Concatenated(Matrix):
     @property
     def dtype(self) -> np.dtype[Any]:  # noqa: D102
         return np.result_type(*(part.dtype for part in self.parts))
+
+    @property
+    def stored(self) -> str:  # noqa: D102
+        return coarsest([part.stored for part in self.parts])
+
+    @lazy
+    def rounding(self) -> float:  # noqa: D102
+        return math.hypot(*(part.rounding for part in self.parts))
 
     @property
     def rank_bound(self) -> int:  # noqa: D102
@@ -237,5 +268,5 @@ class Concatenated(Matrix):
         for part in self.parts:
             for factor in (part.left, part.right):
                 if id(factor) not in fresh:
-                    fresh[id(factor)] = Factor(redrawn(factor.array, rng))
+                    fresh[id(factor)] = _redrawn(factor, rng)
         return Concatenated([Factored(fresh[id(p.left)], fresh[id(p.right)], samples=p.samples) for p in self.parts])

@@ -1,7 +1,8 @@
 """Matrices that metrics measure: what each can be asked, and the dense one (`factored.py` has the others).
 
 A matrix computes what several metrics need (singular values, centring) once and keeps it. Decompositions are
-float64 whatever the input; elementwise blocks keep the dtype of the data.
+float64 whatever the input; elementwise blocks keep the dtype of the data. Which singular values are rounding follows
+from the type the data was stored in (`rounding.py`).
 
 Shapes: N rows, P columns, R rank of a factored form.
 """
@@ -11,15 +12,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pico_analyze.counting import counted
-from pico_analyze.errors import DataError
+from pico_analyze.errors import DataError, UsageError, nearest
 from pico_analyze.matrices.decompositions import singular_values, thin_svd, triangular_root
 from pico_analyze.matrices.lazy import lazy
+from pico_analyze.matrices.rounding import NumericalRank, Once, Rounding, numerical_rank, of_array
+from pico_analyze.stored import PRECISIONS, coarsest, marked, stored_type
 
 T = TypeVar("T")
 
@@ -59,6 +63,17 @@ class Matrix(ABC):
     @abstractmethod
     def dtype(self) -> np.dtype[Any]:
         """dtype of the data and of `blocks`."""
+
+    @property
+    @abstractmethod
+    def stored(self) -> str:
+        """The type the data was stored in: float32, bfloat16, …; of a product the coarsest of its factors'. That of a
+        centred matrix is that of what was centred."""
+
+    @property
+    @abstractmethod
+    def rounding(self) -> float:
+        """Expected largest singular value of what rounding to that type did."""
 
     @property
     @abstractmethod
@@ -128,15 +143,23 @@ class Matrix(ABC):
         return singular_values(self.reduced())[: self.n_singular]
 
     @lazy
+    def numerical_rank(self) -> NumericalRank:
+        """How many singular values are more than rounding, the largest that are not, and the type that decides it."""
+        return self.rank_of(self.singular_values)
+
+    def rank_of(self, values: np.ndarray) -> NumericalRank:
+        """The same where the singular values are at hand already."""
+        return numerical_rank(values, self.shape, self.rounding, PRECISIONS[self.stored])
+
+    @property
     def tolerance(self) -> float:
-        """Singular values up to this are rounding: max(N, P) · eps of the data's dtype · the largest one."""
-        eps = float(np.finfo(self.dtype).eps)
-        return max(self.shape) * eps * float(self.singular_values[0])
+        """Singular values up to this are rounding."""
+        return self.numerical_rank.tolerance
 
     @property
     def rank(self) -> int:
         """Number of singular values above `tolerance`."""
-        return int(np.count_nonzero(self.singular_values > self.tolerance))
+        return self.numerical_rank.rank
 
     def pieces(self) -> Iterator[np.ndarray]:
         """All entries once, as blocks of whole rows of `blocks`, each small enough to work on in float64."""
@@ -209,12 +232,31 @@ MatrixLike = Matrix | npt.ArrayLike
 
 
 class Dense(Matrix):
-    """A matrix stored as one array (N, P)."""
+    """A matrix stored as one array (N, P).
 
-    def __init__(self, array: np.ndarray, *, samples: bool = False):
+    Args:
+        array: (N, P), any float type.
+        samples: Whether rows are samples.
+        stored: The type the numbers were stored in, where they were widened since; by default what the reader of
+            their file marked the array with, or its own type.
+        rounding: Gives what storing did to it, where the array was computed from what was stored.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        *,
+        samples: bool = False,
+        stored: str | None = None,
+        rounding: Rounding | None = None,
+    ):
         super().__init__()
-        self.array = array
+        self.array = np.asarray(array)
         self.samples = samples
+        own = stored_type(array)
+        self._stored = own if stored is None else coarsest([stored, own])
+        self._given = rounding
+        self._source = rounding or Once(partial(of_array, self.array, PRECISIONS[self._stored], samples=samples))
 
     @property
     def shape(self) -> tuple[int, int]:  # noqa: D102
@@ -223,6 +265,14 @@ class Dense(Matrix):
     @property
     def dtype(self) -> np.dtype[Any]:  # noqa: D102
         return self.array.dtype
+
+    @property
+    def stored(self) -> str:  # noqa: D102
+        return self._stored
+
+    @property
+    def rounding(self) -> float:  # noqa: D102
+        return self._source()
 
     @property
     def rank_bound(self) -> int:  # noqa: D102
@@ -281,17 +331,28 @@ class Dense(Matrix):
     @lazy
     def _centred(self) -> Dense:
         wide = self.array.astype(np.float64)
-        wide -= wide.mean(axis=0)
-        return Dense(wide, samples=self.samples)
+        subtract_mean(wide, wide.mean(axis=0))
+        # What storing did to it was done to what is centred here: a mean far from zero has the larger rounding.
+        return Dense(wide, samples=self.samples, stored=self._stored, rounding=self._source)
 
     def centred(self) -> Matrix:  # noqa: D102
         return self._centred
 
     def take(self, rows: np.ndarray) -> Dense:  # noqa: D102
-        return Dense(self.array[rows], samples=self.samples)
+        return Dense(self.array[rows], samples=self.samples, stored=self._stored, rounding=self._given)
 
     def randomised(self, rng: np.random.Generator) -> Dense:  # noqa: D102
-        return Dense(redrawn(self.array, rng), samples=self.samples)
+        return Dense(redrawn(self.array, rng), samples=self.samples, stored=self._stored)
+
+
+def subtract_mean(wide: np.ndarray, mean: np.ndarray) -> None:
+    """Subtract the mean over rows from a float64 array, in place.
+
+    What is left of the mean by rounding is subtracted too: else it would be a direction of its own, the larger one the
+    further the mean is from zero.
+    """
+    wide -= mean
+    wide -= wide.mean(axis=0)
 
 
 def redrawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -312,18 +373,26 @@ def as_matrix(values: MatrixLike) -> Matrix:
     return Dense(widened(values))
 
 
-def activations(values: npt.ArrayLike) -> Matrix:
+def activations(values: npt.ArrayLike, *, stored: str | None = None) -> Matrix:
     """An (N, P) array whose rows are samples: metrics that centre do so over them, as they do for captured activations.
+
+    Args:
+        values: The numbers.
+        stored: The type they were stored in or computed as, where that is coarser than the array's: bfloat16, float16,
+            float32. Directions of its rounding are not counted.
 
     Raises:
         DataError: not real numbers, or more than two axes.
+        UsageError: there is no such type.
     """
-    return Dense(widened(values), samples=True)
+    if stored is not None and stored not in PRECISIONS:
+        raise UsageError(f"stored={stored!r} is not one of {', '.join(PRECISIONS)}{nearest(stored, PRECISIONS)}")
+    return Dense(widened(values), samples=True, stored=stored)
 
 
 def widened(values: npt.ArrayLike, *, name: str = "an array") -> np.ndarray:
     """A two-dimensional float32 or float64 array: float16, bfloat16 (as ml_dtypes) and integers are up-cast,
-    vectors become one row.
+    vectors become one row. What was up-cast is marked with the type it was stored in.
 
     Raises:
         DataError: not real numbers, or more than two axes.
@@ -336,6 +405,7 @@ def widened(values: npt.ArrayLike, *, name: str = "an array") -> np.ndarray:
         array = array[None, :]
     if array.ndim != 2 or array.dtype.kind in "cOSU":
         raise DataError(f"{name} of shape {array.shape} and type {array.dtype} is not a matrix of real numbers")
-    if array.dtype in (np.float32, np.float64):
-        return array
-    return array.astype(np.float64 if array.dtype.kind in "iu" else np.float32)
+    stored = stored_type(values if isinstance(values, np.ndarray) else array)
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64 if array.dtype.kind in "iu" else np.float32)
+    return marked(array, coarsest([stored, stored_type(array)]))

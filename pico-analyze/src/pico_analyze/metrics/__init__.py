@@ -7,7 +7,7 @@
 Every metric is a function here, also those of plug-ins: of arrays or of a `Matrix`, with its parameters by name. It
 gives a `Result`: a float that also has `reason` (why it is NaN), `extra` (numbers that belong to it) and `warning`.
 Plain arrays are measured as they are; `activations(X)` says that rows are samples, for metrics that subtract the mean
-over them from activations alone.
+over them from activations alone, and with `stored="bfloat16"` in which type they were before.
 
 `spec` (what a metric is) and one file a family. A function is imported when it is asked for.
 """

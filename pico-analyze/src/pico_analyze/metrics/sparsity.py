@@ -81,18 +81,18 @@ def _merging_is_faster() -> bool:
 
 
 @single_metric
-def gini(matrix: Matrix, *, corrected: bool = True) -> Result:
+def gini(matrix: Matrix, *, corrected: bool = False) -> Result:
     """Gini coefficient of the absolute entries: how unevenly their magnitudes are distributed.
 
     With the M magnitudes |x| ascending, Σᵢ (2i − M − 1)·|x|ᵢ / (M·Σ|x|).
 
     Args:
         matrix: (N, P) array or `Matrix` of weights, gradients or activations, taken as it is.
-        corrected: Multiply by M/(M − 1), so that one entry that holds everything gives 1; without, 1 − 1/M.
+        corrected: Multiply by M/(M − 1), so that one entry that holds everything gives 1 rather than 1 − 1/M.
 
     Returns:
-        0 to 1; 0 where all magnitudes are equal, 1 (sparsest) for a single entry that is not zero. Undefined (NaN) for
-        the zero matrix, and for one entry.
+        0 to 1 − 1/M (corrected: to 1); 0 where all magnitudes are equal, the highest (sparsest) for a single entry that
+        is not zero. Undefined (NaN) for the zero matrix, and for one entry.
 
     Raises:
         UsageError: a parameter that does not exist or a value that it does not take.
@@ -231,15 +231,15 @@ GINI = MetricSpec(
     kind="single",
     fn=gini,
     definition=(
-        "Gini coefficient of the absolute entries: their mean absolute difference over twice their mean, "
-        "times M/(M−1) for M entries so that one entry that holds everything gives exactly 1 "
-        "(corrected=false: without, as pico-analyze 1.0)."
+        "Gini coefficient of the absolute entries: their mean absolute difference over twice their mean, as Hurley and "
+        "Rickard define it, and as pico-analyze 1.0 had it. corrected=true multiplies by M/(M−1) for M entries, so "
+        "that one entry that holds everything gives exactly 1."
     ),
     range="0 to 1",
-    best="1: sparsest (one entry holds everything); 0: all magnitudes equal",
+    best="1 − 1/M (corrected: 1): sparsest (one entry holds everything); 0: all magnitudes equal",
     cost="sorts all entries, O(M log M); a circuit is multiplied out block by block",
     reference="Hurley and Rickard 2009, Comparing measures of sparsity, table I; Deltas 2003, equation 4 (correction)",
-    params={"corrected": Param(True, "multiply by M/(M−1)")},
+    params={"corrected": Param(False, "multiply by M/(M−1)")},
     bounds=(0.0, 1.0),
 )
 

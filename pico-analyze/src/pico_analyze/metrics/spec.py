@@ -28,19 +28,19 @@ class Result(float):
     """What a metric says about a matrix or a pair: a number, and what belongs to it. Not to be changed.
 
     It is used as any float. It is NaN exactly where the metric is undefined (also for a matrix that is empty or has
-    entries that are not finite), and `reason` then says why. `extra` holds further numbers that belong to the value (a
-    rank beside a condition number). `warning` tells of a value that is defined but doubtful; it is meant to be shown
-    once per study, not once per row.
+    entries that are not finite), and `reason` then says why. `extra` holds further numbers and names that belong to the
+    value (a rank beside a condition number). `warning` tells of a value that is defined but doubtful; it is meant to
+    be shown once per study, not once per row.
 
     Args:
         value: The number.
         reason: Why there is none.
-        extra: Further numbers, by name.
+        extra: Further numbers and names, by name.
         warning: What makes the value doubtful.
     """
 
     __slots__ = ("extra", "reason", "warning")
-    extra: Mapping[str, float]
+    extra: Mapping[str, float | str]
     reason: str | None
     warning: str | None
 
@@ -48,7 +48,7 @@ class Result(float):
         cls,
         value: float,
         reason: str | None = None,
-        extra: Mapping[str, float] | None = None,
+        extra: Mapping[str, float | str] | None = None,
         warning: str | None = None,
     ) -> Self:
         """A number with what belongs to it."""
@@ -57,7 +57,7 @@ class Result(float):
         return self
 
     @classmethod
-    def undefined(cls, reason: str, **extra: float) -> Self:
+    def undefined(cls, reason: str, **extra: float | str) -> Self:
         """No value, and why."""
         return cls(math.nan, reason, extra)
 
@@ -66,11 +66,12 @@ class Result(float):
         """The number alone."""
         return float(self)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[float, str | None, dict[str, float], str | None]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[float, str | None, dict[str, float | str], str | None]]:
         return type(self), (float(self), self.reason, dict(self.extra), self.warning)
 
     def __repr__(self) -> str:
-        parts = [float.__repr__(self), *(f"{name}={value:g}" for name, value in self.extra.items())]
+        extra = ((name, value if isinstance(value, str) else f"{value:g}") for name, value in self.extra.items())
+        parts = [float.__repr__(self), *(f"{name}={value}" for name, value in extra)]
         texts = {"reason": self.reason, "warning": self.warning}
         parts += [f"{name}={text!r}" for name, text in texts.items() if text is not None]
         return f"Result({', '.join(parts)})"
@@ -119,6 +120,8 @@ class MetricSpec:
     companion: str | None = None
     """Name in `Result.extra` of a less biased value of the same quantity, which the metric gives beside a value that it
     warns of; tables show it in brackets."""
+    revision: int = 0
+    """Raised whenever the value of the same question changes: rows of before are then computed again."""
 
     def __post_init__(self) -> None:
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:

@@ -9,25 +9,36 @@ import numpy as np
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.centring import centre_param, centred
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 
 @pair_metric
-def subspace_overlap(x: Matrix, y: Matrix, *, k: int = 8, side: Literal["left", "right"] = "left") -> Result:
+def subspace_overlap(
+    x: Matrix,
+    y: Matrix,
+    *,
+    k: int = 8,
+    side: Literal["left", "right"] = "left",
+    centre: Literal["auto", "yes", "no"] = "auto",
+) -> Result:
     """Overlap of the spaces of the first k singular vectors: ‖UₓᵀU_y‖²/k, the mean squared cosine of their angles.
 
     Args:
         x: (N, P) array or `Matrix`. A plain array is taken as weights or gradients, as it is; give activations as
-            `activations(x)`, and their mean over samples is subtracted.
+            `activations(x)`.
         y: (N, P′) likewise; P′ may differ from P with side left.
         k: How many singular vectors, at least 1.
         side: left: over rows (outputs of a weight, samples of activations); right: over columns (inputs of a weight,
             features of activations).
+        centre: Whether the mean over rows is subtracted: auto (from activations only), yes, no.
 
     Returns:
         0 to 1; 1 for the same leading subspace, about k/dimension by chance (`extra`: chance). Undefined (NaN) when a
-        matrix has a rank below k, or activations do not vary over the samples.
+        matrix has a rank below k, or activations do not vary over the samples. `extra` also: rank, tolerance, stored
+        (numerical rank, the largest singular value that counts as rounding, the type that decides it), and the same of
+        the target.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist, or side=right and
@@ -42,20 +53,20 @@ def subspace_overlap(x: Matrix, y: Matrix, *, k: int = 8, side: Literal["left", 
             f"metric 'subspace_overlap': side=right compares features, but one matrix has {x.shape[1]} and "
             f"the other {y.shape[1]}: use side=left"
         )
-    bases = []
-    for matrix, which in ((x, "first"), (y, "second")):
-        if matrix.samples:
-            if not matrix.varies():
-                return Result.undefined(f"the {which} representation does not vary over the samples")
-            matrix = matrix.centred()
-        if matrix.rank < k:
-            return Result.undefined(f"the {which} matrix has rank {matrix.rank}, below k = {k}")
-        bases.append(matrix.left_singular_vectors(k) if side == "left" else matrix.right_singular_vectors(k))
+    bases, facts = [], dict[str, float | str]()
+    for matrix, which, suffix in ((x, "first", ""), (y, "second", "_target")):
+        meant = centred(matrix, centre, which)
+        if isinstance(meant, Result):
+            return meant
+        facts |= meant.numerical_rank.facts(suffix)
+        if meant.rank < k:
+            return Result.undefined(f"the {which} matrix has rank {meant.rank}, below k = {k}", **facts)
+        bases.append(meant.left_singular_vectors(k) if side == "left" else meant.right_singular_vectors(k))
     dimension = x.shape[1]
     if side == "left":
         dimension = n_distinct_samples(x, y) if x.samples and y.samples else x.shape[0]
     overlap = float(np.linalg.norm(bases[0].T @ bases[1]) ** 2) / k
-    return Result(min(1.0, overlap), extra={"chance": min(1.0, k / dimension)})
+    return Result(min(1.0, overlap), extra={"chance": min(1.0, k / dimension), **facts})
 
 
 SUBSPACE_OVERLAP = MetricSpec(
@@ -65,7 +76,7 @@ SUBSPACE_OVERLAP = MetricSpec(
     definition=(
         "Mean squared cosine of the principal angles between the spaces of the first k singular vectors: "
         "left ones (output directions of a weight, samples of activations) or right ones (input directions, "
-        "features)."
+        "features). Activations are centred over samples first (centre=auto)."
     ),
     range="0 to 1; about k/dimension by chance",
     best="1: the same leading subspace",
@@ -74,7 +85,9 @@ SUBSPACE_OVERLAP = MetricSpec(
     params={
         "k": Param(8, "how many singular vectors", low=1),
         "side": Param("left", "which singular vectors", choices=("left", "right")),
+        "centre": centre_param(),
     },
     similar="high",
     bounds=(0.0, 1.0),
+    revision=1,
 )

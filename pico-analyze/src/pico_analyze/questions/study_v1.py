@@ -19,8 +19,9 @@ _MONITORING = ("output_dir", "save_to_wandb", "wandb", "save_to_picolabs", "pico
 _NORMS = {"frobenius": "frobenius", "nuclear": "nuclear", "spectral": "spectral", "max": "max_abs", "inf": "max_abs"}
 _AS_IT_WAS: dict[str, dict[str, Any]] = {
     "gini": {"corrected": False},
-    "condition_number": {"over": "all"},
-    "pwcca": {"variance": 1.0},
+    "condition_number": {"over": "all", "centre": "no"},
+    "per": {"centre": "no"},
+    "pwcca": {"variant": "pico1"},
 }
 """Parameters with which a metric of today is the one that 1.0 had."""
 

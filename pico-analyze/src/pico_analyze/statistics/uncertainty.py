@@ -141,7 +141,7 @@ def _shuffled(matrix: Matrix, kind: str, rng: np.random.Generator) -> Matrix:
     if kind == "pair":
         return matrix.take(rng.permutation(matrix.shape[0]))
     entries = matrix.dense().ravel()
-    return Dense(rng.permutation(entries).reshape(matrix.shape), samples=matrix.samples)
+    return Dense(rng.permutation(entries).reshape(matrix.shape), samples=matrix.samples, stored=matrix.stored)
 
 
 def _p_value(value: float, draws: np.ndarray, similar: Literal["high", "low"] | None) -> float:

@@ -157,7 +157,8 @@ class Store(Protocol):
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor, float32 (float64 where it is stored so): activations (n_samples, n_features), weights and
-        gradients (out, in), as (vocab, d_model) for `embed`. `split` is ignored for weights."""
+        gradients (out, in), as (vocab, d_model) for `embed`. `split` is ignored for weights. What is stored in a
+        coarser type is marked with it (`pico_analyze.stored.marked`), so that its rounding is told from directions."""
         ...
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pico_analyze.errors import DataError
+from pico_analyze.stored import in_rows
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
@@ -97,9 +98,7 @@ def taken_out(array: np.ndarray, manifest: CheckpointManifest, data: Data, site:
     size, rest = divmod(len(rows), part.groups)
     if array.ndim != 2 or rest or not part.start < part.stop <= size:
         raise DataError(f"{where}: tensor {part.tensor[:200]!r} of shape {array.shape} does not hold site {site!r}")
-    return np.ascontiguousarray(
-        rows.reshape(part.groups, size, -1)[:, part.start : part.stop].reshape(-1, rows.shape[1])
-    )
+    return in_rows(rows.reshape(part.groups, size, -1)[:, part.start : part.stop].reshape(-1, rows.shape[1]))
 
 
 class LocalStore:

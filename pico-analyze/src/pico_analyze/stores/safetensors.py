@@ -1,8 +1,8 @@
 """Tensors read by range from safetensors files, from a disk or from anything else that can give bytes at an offset.
 
 The header is foreign input: pico-schema checks it against bounds and against the file's size before anything is
-allocated. bfloat16 is widened to float32 by its bits (no torch needed). Names of tensors and what they mean are the
-stores' business.
+allocated. bfloat16 is widened to float32 by its bits (no torch needed), and what is widened is marked with its type
+(`pico_analyze.stored`). Names of tensors and what they mean are the stores' business.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pico_analyze.errors import DataError
+from pico_analyze.stored import marked, narrowest
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_file_range
 from pico_analyze.stores.lfs import MAX_POINTER, POINTER, WHAT_A_POINTER_IS, is_pointer
 from pico_schema import TensorHeaderError
@@ -20,6 +21,8 @@ from pico_schema.tensor_header import DTYPE_SIZES, MAX_HEADER, ReadRange, Tensor
 
 FLOATS: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """The types of numbers that can be read → what they are stored as."""
+NAMES: dict[str, str] = {"F16": "float16", "BF16": "bfloat16"}
+"""What those that are widened are called, and marked with."""
 
 
 class TensorFile:
@@ -101,7 +104,8 @@ class TensorFile:
         content = self._read(info.offset + begin, nbytes)
         if len(content) != nbytes:
             raise DataError(f"{self.where}: tensor {name!r} ends early: the file is truncated")
-        return widen(np.frombuffer(content, dtype=FLOATS[info.dtype]), info.dtype)
+        values = widen(np.frombuffer(content, dtype=FLOATS[info.dtype]), info.dtype)
+        return marked(values, NAMES.get(info.dtype) or narrowest(values))
 
 
 def widen(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -37,7 +37,7 @@ COLUMNS: dict[str, str] = {
     "ci_high": "Upper end of it.",
     "null_mean": "Mean of the values by chance.",
     "null_p": "Probability of a value as extreme by chance, at least 1 / (draws + 1).",
-    "extra": "Further numbers that belong to the value, as JSON.",
+    "extra": "Further numbers and names that belong to the value, as JSON: rank, tolerance, stored, …",
     "provenance": "Where the numbers come from, as JSON: run id, manifest digests, pinned commits, versions; `inputs`: "
     "the sha256 of each file that was read; `unchecked`: what could not be compared with its digest yet.",
     "digest": "Digest of the question and of its inputs; equal means the row need not be computed again.",

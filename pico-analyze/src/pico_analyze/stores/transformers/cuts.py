@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from pico_analyze.errors import DataError
+from pico_analyze.stored import in_rows
 from pico_schema import ModelSpec
 
 Part = Literal["q", "k", "v"]
@@ -40,7 +41,7 @@ class Cut:
 
 WHOLE = Cut("whole", lambda array, _model: array)
 """(out, in), as it is."""
-TRANSPOSED = Cut("transposed", lambda array, _model: np.ascontiguousarray(array.T))
+TRANSPOSED = Cut("transposed", lambda array, _model: in_rows(array.T))
 """(in, out): Conv1D."""
 
 
@@ -59,9 +60,7 @@ def stacked(part: Part) -> Cut:
 def stacked_transposed(part: Part) -> Cut:
     """(in, 3·H·C): q, k and v side by side, as in GPT-2."""
     inner = stacked(part)
-    return Cut(
-        f"{part} of transposed q, k, v", lambda array, model: np.ascontiguousarray(inner(_matrix(array).T, model))
-    )
+    return Cut(f"{part} of transposed q, k, v", lambda array, model: in_rows(inner(_matrix(array).T, model)))
 
 
 def grouped(part: Part) -> Cut:
@@ -75,7 +74,7 @@ def grouped(part: Part) -> Cut:
         _rows(array, model.q_dim + 2 * model.kv_dim, model)
         by_group = array.reshape(model.n_kv_heads, model.group_size + 2, model.head_dim, array.shape[1])
         chosen = {"q": by_group[:, :-2], "k": by_group[:, -2], "v": by_group[:, -1]}[part]
-        return np.ascontiguousarray(chosen.reshape(-1, array.shape[1]))
+        return in_rows(chosen.reshape(-1, array.shape[1]))
 
     return Cut(f"{part} of grouped q, k, v", cut)
 
@@ -88,7 +87,7 @@ def in_four(part: Part) -> Cut:
         if model.n_heads % 4:
             raise DataError(f"a projection in four blocks needs heads in fours, and there are {model.n_heads}")
         _rows(array, 3 * model.q_dim, model)
-        return np.ascontiguousarray(array.reshape(4, 3, -1, array.shape[1])[:, index].reshape(-1, array.shape[1]))
+        return in_rows(array.reshape(4, 3, -1, array.shape[1])[:, index].reshape(-1, array.shape[1]))
 
     return Cut(f"{part} of four blocks of q, v, k", cut)
 
