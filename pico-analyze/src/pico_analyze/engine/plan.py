@@ -19,6 +19,7 @@ from pico_analyze.engine.versions import code_version
 from pico_analyze.errors import UsageError
 from pico_analyze.metrics.spec import METRICS
 from pico_analyze.questions.question import Question, Selection, Use
+from pico_analyze.statistics.uncertainty import check_resampled
 from pico_analyze.stores.base import StepInfo, Store
 from pico_analyze.table.columns import digest
 
@@ -55,6 +56,8 @@ def resolve(question: Question) -> Question:
         metrics.append(Use.of(metric.name, metric.resolve(dict(use.params))))
         if question.null == "permutation" and metric.kind == "single":
             raise UsageError(f"metric {metric.name!r} describes one matrix: a permutation leaves it as it is")
+        if question.bootstrap and question.data == "activations":
+            check_resampled(metric, dict(metrics[-1].params))
     comparisons = [use.name for use in metrics if METRICS.get(use.name).kind == "pair"]
     if not comparisons and (question.target is not None or question.pairs != "target"):
         asked = "--target" if question.target is not None else f"--pairs {question.pairs}"

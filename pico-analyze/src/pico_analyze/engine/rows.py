@@ -116,7 +116,9 @@ def row_parameters(question: Question, use: Use) -> dict[str, object]:
     return params | question.uncertainty()
 
 
-def _number(value: float) -> float | str:
-    """A number that JSON can hold; others as text."""
+def _number(value: float | str) -> float | str:
+    """A number that JSON can hold; others as text, and texts."""
+    if isinstance(value, str):
+        return value
     number = float(value)
     return number if np.isfinite(number) else str(number)

@@ -14,6 +14,7 @@ from pico_analyze.counting import counted
 from pico_analyze.matrices.decompositions import thin_svd
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import as_a_correlation
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
@@ -184,6 +185,7 @@ MEAN_CCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(1.0, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    resampling=as_a_correlation,
     bounds=(0.0, 1.0),
 )
 
@@ -202,6 +204,7 @@ SVCCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(0.99, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    resampling=as_a_correlation,
     bounds=(0.0, 1.0),
 )
 
@@ -220,5 +223,6 @@ PWCCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(0.999, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    resampling=as_a_correlation,
     bounds=(0.0, 1.0),
 )

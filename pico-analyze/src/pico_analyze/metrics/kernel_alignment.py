@@ -8,7 +8,9 @@ matrix is formed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -18,8 +20,10 @@ from pico_analyze.counting import counted
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.alignment_of_subsets import linear_cka_of_subsets
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
-from pico_analyze.parameters import Param
+from pico_analyze.parameters import Param, ParamValue
 
 _FEWEST_DEBIASED = 4
 # The same text for every row, so that it is said once per study; n and d stand in the row.
@@ -284,6 +288,12 @@ class StreamingCKA:
         return Result(value, extra=extra)
 
 
+def _resampling(params: Mapping[str, ParamValue]) -> Resampling:
+    if params["kernel"] != "linear" or params["batch"]:
+        return Resampling(correlation=True)
+    return Resampling(correlation=True, together=partial(linear_cka_of_subsets, debiased=bool(params["debiased"])))
+
+
 CKA = MetricSpec(
     name="cka",
     kind="pair",
@@ -310,6 +320,7 @@ CKA = MetricSpec(
         "batch": Param(0, "rows per batch of the minibatch form (at least 4); 0: all rows at once", low=0),
     },
     similar="high",
+    resampling=_resampling,
     bounds=(0.0, 1.0),
     companion="debiased",
 )

@@ -9,6 +9,7 @@ import numpy as np
 from pico_analyze.counting import counted
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
@@ -105,5 +106,6 @@ MUTUAL_KNN = MetricSpec(
         "distance": Param("cosine", "what near means", choices=("cosine", "euclidean")),
     },
     similar="high",
+    resampling=lambda _params: Resampling(counts=("k",)),
     bounds=(0.0, 1.0),
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
-from pico_analyze.parameters import Param
+from pico_analyze.parameters import Param, ParamValue
 
 
 @single_metric
@@ -38,6 +40,10 @@ def norm(matrix: Matrix, *, kind: Literal["frobenius", "nuclear", "spectral", "m
     return Result(max(float(max(piece.max(), -piece.min())) for piece in matrix.pieces()))
 
 
+def _resampling(params: Mapping[str, ParamValue]) -> Resampling:
+    return Resampling(refused="the largest entry") if params["kind"] == "max_abs" else Resampling(grows=0.5)
+
+
 NORM = MetricSpec(
     name="norm",
     kind="single",
@@ -51,4 +57,5 @@ NORM = MetricSpec(
     cost="frobenius: one pass; max_abs: one pass over the product; nuclear and spectral: one SVD, shared",
     reference="Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3",
     params={"kind": Param("frobenius", "which norm", choices=("frobenius", "nuclear", "spectral", "max_abs"))},
+    resampling=_resampling,
 )

@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 from pico_analyze.counting import counted
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import as_a_correlation
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
@@ -117,4 +118,5 @@ RSA = MetricSpec(
         "compare": Param("spearman", "between the two sets of dissimilarities", choices=("spearman", "pearson")),
     },
     similar="high",
+    resampling=as_a_correlation,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Literal
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from pico_analyze.matrices.factored import Concatenated
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
-from pico_analyze.parameters import Param
+from pico_analyze.parameters import Param, ParamValue
 
 _ZERO = "all entries are zero"
 _CHUNK = 2**16
@@ -255,6 +256,11 @@ HOYER = MetricSpec(
     bounds=(0.0, 1.0),
 )
 
+
+def _resampling(params: Mapping[str, ParamValue]) -> Resampling:
+    return Resampling(refused="measured by the largest entry" if params["relative_to"] == "max" else None)
+
+
 NEAR_ZERO_FRACTION = MetricSpec(
     name="near_zero_fraction",
     kind="single",
@@ -268,6 +274,7 @@ NEAR_ZERO_FRACTION = MetricSpec(
         "threshold": Param(0.01, "largest magnitude that counts as near zero, times the scale", low=0.0),
         "relative_to": Param("rms", "the scale: rms, max, or none (absolute)", choices=("rms", "max", "none")),
     },
+    resampling=_resampling,
 )
 
 KURTOSIS = MetricSpec(

@@ -17,6 +17,7 @@ from typing import Concatenate, Literal, ParamSpec, Self
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix, MatrixLike, as_matrix
+from pico_analyze.metrics.resampling import Resampling, as_it_is
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
 from pico_analyze.stores.base import ALL_DATA, DATA, Data
@@ -28,19 +29,19 @@ class Result(float):
     """What a metric says about a matrix or a pair: a number, and what belongs to it. Not to be changed.
 
     It is used as any float. It is NaN exactly where the metric is undefined (also for a matrix that is empty or has
-    entries that are not finite), and `reason` then says why. `extra` holds further numbers that belong to the value (a
-    rank beside a condition number). `warning` tells of a value that is defined but doubtful; it is meant to be shown
-    once per study, not once per row.
+    entries that are not finite), and `reason` then says why. `extra` holds what else belongs to the value (a rank
+    beside a condition number), numbers or texts. `warning` tells of a value that is defined but doubtful; it is meant
+    to be shown once per study, not once per row.
 
     Args:
         value: The number.
         reason: Why there is none.
-        extra: Further numbers, by name.
+        extra: What else belongs to it, by name.
         warning: What makes the value doubtful.
     """
 
     __slots__ = ("extra", "reason", "warning")
-    extra: Mapping[str, float]
+    extra: Mapping[str, float | str]
     reason: str | None
     warning: str | None
 
@@ -48,7 +49,7 @@ class Result(float):
         cls,
         value: float,
         reason: str | None = None,
-        extra: Mapping[str, float] | None = None,
+        extra: Mapping[str, float | str] | None = None,
         warning: str | None = None,
     ) -> Self:
         """A number with what belongs to it."""
@@ -57,7 +58,7 @@ class Result(float):
         return self
 
     @classmethod
-    def undefined(cls, reason: str, **extra: float) -> Self:
+    def undefined(cls, reason: str, **extra: float | str) -> Self:
         """No value, and why."""
         return cls(math.nan, reason, extra)
 
@@ -66,17 +67,21 @@ class Result(float):
         """The number alone."""
         return float(self)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[float, str | None, dict[str, float], str | None]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[float, str | None, dict[str, float | str], str | None]]:
         return type(self), (float(self), self.reason, dict(self.extra), self.warning)
 
     def __repr__(self) -> str:
-        parts = [float.__repr__(self), *(f"{name}={value:g}" for name, value in self.extra.items())]
+        parts = [float.__repr__(self), *(f"{name}={_short(value)}" for name, value in self.extra.items())]
         texts = {"reason": self.reason, "warning": self.warning}
         parts += [f"{name}={text!r}" for name, text in texts.items() if text is not None]
         return f"Result({', '.join(parts)})"
 
     def __str__(self) -> str:
         return float.__repr__(self)
+
+
+def _short(value: float | str) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:g}"
 
 
 def _explained(result: Result) -> Result:
@@ -114,6 +119,8 @@ class MetricSpec:
     bounds: tuple[float, float] | None = None
     """Lowest and highest end of the scale that pictures draw it on, as long as all values lie within; None: the scale
     follows the values."""
+    resampling: Callable[[Mapping[str, ParamValue]], Resampling] = as_it_is
+    """What becomes of the value, with these parameters, when it is computed of a part of the rows."""
     axis: Literal["linear", "log"] = "linear"
     """Whether pictures draw positive values on a linear or a logarithmic axis."""
     companion: str | None = None
