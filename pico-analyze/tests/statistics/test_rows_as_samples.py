@@ -18,12 +18,12 @@ from pico_analyze.statistics.uncertainty import bootstrap, null
 CORRELATIONS = pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
 
 
-def interval_covers(metric, params, correlation, *, n_simulated, n_rows=32, seed=1):
-    """Share of 95 % intervals with what the metric is on very many rows."""
-    spec, rng = METRICS.get(metric), np.random.default_rng(seed)
+def n_covered(metric, params, correlation, *, n_simulated, n_rows):
+    """How many of so many 95 % intervals hold what the metric is on very many rows."""
+    spec, rng = METRICS.get(metric), np.random.default_rng(1)
     n_matrices = 1 if spec.kind == "single" else 2
     # Pairs of samples are of different rows in the limit, so rows of one position stand for it.
-    many = 1_500 if metric == "rsa" else 50_000
+    many = 500 if metric == "rsa" else 20_000
     truth = np.mean(
         [
             spec(*comparable(many, correlation, np.random.default_rng(other), positions=1)[:n_matrices], **params).value
@@ -33,27 +33,28 @@ def interval_covers(metric, params, correlation, *, n_simulated, n_rows=32, seed
     found = 0
     for _ in range(n_simulated):
         matrices = comparable(n_rows, correlation, rng)[:n_matrices]
-        interval = bootstrap(spec, matrices, params, n_resamples=40, positions=POSITIONS)
+        interval = bootstrap(spec, matrices, params, n_resamples=24, positions=POSITIONS)
         found += interval["ci_low"] <= truth <= interval["ci_high"]
     return found
 
 
 @CORRELATIONS
 @pytest.mark.parametrize(
-    ("metric", "params", "n_simulated"), [("cka", {"debiased": True}, 120), ("effective_rank", {}, 60), ("rsa", {}, 40)]
+    ("metric", "params", "n_simulated", "n_rows"),
+    [("cka", {"debiased": True}, 100, 32), ("effective_rank", {}, 50, 32), ("rsa", {}, 25, 16)],
 )
-def test_intervals_cover_at_any_correlation_within_rows(metric, params, n_simulated, correlation):
-    """Measured on 1,000 simulations: 91 to 98 %. A coverage of 80 % would fail here nine times of ten."""
-    covered = interval_covers(metric, params, correlation, n_simulated=n_simulated)
+def test_intervals_cover_at_any_correlation_within_rows(metric, params, n_simulated, n_rows, correlation):
+    """As many as 90 % cover of, but for one time in a thousand."""
+    covered = n_covered(metric, params, correlation, n_simulated=n_simulated, n_rows=n_rows)
     assert covered >= binom.ppf(0.001, n_simulated, 0.9)
 
 
 def test_taking_positions_for_rows_covers_about_half_as_the_test_must_see():
-    """The check has teeth: what was done before 3.0 fails it by far."""
+    """The check has teeth."""
     rng, spec, found = np.random.default_rng(1), METRICS.get("cka"), 0
-    truth = spec(*comparable(50_000, 0.9, np.random.default_rng(0), positions=1), debiased=True).value
+    truth = spec(*comparable(20_000, 0.9, np.random.default_rng(0), positions=1), debiased=True).value
     for _ in range(60):
-        interval = bootstrap(spec, comparable(32, 0.9, rng), {"debiased": True}, n_resamples=40, positions=1)
+        interval = bootstrap(spec, comparable(32, 0.9, rng), {"debiased": True}, n_resamples=24, positions=1)
         found += interval["ci_low"] <= truth <= interval["ci_high"]
     assert found < 45  # 60 % of 60 are 36
 
@@ -61,9 +62,9 @@ def test_taking_positions_for_rows_covers_about_half_as_the_test_must_see():
 @CORRELATIONS
 @pytest.mark.parametrize(("metric", "params"), [("cka", {"debiased": True}), ("rsa", {}), ("procrustes", {})])
 def test_unrelated_data_are_rarely_called_related(metric, params, correlation):
-    rng, spec, n, draws = np.random.default_rng(2), METRICS.get(metric), 60, 39
+    rng, spec, n = np.random.default_rng(2), METRICS.get(metric), 30
     p = [
-        null(spec, unrelated(16, correlation, rng), params, n_draws=draws, seed=seed, positions=POSITIONS)["null_p"]
+        null(spec, unrelated(10, correlation, rng), params, n_draws=19, seed=seed, positions=POSITIONS)["null_p"]
         for seed in range(n)
     ]
     assert np.count_nonzero(np.array(p) <= 0.05) <= binom.ppf(0.999, n, 0.05)
@@ -72,7 +73,7 @@ def test_unrelated_data_are_rarely_called_related(metric, params, correlation):
 
 def test_permuting_positions_of_correlated_rows_finds_relations_that_are_not_there():
     rng, spec = np.random.default_rng(2), METRICS.get("cka")
-    p = [null(spec, unrelated(16, 0.9, rng), {"debiased": True}, n_draws=19, seed=s)["null_p"] for s in range(20)]
+    p = [null(spec, unrelated(10, 0.9, rng), {"debiased": True}, n_draws=19, seed=s)["null_p"] for s in range(20)]
     assert np.count_nonzero(np.array(p) <= 0.05) >= 15
 
 
@@ -81,8 +82,8 @@ def test_the_standard_error_of_a_mean_is_that_of_the_means_of_rows():
     (x, _), params = comparable(200, 0.9, np.random.default_rng(0)), {"relative_to": "none", "threshold": 0.5}
     by_row = (np.abs(x.dense()) <= 0.5).mean(axis=1).reshape(-1, POSITIONS).mean(axis=1)
     exact = by_row.std(ddof=1) / np.sqrt(len(by_row))
-    found = bootstrap(METRICS.get("near_zero_fraction"), (x,), params, n_resamples=2000, positions=POSITIONS)
-    assert found["bootstrap_sd"] == pytest.approx(exact, rel=0.05)
+    found = bootstrap(METRICS.get("near_zero_fraction"), (x,), params, n_resamples=800, positions=POSITIONS)
+    assert found["bootstrap_sd"] == pytest.approx(exact, rel=0.1)
     assert found["bootstrap_bias"] == pytest.approx(0.0, abs=1e-12)
     single = bootstrap(METRICS.get("near_zero_fraction"), (x,), params, n_resamples=200)["bootstrap_sd"]
     assert single < 0.6 * exact  # positions taken for samples
@@ -91,12 +92,12 @@ def test_the_standard_error_of_a_mean_is_that_of_the_means_of_rows():
 @pytest.mark.parametrize("kind", ["frobenius", "spectral"])
 def test_norms_have_the_error_of_their_values_on_new_rows(kind):
     rng, spec = np.random.default_rng(3), METRICS.get("norm")
-    spread = np.std([spec(comparable(64, 0.9, rng)[0], kind=kind).value for _ in range(300)])
+    spread = np.std([spec(comparable(64, 0.9, rng)[0], kind=kind).value for _ in range(200)])
     errors = [
-        bootstrap(spec, comparable(64, 0.9, rng)[:1], {"kind": kind}, n_resamples=40, positions=POSITIONS)
-        for _ in range(30)
+        bootstrap(spec, comparable(64, 0.9, rng)[:1], {"kind": kind}, n_resamples=24, positions=POSITIONS)
+        for _ in range(25)
     ]
-    assert np.mean([error["bootstrap_sd"] for error in errors]) == pytest.approx(spread, rel=0.15)
+    assert np.mean([error["bootstrap_sd"] for error in errors]) == pytest.approx(spread, rel=0.2)
 
 
 @pytest.mark.parametrize("debiased", [False, True])

@@ -23,8 +23,9 @@ from pico_analyze.statistics.uncertainty import check_resampled
 from pico_analyze.stores.base import StepInfo, Store
 from pico_analyze.table.columns import digest
 
-_CHECKED = "checked"
-"""Part of every digest since files are compared with theirs: rows of before are computed again."""
+_RULES = ("checked", "rows are the sample")
+"""Part of every digest: rows of before are computed again. Files are compared with their digests; whole rows are
+resampled, and samples that are the same, tied, two or of extreme size count as they should."""
 
 
 @dataclass
@@ -107,7 +108,7 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
             base = (
                 [question.component.name, question.component.params, question.data, question.split, question.heads],
                 [question.uncertainty(), code_version(here.component), store.run, store.kind, vars(unit), step.step],
-                [_CHECKED, here.content(step, unit), compared_with],
+                [_RULES, here.content(step, unit), compared_with],
                 question.pairs == "layers",
             )
             digests = tuple(digest(use.name, use.params, code_version(METRICS.get(use.name)), *base) for use in uses)

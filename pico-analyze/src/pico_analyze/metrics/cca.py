@@ -187,6 +187,7 @@ MEAN_CCA = MetricSpec(
     similar="high",
     resampling=as_a_correlation,
     bounds=(0.0, 1.0),
+    power=2,
 )
 
 SVCCA = MetricSpec(
@@ -206,6 +207,7 @@ SVCCA = MetricSpec(
     similar="high",
     resampling=as_a_correlation,
     bounds=(0.0, 1.0),
+    power=2,
 )
 
 PWCCA = MetricSpec(
@@ -225,4 +227,5 @@ PWCCA = MetricSpec(
     similar="high",
     resampling=as_a_correlation,
     bounds=(0.0, 1.0),
+    power=2,
 )

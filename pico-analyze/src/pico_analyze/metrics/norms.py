@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.matrices.scale import out_of_range
 from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param, ParamValue
@@ -22,7 +23,7 @@ def norm(matrix: Matrix, *, kind: Literal["frobenius", "nuclear", "spectral", "m
 
     Returns:
         0 to infinity, in the units of the entries; 0 for the zero matrix alone. Undefined (NaN) only where entries are
-        not finite.
+        not finite, or (frobenius) their squares are not.
 
     Raises:
         UsageError: a parameter that does not exist or a value that it does not take.
@@ -32,7 +33,8 @@ def norm(matrix: Matrix, *, kind: Literal["frobenius", "nuclear", "spectral", "m
         Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3.
     """
     if kind == "frobenius":
-        return Result(matrix.frobenius())
+        reason = out_of_range(matrix, 2)
+        return Result(matrix.frobenius()) if reason is None else Result.undefined(reason)
     if kind == "nuclear":
         return Result(float(matrix.singular_values.sum()))
     if kind == "spectral":

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from pico_analyze.counting import counted
 from pico_analyze.matrices.decompositions import singular_values
+from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
+
+_FEWEST = 3
+"""Two samples differ along one line, which a rotation lays on any other."""
 
 
 @pair_metric
@@ -26,8 +31,8 @@ def procrustes(x: Matrix, y: Matrix, *, form: Literal["distance", "similarity", 
 
     Returns:
         distance: 0 to 2, similarity: 0 to 1, angular: 0 to π/2 (radians); 0 (similarity: 1) for the same representation
-        up to rotation and scale. Undefined (NaN) for one sample, or a representation that does not vary over the
-        samples.
+        up to rotation and scale. Undefined (NaN) for fewer than 3 different samples, or a representation that does
+        not vary over the samples.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.
@@ -39,8 +44,9 @@ def procrustes(x: Matrix, y: Matrix, *, form: Literal["distance", "similarity", 
         Williams, Kunz, Kornblith and Linderman 2021, Generalized Shape Metrics on Neural Representations, NeurIPS,
         equation 7.
     """
-    if x.shape[0] < 2:
-        return Result.undefined("one sample has no variance")
+    if (n := n_distinct_samples(x, y)) < _FEWEST:
+        sample = "sample" if n == x.shape[0] else "different sample"
+        return Result.undefined(f"{counted(n, f'{sample} is', f'{sample}s are')} too few: this needs {_FEWEST}")
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples")
@@ -76,4 +82,5 @@ PROCRUSTES = MetricSpec(
         "form": Param("distance", "what of it to report", choices=("distance", "similarity", "angular")),
     },
     similar="low",
+    power=2,
 )

@@ -16,6 +16,7 @@ import numpy as np
 
 from pico_analyze.matrices.factored import Concatenated
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.matrices.scale import out_of_range
 from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param, ParamValue
@@ -165,7 +166,8 @@ def near_zero_fraction(
 
     Returns:
         0 to 1; 1 where all entries are negligible (the zero matrix too), 0.008 for a normal law at the default
-        threshold. Undefined (NaN) only where entries are not finite. `extra`: limit, in the units of the entries.
+        threshold. Undefined (NaN) only where entries are not finite, or (rms) their squares are not. `extra`: limit, in
+        the units of the entries.
 
     Raises:
         UsageError: a parameter that does not exist or a value that it does not take.
@@ -176,6 +178,8 @@ def near_zero_fraction(
         measure).
     """
     if relative_to == "rms":
+        if (reason := out_of_range(matrix, 2)) is not None:
+            return Result.undefined(reason)
         scale = matrix.frobenius() / math.sqrt(matrix.size)
     elif relative_to == "max":
         scale = _largest(matrix)

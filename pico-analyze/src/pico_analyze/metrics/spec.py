@@ -17,6 +17,7 @@ from typing import Concatenate, Literal, ParamSpec, Self
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix, MatrixLike, as_matrix
+from pico_analyze.matrices.scale import out_of_range
 from pico_analyze.metrics.resampling import Resampling, as_it_is
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
@@ -119,6 +120,9 @@ class MetricSpec:
     bounds: tuple[float, float] | None = None
     """Lowest and highest end of the scale that pictures draw it on, as long as all values lie within; None: the scale
     follows the values."""
+    power: int = 0
+    """Highest power of the entries that is formed on the way: where it leaves the range of numbers, there is no value
+    but a reason. 0: none, as of what is made of singular values or of shares."""
     resampling: Callable[[Mapping[str, ParamValue]], Resampling] = as_it_is
     """What becomes of the value, with these parameters, when it is computed of a part of the rows."""
     axis: Literal["linear", "log"] = "linear"
@@ -161,15 +165,19 @@ class MetricSpec:
         if self.kind == "single":
             if y is not None:
                 raise UsageError(f"metric {self.name!r} describes one matrix, not a pair")
-            return Result.undefined(first.problem) if first.problem else _explained(self.fn(first, **resolved))
+            problem = self._problem(first)
+            return Result.undefined(problem) if problem else _explained(self.fn(first, **resolved))
         if y is None:
             raise UsageError(f"metric {self.name!r} compares two matrices: give a second one")
         second = as_matrix(y)
         self.check_shapes(first, second)
         for matrix, which in ((first, "first"), (second, "second")):
-            if matrix.problem:
-                return Result.undefined(f"{which} matrix: {matrix.problem}")
+            if problem := self._problem(matrix):
+                return Result.undefined(f"{which} matrix: {problem}")
         return _explained(self.fn(first, second, **resolved))
+
+    def _problem(self, matrix: Matrix) -> str | None:
+        return matrix.problem or (out_of_range(matrix, self.power) if self.power else None)
 
     def check_shapes(self, x: Matrix, y: Matrix) -> None:
         """Raise UsageError when these two shapes cannot be compared by this metric."""

@@ -267,6 +267,7 @@ PARTICIPATION_RATIO = MetricSpec(
             choices=("auto", "yes", "no"),
         )
     },
+    power=2,
 )
 
 RANKME = MetricSpec(
