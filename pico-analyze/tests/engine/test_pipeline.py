@@ -342,7 +342,9 @@ def test_intervals_and_chance_are_in_the_row_and_in_its_params(run_dir, settings
 
 
 def test_what_is_resampled_and_permuted_are_the_rows_that_were_captured(run_dir, settings):
-    question = replace(CKA, bootstrap=20, null="permutation", draws=19, seed=3, sites=("attn.o",), layers=Selection("1"))
+    question = replace(
+        CKA, bootstrap=20, null="permutation", draws=19, seed=3, sites=("attn.o",), layers=Selection("1")
+    )
     frame = analyze([(run_dir, question)], settings).frame
     store = open_store(run_dir)
     row = frame[frame["step"] == 2].iloc[0]
@@ -380,7 +382,7 @@ def test_why_there_is_no_interval_stands_in_the_row(run_dir, settings, monkeypat
     [
         (
             Question((Use.of("norm", {"kind": "max_abs"}),), bootstrap=50),
-            "metric 'norm' is here the largest entry, of whose error resamples tell nothing: leave --bootstrap out for it",
+            "metric 'norm' is here the largest entry, of whose error resamples tell nothing: leave --bootstrap out",
         ),
         (Question((Use("ckaa"),)), "did you mean 'cka'"),
         (Question((Use("cka"),), component=Use("ov_circiut")), "did you mean 'ov_circuit'"),

@@ -2,5 +2,5 @@
 
 `matrix` (what a metric may ask of a matrix; dense ones) · `factored` (products of thin factors, never multiplied out) ·
 `decompositions` (float64; they do not give up, and let other threads run) · `lazy` (a derived value, kept) ·
-`distinct` (how many different samples there are) · `scale` (entries too large or too small to be multiplied).
+`distinct` (how many different samples there are).
 """

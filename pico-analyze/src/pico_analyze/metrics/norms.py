@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.matrices.scale import out_of_range
 from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param, ParamValue
@@ -33,7 +32,7 @@ def norm(matrix: Matrix, *, kind: Literal["frobenius", "nuclear", "spectral", "m
         Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3.
     """
     if kind == "frobenius":
-        reason = out_of_range(matrix, 2)
+        reason = matrix.out_of_range(2)
         return Result(matrix.frobenius()) if reason is None else Result.undefined(reason)
     if kind == "nuclear":
         return Result(float(matrix.singular_values.sum()))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.parameters import ParamValue
+    from pico_analyze.matrices.matrix import Matrix
+    from pico_analyze.parameters import ParamValue
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import numpy as np
 
 from pico_analyze.matrices.factored import Concatenated
 from pico_analyze.matrices.matrix import Matrix
-from pico_analyze.matrices.scale import out_of_range
 from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
 from pico_analyze.parameters import Param, ParamValue
@@ -178,7 +177,7 @@ def near_zero_fraction(
         measure).
     """
     if relative_to == "rms":
-        if (reason := out_of_range(matrix, 2)) is not None:
+        if (reason := matrix.out_of_range(2)) is not None:
             return Result.undefined(reason)
         scale = matrix.frobenius() / math.sqrt(matrix.size)
     elif relative_to == "max":

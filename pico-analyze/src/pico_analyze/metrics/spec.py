@@ -17,7 +17,6 @@ from typing import Concatenate, Literal, ParamSpec, Self
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix, MatrixLike, as_matrix
-from pico_analyze.matrices.scale import out_of_range
 from pico_analyze.metrics.resampling import Resampling, as_it_is
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
@@ -177,7 +176,7 @@ class MetricSpec:
         return _explained(self.fn(first, second, **resolved))
 
     def _problem(self, matrix: Matrix) -> str | None:
-        return matrix.problem or (out_of_range(matrix, self.power) if self.power else None)
+        return matrix.problem or (matrix.out_of_range(self.power) if self.power else None)
 
     def check_shapes(self, x: Matrix, y: Matrix) -> None:
         """Raise UsageError when these two shapes cannot be compared by this metric."""
