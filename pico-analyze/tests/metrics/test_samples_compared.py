@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
 from pico_analyze.matrices.factored import Concatenated, Factored
@@ -120,6 +122,23 @@ def test_the_share_of_a_tie_by_hand_and_in_any_order_of_samples(distance):
     order = RNG.permutation(16)
     shaken = (x * (1 + np.finfo(np.float64).eps * RNG.integers(-1, 2, x.shape)))[order]
     assert mutual_knn(shaken, y[order], k=1, distance=distance) == pytest.approx(value, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(6, 30),
+    k=st.integers(1, 4),
+    distance=st.sampled_from(["cosine", "euclidean"]),
+)
+def test_where_there_are_ties_neither_the_order_of_samples_nor_that_of_sides_matters(seed, n, k, distance):
+    rng = np.random.default_rng(seed)
+    x, y = (rng.integers(1, 3, (n, width)).astype(np.float32) for width in (3, 4))  # a few different samples
+    value, order = mutual_knn(x, y, k=k, distance=distance), rng.permutation(n)
+    if value.reason is None:
+        assert 0.0 <= value <= 1.0
+        assert mutual_knn(x[order], y[order], k=k, distance=distance) == pytest.approx(value, abs=1e-12)
+        assert mutual_knn(y, x, k=k, distance=distance) == pytest.approx(value, abs=1e-12)
 
 
 def test_neighbours_of_what_has_none():

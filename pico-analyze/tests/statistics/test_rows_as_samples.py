@@ -7,6 +7,8 @@ The full table, with more simulations and more settings, is made by `benchmarks/
 import numpy as np
 import pytest
 from correlated_rows import POSITIONS, comparable, unrelated
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binom
 
 from pico_analyze.matrices.factored import Concatenated, Factor, Factored
@@ -100,20 +102,29 @@ def test_norms_have_the_error_of_their_values_on_new_rows(kind):
     assert np.mean([error["bootstrap_sd"] for error in errors]) == pytest.approx(spread, rel=0.2)
 
 
-@pytest.mark.parametrize("debiased", [False, True])
-@pytest.mark.parametrize("positions", [1, 3])
-def test_cka_of_many_subsets_at_once_is_cka_of_each(debiased, positions):
-    rng = np.random.default_rng(4)
-    n = 12 * positions
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_rows=st.integers(5, 14),
+    positions=st.integers(1, 4),
+    debiased=st.booleans(),
+    sides=st.tuples(st.sampled_from(["circuit", "dense"]), st.sampled_from(["circuit", "dense"])),
+)
+def test_cka_of_many_subsets_at_once_is_cka_of_each(seed, n_rows, positions, debiased, sides):
+    rng = np.random.default_rng(seed)
+    n = n_rows * positions
     values = Factor(rng.standard_normal((n, 2)))
-    circuit = Concatenated([Factored(values, rng.standard_normal((5, 2)), samples=True) for _ in range(2)])
-    dense = Dense((3.0 + rng.standard_normal((n, 7))).astype(np.float32), samples=True)
-    kept = rng.random((9, 12)) < 0.75
+    of = {
+        "circuit": Concatenated([Factored(values, rng.standard_normal((5, 2)), samples=True) for _ in range(2)]),
+        "dense": Dense((3.0 + rng.standard_normal((n, 7))).astype(np.float32), samples=True),
+    }
+    x, y = (of[side] for side in sides)
+    kept = np.array([rng.permutation(n_rows) >= left_out for left_out in (0, 1, n_rows - 5)])
     spec = METRICS.get("cka")
-    for x, y in ((circuit, dense), (dense, circuit), (dense, dense)):
-        subsets = [np.flatnonzero(np.repeat(rows, positions)) for rows in kept]
-        one_by_one = [spec(x.take(rows), y.take(rows), debiased=debiased).value for rows in subsets]
-        np.testing.assert_allclose(linear_cka_of_subsets(x, y, kept, debiased=debiased), one_by_one, rtol=1e-9)
+    subsets = [np.flatnonzero(np.repeat(rows, positions)) for rows in kept]
+    one_by_one = [spec(x.take(rows), y.take(rows), debiased=debiased).value for rows in subsets]
+    at_once = linear_cka_of_subsets(x, y, kept, debiased=debiased)
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-7, atol=1e-9)
 
 
 def test_blocks_of_kernels_change_no_value(monkeypatch):
