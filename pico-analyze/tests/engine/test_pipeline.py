@@ -360,7 +360,7 @@ def test_what_is_resampled_and_permuted_are_the_rows_that_were_captured(run_dir,
 
 
 def test_of_a_store_that_cannot_tell_rows_each_sample_is_one_and_that_is_said(run_dir, settings, monkeypatch):
-    monkeypatch.delattr(LocalStore, "positions")
+    monkeypatch.setattr("pico_analyze.engine.compute.CountsPositions", type("Other", (), {}))
     done = analyze([(run_dir, replace(CKA, bootstrap=10, sites=("attn.o",), steps=Selection("2")))], settings)
     assert {json.loads(text)["bootstrap_rows"] for text in done.frame["extra"]} == {N}
     (warning,) = [text for text in done.tally.warnings if "one row of tokens" in text]
