@@ -307,7 +307,7 @@ CKA = MetricSpec(
         "Centred kernel alignment of two representations of the same samples: the normalised inner product "
         "of their centred kernels, ‖XᵀY‖²/(‖XᵀX‖·‖YᵀY‖) for the linear one. Invariant to rotation, scale "
         "and shift; widths may differ. debiased=true: the unbiased estimator, for few samples; batch=B: "
-        "averaged over batches of B rows."
+        "averaged over batches of B samples that are drawn at random."
     ),
     range="0 to 1 (debiased: about 0 for independent data, can be negative)",
     best="1: the same representation up to rotation and scale",

@@ -110,7 +110,8 @@ MUTUAL_KNN = MetricSpec(
     kind="pair",
     fn=mutual_knn,
     definition=(
-        "Mean share of each sample's k nearest neighbours that are the same in both representations. Widths may differ."
+        "Mean share of each sample's k nearest neighbours that are the same in both representations; where several are "
+        "equally near, the expected share if ties are broken at random in each. Widths may differ."
     ),
     range="0 to 1; about k/(N−1) by chance",
     best="1: all neighbourhoods agree",
