@@ -121,6 +121,18 @@ def test_the_busiest_hour_slides_over_the_schedule():
     assert busiest_hour([0, 5, 6, 7], 3600.0) == 1
 
 
+def test_the_demo_keeps_samples_enough_to_compare_and_less_is_said():
+    shown = {row["what"]: row for row in as_table(plan(config("demo")))}["samples of val"]
+    assert shown["how much"] == "1,024" and shown["note"] == "comparisons want 640, five a dimension"
+    few = plan(config("demo", "captures.val.positions=16"))
+    assert (few.val_samples, few.val_samples_wanted) == (512, 640)
+    assert as_table(few)[-4]["note"].endswith("five a dimension: raise captures.val.positions")
+    wide = plan(config("demo", "captures.sites=[attn.v,mlp.up]", "captures.val.positions=all"))
+    assert (wide.val_samples, wide.val_samples_wanted) == (32 * 256, 5 * 512)
+    none = plan(config("demo", "captures.val.enabled=false"))
+    assert none.val_samples == 0 and as_table(none)[-4]["note"] == "no validation activations are kept"
+
+
 def test_without_a_peak_there_is_no_invented_time():
     report = plan(config("small"))
     assert report.seconds is report.seconds_per_step is None

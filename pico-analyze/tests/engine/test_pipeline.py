@@ -11,8 +11,12 @@ from synthetic import N_ROWS, POSITIONS, SPEC, list_manifest, make_run
 from pico_analyze.engine.pipeline import analyze
 from pico_analyze.engine.settings import Settings, Silence
 from pico_analyze.errors import DataError, SamplesError, UsageError
+from pico_analyze.metrics import activations
+from pico_analyze.metrics.spec import METRICS
 from pico_analyze.questions.builder import between_runs
 from pico_analyze.questions.question import Question, Selection, Target, Use
+from pico_analyze.statistics import uncertainty
+from pico_analyze.stores.local import LocalStore
 from pico_analyze.stores.opening import open_store
 from pico_analyze.stores.run_names import resolve
 from pico_analyze.table.columns import CORE, KEY
@@ -337,9 +341,49 @@ def test_intervals_and_chance_are_in_the_row_and_in_its_params(run_dir, settings
     assert again.equals(frame)
 
 
+def test_what_is_resampled_and_permuted_are_the_rows_that_were_captured(run_dir, settings):
+    question = replace(
+        CKA, bootstrap=20, null="permutation", draws=19, seed=3, sites=("attn.o",), layers=Selection("1")
+    )
+    frame = analyze([(run_dir, question)], settings).frame
+    store = open_store(run_dir)
+    row = frame[frame["step"] == 2].iloc[0]
+    pair = [activations(store.read(step, "val", "activations", "layers.1.attn.o")) for step in (2, 8)]
+    cka = METRICS.get("cka")
+    interval = uncertainty.bootstrap(cka, pair, {}, 20, 3, positions=len(POSITIONS))
+    chance = uncertainty.null(cka, pair, {}, "permutation", 19, 3, positions=len(POSITIONS))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((interval["ci_low"], interval["ci_high"]), rel=1e-12)
+    assert (row["null_mean"], row["null_p"]) == pytest.approx((chance["null_mean"], chance["null_p"]), rel=1e-12)
+    assert json.loads(row["extra"])["bootstrap_rows"] == N_ROWS
+    of_positions = uncertainty.bootstrap(cka, pair, {}, 20, 3)
+    assert row["ci_low"] != pytest.approx(of_positions["ci_low"])
+
+
+def test_of_a_store_that_cannot_tell_rows_each_sample_is_one_and_that_is_said(run_dir, settings, monkeypatch):
+    monkeypatch.setattr("pico_analyze.engine.compute.CountsPositions", type("Other", (), {}))
+    done = analyze([(run_dir, replace(CKA, bootstrap=10, sites=("attn.o",), steps=Selection("2")))], settings)
+    assert {json.loads(text)["bootstrap_rows"] for text in done.frame["extra"]} == {N}
+    (warning,) = [text for text in done.tally.warnings if "one row of tokens" in text]
+    assert warning.startswith("run 'demo' does not say which samples are of one row of tokens: each is taken for a row")
+
+
+def test_why_there_is_no_interval_stands_in_the_row(run_dir, settings, monkeypatch):
+    monkeypatch.setattr(LocalStore, "positions", lambda *_: N)
+    question = replace(CKA, bootstrap=10, null="permutation", sites=("attn.o",), steps=Selection("2"))
+    frame = analyze([(run_dir, question)], settings).frame
+    assert frame["ci_low"].isna().all() and frame["null_p"].isna().all() and frame["value"].notna().all()
+    extra = json.loads(frame["extra"].iloc[0])
+    assert extra["ci_reason"].startswith("all samples are of one row, and rows are what varies")
+    assert extra["null_reason"].startswith("all samples are of one row, which has no other order")
+
+
 @pytest.mark.parametrize(
     ("question", "says"),
     [
+        (
+            Question((Use.of("norm", {"kind": "max_abs"}),), bootstrap=50),
+            "metric 'norm' is here the largest entry, of whose error resamples tell nothing: leave --bootstrap out",
+        ),
         (Question((Use("ckaa"),)), "did you mean 'cka'"),
         (Question((Use("cka"),), component=Use("ov_circiut")), "did you mean 'ov_circuit'"),
         (Question((Use("rsa"),), data="weights"), "metric 'rsa' is not defined for weights"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
+from correlated_rows import comparable
 from scipy.spatial.distance import pdist
 from sklearn.gaussian_process.kernels import RBF
 
@@ -190,8 +192,9 @@ def test_the_minibatch_form_goes_over_all_rows_once_and_weighs_batches_by_their_
     x = noise(n, 2)
     y = x @ noise(2, 3) + 0.1 * noise(n, 3)
     terms, start = np.zeros(3), 0
+    order = np.random.default_rng([0, n]).permutation(n)
     for size in sizes:
-        rows = slice(start, start := start + size)
+        rows = order[start : (start := start + size)]
         sides = x[rows], y[rows]
         k, h = (side @ side.T if kernel == "linear" else gaussian(side, 2.0) for side in sides)
         terms += size * np.array([unbiased(k, h), unbiased(k, k), unbiased(h, h)])
@@ -199,6 +202,29 @@ def test_the_minibatch_form_goes_over_all_rows_once_and_weighs_batches_by_their_
     result = cka(x, y, batch=batch, kernel=kernel, bandwidth=2.0)
     assert result == pytest.approx(ratio(terms), rel=1e-9)
     assert result.extra == {"n": n, "d": 2, "d_target": 3, "n_batches": len(sizes)}
+
+
+def test_batches_are_drawn_at_random_and_the_same_for_every_pair_of_as_many_samples(monkeypatch):
+    drawn = []
+
+    def watch(self, x, y):
+        assert np.array_equal(x.array[:, 0], y.array[:, 0])
+        drawn.append(x.array[:, 0].tolist())
+        return update(self, x, y)
+
+    update = StreamingCKA.update
+    monkeypatch.setattr(StreamingCKA, "update", watch)
+    number = np.arange(40.0)[:, None]
+    first, second = (cka(np.hstack([number, noise(40, 2)]), np.hstack([number, noise(40, 3)]), batch=8) for _ in "12")
+    assert drawn[:5] == drawn[5:] and sorted(chain(*drawn[:5])) == list(range(40)) and first != second
+    # Eight of forty in order span seven; of random ones that never happens.
+    assert all(max(batch) - min(batch) > 12 for batch in drawn)
+
+
+def test_batches_of_rows_with_alike_positions_estimate_what_all_samples_do():
+    """In order, a batch would hold the positions of one row, of which nothing can be learned about others."""
+    x, y = (side.dense() for side in comparable(400, 0.9, np.random.default_rng(0)))
+    assert cka(x, y, batch=40) == pytest.approx(cka(x, y, debiased=True), abs=0.02)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])

@@ -155,7 +155,7 @@ def test_a_result_is_a_number_with_what_belongs_to_it():
     few = metrics.cka(X[:20], Y[:20])
     assert "n < 5d" in few.warning and few.extra["debiased"] < few
     nothing = metrics.cka(X[:1], X[:1])
-    assert math.isnan(nothing) and nothing.reason == "1 sample is too few: this needs 2"
+    assert math.isnan(nothing) and nothing.reason == "1 sample is too few: this needs 3"
     for one in (result, few, nothing):
         for other in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):  # noqa: S301 - it was made here
             assert repr(other) == repr(one) and isinstance(other, Result)
@@ -174,7 +174,9 @@ def test_the_namespace_imports_a_family_when_it_is_asked_for():
         "print(sorted(families), 'scipy.stats' in sys.modules, pico_analyze.metrics.norm is norm)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['pico_analyze.metrics.norms', 'pico_analyze.metrics.spec'] False True"
+    assert done.stdout.strip() == (
+        "['pico_analyze.metrics.norms', 'pico_analyze.metrics.resampling', 'pico_analyze.metrics.spec'] False True"
+    )
 
 
 def test_a_name_that_is_no_metric_names_the_nearest():

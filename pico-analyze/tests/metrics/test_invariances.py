@@ -135,8 +135,8 @@ def test_a_stream_of_batches_is_the_minibatch_form():
 
     x, y, _ = pair(0, n=60)
     stream = StreamingCKA()
-    for start in range(0, 60, 20):
-        stream.update(as_matrix(x[start : start + 20]), as_matrix(y[start : start + 20]))
+    for rows in np.random.default_rng([0, 60]).permutation(60).reshape(3, 20):
+        stream.update(as_matrix(x[rows]), as_matrix(y[rows]))
     assert stream.result().value == pytest.approx(METRICS.get("cka")(x, y, batch=20).value, abs=1e-13)
     whole = METRICS.get("cka")(x, y, batch=60).value
     assert whole == pytest.approx(METRICS.get("cka")(x, y, debiased=True).value, abs=1e-13)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
 from pico_analyze.matrices.factored import Concatenated, Factored
@@ -27,10 +30,13 @@ def noise(*shape):
 
 
 @FORMS
-def test_two_samples_of_one_feature_are_enough_for_procrustes_and_one_is_not(form, same, apart):
-    assert procrustes(noise(1, 3), noise(1, 3), form=form).reason == "one sample has no variance"
-    for widths in ((1, 1), (3, 1), (2, 4)):  # two samples differ along one line only, whatever the width
-        assert procrustes(noise(2, widths[0]), noise(2, widths[1]), form=form) == pytest.approx(same, abs=1e-7)
+def test_three_different_samples_are_enough_for_procrustes_and_two_are_not(form, same, apart):
+    for n, which in ((1, "1 sample is"), (2, "2 samples are")):
+        assert procrustes(noise(n, 3), noise(n, 3), form=form).reason == f"{which} too few: this needs 3"
+    twice = noise(2, 3)[[0, 1, 0, 1]]  # which a rotation lays on any other two
+    assert procrustes(twice, 2 * twice, form=form).reason == "2 different samples are too few: this needs 3"
+    line = noise(3, 1)
+    assert procrustes(line, -3 * line, form=form) == pytest.approx(same, abs=1e-7)
     plus, minus = np.array([[1.0], [-1.0], [0.0], [0.0]]), np.array([[0.0], [0.0], [5.0], [-5.0]])
     assert procrustes(plus, minus, form=form) == pytest.approx(apart * (math.pi / 2 if form == "angular" else 1))
 
@@ -104,17 +110,65 @@ def test_neighbours_are_sought_in_all_blocks_of_samples(distance):
     assert result == pytest.approx(shared / 3090, abs=1e-12) and result.extra == {"chance": 3 / 1029}
 
 
-@pytest.mark.parametrize(("k", "n"), [(1, 2), (3, 4), (10, 11)])
-def test_one_sample_more_than_neighbours_is_enough(k, n):
+@pytest.mark.parametrize(("k", "n"), [(1, 3), (3, 5), (10, 12)])
+def test_two_samples_more_than_neighbours_are_enough(k, n):
     x, y = noise(n, 3), noise(n, 2)
     result = mutual_knn(x, y, k=k)
-    assert result == 1.0 and result.extra == {"chance": 1.0}  # all others are neighbours of each
-    few = mutual_knn(x[:-1], y[:-1], k=k)
-    assert few.reason.startswith(f"{n - 1} sample") and few.reason.endswith(f"each: this needs {k + 1}")
+    assert 0 <= result <= 1.0 and result.extra == {"chance": k / (n - 1)}
+    few = mutual_knn(x[:-1], y[:-1], k=k)  # all others are neighbours of each
+    noun = "neighbour" if k == 1 else "neighbours"
+    assert few.reason == f"{n - 1} samples are too few for {k} {noun} each: below {k + 2} all others are neighbours"
     x[-1], y[-1] = x[0], y[0]
-    repeated = mutual_knn(x, y, k=k)
-    assert repeated.reason.startswith(f"{n - 1} different sample")
-    assert repeated.reason.endswith(f"each: this needs {k + 1}")
+    assert mutual_knn(x, y, k=k).reason.startswith(f"{n - 1} different samples are too few for {k} {noun}")
+
+
+def drawn_overlap(x, y, k, distance, rng):
+    """Overlap where every tie is broken at random, in each representation for itself."""
+    chosen = []
+    for side in (x, y):
+        apart = squareform(pdist(side, distance)).round(9) + np.diag(np.full(len(side), np.inf))
+        order = np.argsort(apart + 1e-10 * rng.random(apart.shape), axis=1)
+        chosen.append(order[:, :k])
+    return np.mean([len(set(a) & set(b)) / k for a, b in zip(*chosen, strict=True)])
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_ties_count_as_on_average_where_they_are_broken_at_random(distance):
+    rng = np.random.default_rng(7)
+    x = noise(9, 4)[rng.integers(0, 9, 30)].astype(np.float32)
+    y = np.vstack([noise(12, 3)[rng.integers(0, 12, 18)], noise(12, 3)]).astype(np.float32)
+    expected = np.mean([drawn_overlap(x, y, 5, distance, rng) for _ in range(400)])
+    assert mutual_knn(x, y, k=5, distance=distance) == pytest.approx(expected, abs=0.006)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_the_share_of_a_tie_by_hand_and_in_any_order_of_samples(distance):
+    # Four copies each of four samples: the two nearest of each are two of its three copies.
+    x = np.repeat(np.array([[3.0, 0.1], [0.2, 2.0], [-1.0, -1.5], [2.0, -3.0]]), 4, axis=0)
+    assert mutual_knn(x, x, k=2, distance=distance) == pytest.approx(2 / 3)  # three copies, each with two thirds
+    assert mutual_knn(x, x, k=3, distance=distance).reason.startswith("4 different samples are too few")
+    y = noise(16, 3)
+    value = mutual_knn(x, y, k=1, distance=distance)
+    order = RNG.permutation(16)
+    shaken = (x * (1 + np.finfo(np.float64).eps * RNG.integers(-1, 2, x.shape)))[order]
+    assert mutual_knn(shaken, y[order], k=1, distance=distance) == pytest.approx(value, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(6, 30),
+    k=st.integers(1, 4),
+    distance=st.sampled_from(["cosine", "euclidean"]),
+)
+def test_where_there_are_ties_neither_the_order_of_samples_nor_that_of_sides_matters(seed, n, k, distance):
+    rng = np.random.default_rng(seed)
+    x, y = (rng.integers(1, 3, (n, width)).astype(np.float32) for width in (3, 4))  # a few different samples
+    value, order = mutual_knn(x, y, k=k, distance=distance), rng.permutation(n)
+    if value.reason is None:
+        assert 0.0 <= value <= 1.0
+        assert mutual_knn(x[order], y[order], k=k, distance=distance) == pytest.approx(value, abs=1e-12)
+        assert mutual_knn(y, x, k=k, distance=distance) == pytest.approx(value, abs=1e-12)
 
 
 def test_neighbours_of_what_has_none():
@@ -166,6 +220,35 @@ def test_samples_nearer_than_rounding_are_at_distance_zero():
     found = squareform(dissimilarities(as_matrix(x), "euclidean"))
     np.testing.assert_array_equal(found[np.arange(15), np.arange(15, 30)], 0.0)
     assert np.all(np.isfinite(found))
+
+
+@KINDS
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_samples_that_are_the_same_up_to_rounding_are_one_in_every_distance(kind, dtype):
+    x = noise(12, 6).astype(dtype)
+    which = RNG.integers(0, 12, 40)
+    shaken = (x[which] * (1 + np.finfo(dtype).eps * RNG.integers(-2, 3, (40, 6)))).astype(dtype)
+    found = squareform(dissimilarities(as_matrix(shaken), kind))
+    for i, j in itertools.combinations(range(40), 2):
+        assert (found[i, j] == 0.0) == (which[i] == which[j])
+        if which[i] == which[j]:  # and equally far from any other, to the last bit
+            np.testing.assert_array_equal(found[i], found[j])
+    np.testing.assert_allclose(found, squareform(pdist(x[which].astype(np.float64), kind)), atol=2e-5)
+
+
+@pytest.mark.parametrize("compare", ["spearman", "pearson"])
+@KINDS
+def test_rounding_of_repeated_samples_moves_no_similarity(kind, compare):
+    x, y = (noise(10, 6).astype(np.float32)[RNG.integers(0, 10, 60)] for _ in range(2))
+    shaken = (x * (1 + np.finfo(np.float32).eps * RNG.integers(-1, 2, x.shape))).astype(np.float32)
+    clean, shaky = (rsa(side, y, dissimilarity=kind, compare=compare) for side in (x, shaken))
+    assert shaky == pytest.approx(clean, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["correlation", "cosine"])
+def test_samples_of_one_direction_are_at_distance_zero(kind):
+    x = noise(1, 5).astype(np.float32) * np.array([[1.0], [0.3], [7.7], [1e3]], np.float32)
+    assert dissimilarities(as_matrix(x), kind).tolist() == [0.0] * 6
 
 
 @KINDS

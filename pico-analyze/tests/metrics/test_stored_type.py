@@ -169,4 +169,4 @@ def test_a_row_holds_the_type_as_text_and_a_result_shows_it():
     result = METRICS.get("effective_rank")(stored(RNG.standard_normal((20, 5)), "bfloat16"))
     cells = json.loads(json.dumps({name: _number(value) for name, value in result.extra.items()}))
     assert cells == dict(result.extra) and cells["stored"] == "bfloat16"
-    assert "stored=bfloat16" in repr(result)
+    assert "stored='bfloat16'" in repr(result)

@@ -73,7 +73,7 @@ def test_one_sample_is_too_few(name):
 
 
 @pytest.mark.parametrize(
-    ("params", "n", "enough"), [({}, 1, 2), ({"debiased": True}, 3, 4), ({"batch": 8}, 3, 4), ({"kernel": "rbf"}, 1, 2)]
+    ("params", "n", "enough"), [({}, 2, 3), ({"debiased": True}, 3, 4), ({"batch": 8}, 3, 4), ({"kernel": "rbf"}, 2, 3)]
 )
 def test_cka_says_how_many_samples_it_needs(params, n, enough):
     assert undefined(METRICS.get("cka")(GOOD[:n], GOOD[:n], **params), f"needs {enough}")
@@ -118,7 +118,7 @@ def test_rank_deficiency_changes_no_more_than_it_should():
 
 
 def test_too_few_samples_for_neighbours():
-    assert undefined(METRICS.get("mutual_knn")(GOOD[:10], GOOD[:10], k=10), "needs 11")
+    assert undefined(METRICS.get("mutual_knn")(GOOD[:10], GOOD[:10], k=10), "below 12 all others are")
 
 
 def test_a_sample_without_direction_has_no_neighbours_by_cosine():
@@ -285,8 +285,8 @@ def test_two_samples_however_often_have_no_pattern_and_few_have_no_neighbours():
     x, y = repeated(2, 50, 5)
     assert undefined(METRICS.get("rsa")(x, y, dissimilarity="euclidean"), "2 different samples")
     x, y = repeated(8, 50, 5)
-    assert undefined(METRICS.get("mutual_knn")(x, y, k=8), "8 different samples have no 8 neighbours")
-    assert not math.isnan(METRICS.get("mutual_knn")(x, y, k=7).value)
+    assert undefined(METRICS.get("mutual_knn")(x, y, k=7), "8 different samples are too few for 7 neighbours")
+    assert not math.isnan(METRICS.get("mutual_knn")(x, y, k=6).value)
     samples = [activations(side) for side in repeated(20, 100, 12)]
     assert METRICS.get("subspace_overlap")(*samples, k=4).extra["chance"] == 4 / 20
 
@@ -307,3 +307,52 @@ def test_repeated_values_are_repeated_in_a_circuit_of_them():
     values, _ = repeated(30, 200, 6)
     parts = [Factored(values[:, 3 * h : 3 * h + 3], RNG.standard_normal((12, 3)), samples=True) for h in range(2)]
     assert n_distinct_samples(Concatenated(parts)) == n_distinct_samples(parts[0]) == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("cka", {}),
+        ("cka", {"kernel": "rbf"}),
+        ("cka", {"debiased": True}),
+        ("rsa", {}),
+        ("rsa", {"dissimilarity": "euclidean"}),
+        ("mutual_knn", {"k": 1}),
+        ("procrustes", {}),
+        ("mean_cca", {}),
+        ("svcca", {}),
+        ("pwcca", {}),
+        ("subspace_overlap", {"k": 1}),
+    ],
+)
+def test_any_two_samples_are_alike_so_that_comparing_them_has_no_value(name, params):
+    x, y = (activations(RNG.standard_normal((2, width))) for width in (3, 5))
+    repeated_x, repeated_y = x.take(np.array([0, 1, 0, 1, 0])), y.take(np.array([0, 1, 0, 1, 0]))
+    for sides in ((x, y), (repeated_x, repeated_y)):
+        result = METRICS.get(name)(*sides, **params)
+        assert math.isnan(result) and result.reason
+
+
+EXTREMES = [1e160, 1e-160, 1e300, 1e-300]
+
+
+@pytest.mark.parametrize("scale", EXTREMES)
+@pytest.mark.parametrize("name", METRICS.names())
+@pytest.mark.filterwarnings("error")
+def test_entries_too_large_or_small_give_the_right_value_or_a_reason(name, scale):
+    """Never a wrong number, an infinity or a warning of numpy's; what is made of shares has its value."""
+    spec = METRICS.get(name)
+    x, y = RNG.standard_normal((40, 12)), RNG.standard_normal((40, 12))
+    left, right = RNG.standard_normal((40, 3)), RNG.standard_normal((12, 3))
+    for small, large in (
+        (activations(x), activations(x * scale)),
+        (Factored(left, right, samples=True), Factored(left * scale, right, samples=True)),
+    ):
+        others = (activations(y),) if spec.kind == "pair" else ()
+        expected, found = spec(small, *others), spec(large, *others)
+        if found.reason is None:
+            unit = scale if name == "norm" else 1.0
+            assert found / unit == pytest.approx(expected, rel=1e-6)
+        else:
+            assert math.isnan(found)
+            assert expected.reason is not None or "to be multiplied: scale them" in found.reason

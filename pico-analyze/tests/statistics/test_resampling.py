@@ -1,19 +1,27 @@
 """Intervals and chance of metrics whose values are given: what is drawn, and the numbers that follow by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Dense
+from pico_analyze.metrics.resampling import Resampling, as_a_correlation
 from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
+from pico_analyze.parameters import Param
 from pico_analyze.statistics.uncertainty import bootstrap, null
 
 X = Dense(np.arange(24.0).reshape(8, 3), samples=True)
 Y = Dense(np.arange(16.0).reshape(8, 2) ** 2, samples=True)
-CKA, GINI = METRICS.get("cka"), METRICS.get("gini")
+CKA, GINI, NORM = METRICS.get("cka"), METRICS.get("gini"), METRICS.get("norm")
 NAN = math.nan
+
+
+def rows_of(n: int) -> Dense:
+    return Dense(np.arange(2.0 * n).reshape(n, 2), samples=True)
 
 
 def spec(function, kind="single", similar=None) -> MetricSpec:
@@ -37,53 +45,138 @@ def watching(seen: list, kind: str) -> MetricSpec:
     return spec(keep, kind, "high" if kind == "pair" else None)
 
 
-@pytest.mark.parametrize(("level", "reach"), [(0.5, 1.0), (0.75, 1.5), (0.9, 1.8)])
-def test_an_interval_is_the_value_plus_the_quantiles_of_the_deviations(level, reach):
-    # Deviations −2 to 2: their quantile at (1 − level)/2 lies 4·(1 − level)/2 above −2.
-    interval = bootstrap(giving(10.0, [1.0, 2.0, 3.0, 4.0, 5.0]), (X,), n_resamples=5, level=level)
-    assert interval["ci_low"] == pytest.approx(10 - reach) and interval["ci_high"] == pytest.approx(10 + reach)
-    assert interval["bootstrap_sd"] == pytest.approx(math.sqrt(2.5))
-    assert interval["bootstrap_n"] == 5
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_an_interval_follows_from_the_deviations_of_its_resamples_by_hand(level):
+    # Eight rows, two of which are left out of each resample: a deviation counts √3 for the error and 3 for the bias.
+    draws = [11.0, 9.0, 12.0, 10.0]
+    deviations = np.array(draws) - 10.0
+    error, bias = math.sqrt(3) * np.std(deviations, ddof=1), 3 * deviations.mean()
+    interval = bootstrap(giving(10.0, draws), (X,), n_resamples=4, level=level)
+    assert interval["bootstrap_sd"] == pytest.approx(error) and interval["bootstrap_bias"] == pytest.approx(bias) == 1.5
+    reach = student.ppf(0.5 + level / 2, 7) * error  # R − 1 degrees of freedom
+    assert interval["ci_low"] == pytest.approx(10 - bias - reach)  # corrected for all of the bias
+    assert interval["ci_high"] == pytest.approx(10 - bias / 2 + reach)  # and for half of it
+    assert (interval["bootstrap_n"], interval["bootstrap_rows"]) == (4, 8)
+
+
+def test_a_bias_below_zero_is_corrected_upwards():
+    interval = bootstrap(giving(10.0, [9.0, 9.0, 9.0, 9.0]), (X,), n_resamples=4)
+    assert (interval["ci_low"], interval["ci_high"]) == pytest.approx((11.5, 13.0)) and interval["bootstrap_sd"] == 0
 
 
 def test_an_interval_aims_for_95_percent_unless_told_otherwise():
-    draws = [float(draw) for draw in range(201)]
-    interval = bootstrap(giving(0.0, draws), (X,), n_resamples=201)
-    assert (interval["ci_low"], interval["ci_high"]) == pytest.approx((-95.0, 95.0))
+    draws = [float(draw) for draw in range(200)]
+    assert bootstrap(giving(0.0, draws), (X,)) == bootstrap(giving(0.0, draws), (X,), n_resamples=200, level=0.95)
+
+
+def test_of_rows_that_are_no_multiple_of_four_each_resample_counts_by_its_own_size():
+    # Five rows: the first of the four groups has two, the others one; 3/2 and 4 are rows kept over rows left out.
+    one = bootstrap(giving(0.0, [1.0, 0.0, 0.0, 0.0]), (rows_of(5),), n_resamples=4)
+    other = bootstrap(giving(0.0, [0.0, 1.0, 0.0, 0.0]), (rows_of(5),), n_resamples=4)
+    assert (one["bootstrap_bias"], other["bootstrap_bias"]) == pytest.approx((1.5 / 4, 4 / 4))
+
+
+def test_a_correlation_has_its_interval_on_the_scale_of_fisher():
+    def values(draws, value):
+        given = replace(giving(value, draws), resampling=as_a_correlation)
+        return bootstrap(given, (X,), n_resamples=4)
+
+    draws = [0.6, 0.7, 0.8, 0.9]
+    here, there = values(draws, 0.75), bootstrap(giving(np.arctanh(0.75), list(np.arctanh(draws))), (X,), n_resamples=4)
+    assert np.arctanh([here["ci_low"], here["ci_high"]]) == pytest.approx([there["ci_low"], there["ci_high"]])
+    assert here["bootstrap_sd"] == pytest.approx(math.sqrt(3) * np.std(draws, ddof=1))  # in units of the value
+    assert -1 < here["ci_low"] < here["ci_high"] < 1
+    same = values([1.0, 1.0, 1.0, 1.0], 1.0)
+    assert (same["ci_low"], same["ci_high"]) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("value", "draws", "defined"),
+    ("value", "draws", "reason"),
     [
-        (1.0, [1.0, 3.0], True),
-        (1.0, [1.0, NAN, 3.0], True),
-        (1.0, [1.0, NAN], False),
-        (1.0, [1.0, math.inf], False),
-        (1.0, [NAN, NAN], False),
-        (NAN, [1.0, 3.0], False),
-        (math.inf, [1.0, 3.0], False),
+        (1.0, [1.0, 3.0], None),
+        (1.0, [1.0, NAN, 3.0], None),
+        (1.0, [1.0, NAN], "1 resample of 2, of three quarters of the rows, have a value: there are too few rows"),
+        (1.0, [1.0, 2.0, NAN, NAN, NAN], "2 resamples of 5, of three quarters"),
+        (1.0, [1.0, math.inf], "1 resample of 2"),
+        (1.0, [NAN, NAN], "0 resamples of 2"),
+        (NAN, [], "there is no value"),
+        (math.inf, [], "there is no value"),
     ],
 )
-def test_an_interval_needs_a_value_and_two_resamples_that_have_one(value, draws, defined):
-    interval = bootstrap(giving(value, draws), (X,), n_resamples=len(draws))
+def test_an_interval_needs_a_value_and_half_of_its_resamples_to_have_one(value, draws, reason):
+    interval = bootstrap(giving(value, draws), (X,), n_resamples=max(2, len(draws)))
     assert interval["bootstrap_n"] == sum(map(math.isfinite, draws))
-    for name in ("ci_low", "ci_high", "bootstrap_sd"):
-        assert math.isfinite(interval[name]) == defined
-    if defined:  # deviations −1 and 1, of which 95 %
-        assert (interval["ci_low"], interval["ci_high"]) == pytest.approx((1 - 0.95, 1 + 0.95))
+    for name in ("ci_low", "ci_high", "bootstrap_sd", "bootstrap_bias"):
+        assert math.isfinite(interval[name]) == (reason is None)
+    assert interval.get("ci_reason", "").startswith(reason or "")
 
 
-@pytest.mark.parametrize("n", [8, 9])
-def test_a_resample_is_half_of_the_samples_in_their_order_without_repeats_and_the_same_of_both_matrices(n):
+@pytest.mark.parametrize(("n_rows", "positions"), [(8, 1), (9, 1), (2, 3), (3, 2), (6, 4)])
+def test_a_resample_leaves_a_group_of_whole_rows_out_in_their_order_and_the_same_of_both_matrices(n_rows, positions):
     seen: list = []
+    n = n_rows * positions
     x, y = np.arange(2.0 * n).reshape(n, 2), np.arange(n)[:, None] * 2.0
-    bootstrap(watching(seen, "pair"), (Dense(x, samples=True), Dense(y, samples=True)), n_resamples=20)
+    pair = (Dense(x, samples=True), Dense(y, samples=True))
+    bootstrap(watching(seen, "pair"), pair, n_resamples=20, positions=positions)
     assert len(seen) == 21
-    chosen = [one[:, 0] / 2 for one, _ in seen[1:]]
-    for rows, (one, other) in zip(chosen, seen[1:], strict=True):
-        assert len(rows) == n // 2 and (np.diff(rows) > 0).all()
-        assert np.array_equal(one, x[rows.astype(int)]) and np.array_equal(other, y[rows.astype(int)])
-    assert set(np.concatenate(chosen)) == set(range(n))
+    n_groups = min(4, n_rows)
+    left_out = []
+    for one, other in seen[1:]:
+        samples = (one[:, 0] / 2).astype(int)
+        rows = samples.reshape(-1, positions)[:, 0] // positions
+        assert np.array_equal(samples, (rows[:, None] * positions + np.arange(positions)).ravel())
+        assert (np.diff(rows) > 0).all()
+        assert np.array_equal(one, x[samples]) and np.array_equal(other, y[samples])
+        left_out.append(set(range(n_rows)) - set(rows.tolist()))
+    for cut in range(0, 20 - n_groups + 1, n_groups):  # the groups of one cut are all rows, each once
+        groups = left_out[cut : cut + n_groups]
+        assert sorted(row for group in groups for row in group) == list(range(n_rows))
+        assert max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+def test_values_that_grow_with_the_samples_are_scaled_to_all_of_them():
+    # Every row is the same: a part of them has the same norm but for its size, so that nothing varies.
+    same = Dense(np.tile([3.0, 4.0], (12, 1)), samples=True)
+    for kind in ("frobenius", "spectral", "nuclear"):
+        interval = bootstrap(NORM, (same,), {"kind": kind}, n_resamples=8, positions=2)
+        assert interval["ci_low"] == pytest.approx(5 * math.sqrt(12)) == pytest.approx(interval["ci_high"])
+
+
+def test_parameters_that_count_samples_shrink_with_them():
+    seen: list[int] = []
+
+    def keep(_, __, *, k):
+        seen.append(k)
+        return Result(0.0)
+
+    params = {"k": Param(8, "how many", low=1)}
+    counting = replace(spec(keep, "pair", "high"), params=params, resampling=lambda _: Resampling(counts=("k",)))
+    bootstrap(counting, (X, Y), n_resamples=4)
+    bootstrap(counting, (X, Y), {"k": 1}, n_resamples=4)
+    assert seen == [8, 6, 6, 6, 6, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("metric", "params"), [("norm", {"kind": "max_abs"}), ("near_zero_fraction", {"relative_to": "max"})]
+)
+def test_a_largest_entry_has_no_bootstrap(metric, params):
+    with pytest.raises(UsageError, match=f"metric '{metric}' is here .* largest entry, of whose error resamples tell"):
+        bootstrap(METRICS.get(metric), (X,), params)
+    assert math.isfinite(bootstrap(METRICS.get(metric), (X,), n_resamples=8)["ci_low"])
+
+
+def test_one_row_has_neither_an_interval_nor_chance():
+    interval, chance = bootstrap(CKA, (X, Y), positions=8), null(CKA, (X, Y), positions=8)
+    assert math.isnan(interval["ci_low"]) and interval["bootstrap_rows"] == 1
+    assert interval["ci_reason"] == "all samples are of one row, and rows are what varies: capture more of them"
+    assert math.isnan(chance["null_p"]) and chance["null_reason"].startswith("all samples are of one row, which has no")
+
+
+@pytest.mark.parametrize("positions", [0, 3, 16, -1])
+def test_samples_that_are_not_of_such_rows_are_refused(positions):
+    for ask in (bootstrap, null):
+        with pytest.raises(UsageError, match="8 samples are not of rows with"):
+            ask(CKA, (X, Y), positions=positions)
 
 
 def test_the_draws_of_a_seed_depend_on_the_number_of_samples_alone():
@@ -140,6 +233,17 @@ def test_chance_changes_the_second_matrix_of_a_pair_alone(kind):
             assert np.array_equal(y[np.argsort(y[:, 0])], Y.dense())
 
 
+def test_permutations_are_of_whole_rows_with_their_positions_in_order():
+    seen: list = []
+    null(watching(seen, "pair"), (X, Y), n_draws=30, positions=2)
+    orders = set()
+    for x, y in seen[1:]:
+        places = np.sqrt(y[:, 0] / 4).round().astype(int).reshape(4, 2) * 1  # Y holds squares of 0, 2, 4, …
+        assert np.array_equal(x, X.dense()) and np.array_equal(places[:, 1], places[:, 0] + 1)
+        orders.add(tuple(places[:, 0] // 2))
+    assert len(orders) > 10 and all(sorted(order) == [0, 1, 2, 3] for order in orders)
+
+
 def test_chance_of_one_matrix_shuffles_its_entries():
     seen: list = []
     null(watching(seen, "single"), (X,), n_draws=3)
@@ -191,8 +295,10 @@ def test_a_difference_in_the_last_digits_makes_no_draw_less_extreme(value, draw,
     assert low == high == (1.0 if equal else 0.5)
 
 
-@pytest.mark.parametrize(("value", "draws", "n"), [(NAN, [1.0, 2.0], 2), (1.0, [NAN, NAN], 0), (NAN, [NAN], 0)])
-def test_no_value_or_no_draw_with_one_has_no_chance(value, draws, n):
-    chance = null(giving(value, draws), (X,), n_draws=len(draws))
-    assert chance.pop("null_n") == n
+@pytest.mark.parametrize(
+    ("value", "draws", "reason"), [(NAN, [], "there is no value"), (1.0, [NAN, NAN], "no draw has a value")]
+)
+def test_no_value_or_no_draw_with_one_has_no_chance(value, draws, reason):
+    chance = null(giving(value, draws), (X,), n_draws=max(1, len(draws)))
+    assert (chance.pop("null_n"), chance.pop("null_reason")) == (0, reason)
     assert set(chance) == {"null_mean", "null_q05", "null_q95", "null_p"} and all(map(math.isnan, chance.values()))

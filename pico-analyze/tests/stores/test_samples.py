@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models
 
 import pico_analyze
 from pico_analyze.errors import DataError
-from pico_analyze.stores.base import Store
+from pico_analyze.stores.base import CountsPositions, Store
 from pico_analyze.stores.local import LocalStore
 from pico_analyze.stores.samples import COLUMNS, TokenRows, read_token_rows, samples_table
 from pico_conformance.rows import CHARACTERS, tokenizer_json
@@ -65,6 +65,16 @@ def test_validation_samples_are_the_same_at_every_step_and_batches_are_not(run: 
     store = LocalStore(run)
     assert store.samples(0, "val").equals(store.samples(3, "val"))
     assert not store.samples(0, "train").equals(store.samples(3, "train"))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_so_many_neighbouring_samples_are_of_one_row(run: Path, split: str) -> None:
+    store = LocalStore(run)
+    assert isinstance(store, CountsPositions)
+    rows = store.samples(3, split)["row"].to_numpy().reshape(-1, store.positions(3, split))
+    assert rows.shape == (12, 2) and (rows == rows[:, :1]).all() and len(set(rows[:, 0])) == 12
+    with pytest.raises(DataError, match="step 3 captured nothing of split 'test'"):
+        store.positions(3, "test")
 
 
 def test_an_opened_run_has_them(run: Path) -> None:

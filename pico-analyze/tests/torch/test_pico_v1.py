@@ -92,6 +92,7 @@ def test_samples_of_a_batch_are_the_tokens_that_the_model_read_last(v1):
     store = open_store(v1)
     samples = store.samples(10, "train")
     assert len(samples) == len(store.read(10, "train", "activations", "layers.0.attn.v")) == 16
+    assert store.positions(10, "train") == 1 == len(samples) // samples["row"].nunique()
     assert samples["row"].tolist() == list(range(16)) and set(samples["position"]) == {1}
     assert samples["token_id"].tolist() == [1, *range(15)]
     assert samples["token"].tolist()[:5] == [" ", "<|endoftext|>", " ", "!", '"']

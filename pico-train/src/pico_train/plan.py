@@ -26,6 +26,8 @@ HUB_COMMITS_PER_HOUR = 128
 """About the number of commits to one repository that the Hugging Face Hub accepts in an hour."""
 
 _FLOAT = 4
+_WANTED = 5
+"""Different samples per dimension below which pico-analyze calls biased CKA too high."""
 
 
 class PlanReport(BaseModel):
@@ -81,6 +83,10 @@ class PlanReport(BaseModel):
     """Bytes of one training state."""
     checkpoint_bytes_captures: int
     """Bytes of one step's activations and gradients, at their largest."""
+    val_samples: int
+    """Samples of each validation activation that is kept: rows times positions; 0 where none is."""
+    val_samples_wanted: int
+    """Samples that comparisons of them want, five for each dimension of the widest one (pico-analyze warns below)."""
     checkpoint_bytes: int
     """Bytes of a checkpoint that holds all of them."""
     disk_bytes: int
@@ -149,6 +155,8 @@ def plan(
         checkpoint_bytes_weights=weights,
         checkpoint_bytes_state=state,
         checkpoint_bytes_captures=captures,
+        val_samples=_val_samples(config),
+        val_samples_wanted=_WANTED * max(spec.activation_width(site) for site in config.captures.sites),
         checkpoint_bytes=weights + state + captures,
         disk_bytes=without_state + kept_states * state,
         published_bytes=without_state + len(set(state_steps) - {0}) * state,
@@ -246,6 +254,11 @@ def _captures_bytes(config: RunConfig, spec: ModelSpec) -> int:
     return total
 
 
+def _val_samples(config: RunConfig) -> int:
+    val = config.captures.val
+    return _samples(val, config.data.val_rows, config.data.seq_len) if val.enabled else 0
+
+
 def _samples(split: CaptureSplit, n_rows: int, seq_len: int) -> int:
     positions = {"last": 1, "all": seq_len}.get(str(split.positions)) or min(int(split.positions), seq_len)
     return min(split.rows or n_rows, n_rows) * positions
@@ -275,6 +288,7 @@ def as_table(report: PlanReport) -> list[dict[str, Any]]:
         ("· weights, batch", _bytes(r.checkpoint_bytes_weights), ""),
         ("· training state", _bytes(r.checkpoint_bytes_state), ""),
         ("· captures", _bytes(r.checkpoint_bytes_captures), ""),
+        ("samples of val", f"{r.val_samples:,}" if r.val_samples else "none", _enough(r)),
         ("bytes on disk", _bytes(r.disk_bytes), "at the end, under checkpoint.keep"),
         ("bytes published", _bytes(r.published_bytes), "if publish.repo is set"),
         (
@@ -286,6 +300,14 @@ def as_table(report: PlanReport) -> list[dict[str, Any]]:
         ),
     ]
     return [{"what": what, "how much": amount, "note": note} for what, amount, note in lines]
+
+
+def _enough(report: PlanReport) -> str:
+    """Whether validation captures are enough to compare."""
+    if not report.val_samples:
+        return "no validation activations are kept"
+    wanted = f"comparisons want {report.val_samples_wanted:,}, five a dimension"
+    return wanted if report.val_samples >= report.val_samples_wanted else f"{wanted}: raise captures.val.positions"
 
 
 def _bytes(count: float) -> str:

@@ -102,7 +102,7 @@ Bootstrap = Annotated[
         "--bootstrap",
         min=0,
         max=MOST_DRAWS,
-        help="Resamples for a 95 % interval of what is measured of activations; 0 for none.",
+        help="Resamples of rows for a 95 % interval of what is measured of activations; 0 for none.",
     ),
 ]
 Null = Annotated[NullOption | None, typer.Option("--null", help="Also the value by chance.")]

@@ -21,7 +21,7 @@ from pico_analyze.errors import SamplesError
 from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
 from pico_analyze.questions.question import Question
 from pico_analyze.statistics import uncertainty
-from pico_analyze.stores.base import Data, Store
+from pico_analyze.stores.base import CountsPositions, Data, Store
 from pico_analyze.table.columns import Row
 
 K = TypeVar("K")
@@ -164,6 +164,7 @@ def rows_of(
 def _rows_of_job(job: Job, space: Workspace, maker: RowMaker, tally: Tally) -> Iterator[Row]:
     question = space.questions[job.question]
     others = None if job.y is None else {y.head: y for y in space.matrices(job, job.y)}
+    positions = _positions(job, space, tally)
     for x in space.matrices(job, job.x):
         y = None if others is None else others.get(x.head)
         if job.y is not None and y is None:
@@ -173,7 +174,7 @@ def _rows_of_job(job: Job, space: Workspace, maker: RowMaker, tally: Tally) -> I
         if y is not None:
             _check_samples(job, x, y, space.stores)
         for use, digest in zip(job.metrics, job.digests, strict=True):
-            result = measure(METRICS.get(use.name), dict(use.params), x, y, question)
+            result = measure(METRICS.get(use.name), dict(use.params), x, y, question, positions)
             if result.reason is not None:
                 tally.undefined[result.reason] += 1
             if result.warning is not None:
@@ -192,17 +193,38 @@ def _check_samples(job: Job, x: Labelled, y: Labelled, stores: Sequence[Store]) 
         )
 
 
+def _positions(job: Job, space: Workspace, tally: Tally) -> int:
+    """Samples of each row of what a job resamples; 1 where nothing is, or the store cannot tell."""
+    question, store = space.questions[job.question], space.stores[job.x.store]
+    if question.data != "activations" or not (question.bootstrap or question.null == "permutation"):
+        return 1
+    if isinstance(store, CountsPositions):
+        return store.positions(job.x.step, question.split or "")
+    tally.warnings[
+        f"run {store.run!r} does not say which samples are of one row of tokens: each is taken for a row of its own, "
+        "and intervals are too narrow where they are not"
+    ] += 1
+    return 1
+
+
 def measure(
-    metric: MetricSpec, params: Mapping[str, object], x: Labelled, y: Labelled | None, question: Question
+    metric: MetricSpec,
+    params: Mapping[str, object],
+    x: Labelled,
+    y: Labelled | None,
+    question: Question,
+    positions: int = 1,
 ) -> Result:
-    """The metric's value, with intervals and chance where they were asked for."""
+    """The metric's value, with intervals and chance where they were asked for; `positions` samples are of each row."""
     matrices = (x.matrix,) if y is None else (x.matrix, y.matrix)
     result = metric(*matrices, **params)
     if result.reason is not None or not (question.bootstrap or question.null):
         return result
     extra = dict(result.extra)
     if question.bootstrap:
-        extra |= uncertainty.bootstrap(metric, matrices, params, question.bootstrap, question.seed)
+        extra |= uncertainty.bootstrap(metric, matrices, params, question.bootstrap, question.seed, positions=positions)
     if question.null:
-        extra |= uncertainty.null(metric, matrices, params, question.null, question.draws, question.seed)
+        extra |= uncertainty.null(
+            metric, matrices, params, question.null, question.draws, question.seed, positions=positions
+        )
     return Result(result.value, result.reason, extra, result.warning)

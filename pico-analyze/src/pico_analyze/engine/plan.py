@@ -19,11 +19,13 @@ from pico_analyze.engine.versions import code_version
 from pico_analyze.errors import UsageError
 from pico_analyze.metrics.spec import METRICS
 from pico_analyze.questions.question import Question, Selection, Use
+from pico_analyze.statistics.uncertainty import check_resampled
 from pico_analyze.stores.base import StepInfo, Store
 from pico_analyze.table.columns import digest
 
-_CHECKED = "checked"
-"""Part of every digest since files are compared with theirs: rows of before are computed again."""
+_RULES = ("checked", "rows are the sample")
+"""Part of every digest: rows of before are computed again. Files are compared with their digests; whole rows are
+resampled, and samples that are the same, tied, two or of extreme size count as they should."""
 
 
 @dataclass
@@ -55,6 +57,8 @@ def resolve(question: Question) -> Question:
         metrics.append(Use.of(metric.name, metric.resolve(dict(use.params))))
         if question.null == "permutation" and metric.kind == "single":
             raise UsageError(f"metric {metric.name!r} describes one matrix: a permutation leaves it as it is")
+        if question.bootstrap and question.data == "activations":
+            check_resampled(metric, dict(metrics[-1].params))
     comparisons = [use.name for use in metrics if METRICS.get(use.name).kind == "pair"]
     if not comparisons and (question.target is not None or question.pairs != "target"):
         asked = "--target" if question.target is not None else f"--pairs {question.pairs}"
@@ -104,7 +108,7 @@ def extend(plan: Plan, question: Question, store: Store, target_store: Store | N
             base = (
                 [question.component.name, question.component.params, question.data, question.split, question.heads],
                 [question.uncertainty(), code_version(here.component), store.run, store.kind, vars(unit), step.step],
-                [_CHECKED, here.content(step, unit), compared_with],
+                [_RULES, here.content(step, unit), compared_with],
                 question.pairs == "layers",
             )
             digests = tuple(digest(use.name, use.params, code_version(METRICS.get(use.name)), *base) for use in uses)

@@ -21,12 +21,16 @@ places of a batch, may differ in its last bits."""
 
 def n_distinct_samples(*matrices: Matrix) -> int:
     """Different rows of matrices of the same N samples, side by side; finite, N at least 1."""
-    numbers = [matrix.memo("sample_numbers", partial(_numbers, matrix)) for matrix in matrices]
-    return len(np.unique(np.stack(numbers), axis=1).T)
+    return len(np.unique(np.stack([sample_numbers(matrix) for matrix in matrices]), axis=1).T)
+
+
+def sample_numbers(matrix: Matrix) -> np.ndarray:
+    """(N,): equal numbers for equal rows."""
+    return matrix.memo("sample_numbers", partial(_numbers, matrix))
 
 
 def _numbers(matrix: Matrix) -> np.ndarray:
-    """(N,): equal numbers for equal rows. Rows of equal factors are equal."""
+    """The same, computed: rows of equal factors are equal."""
     rows, _ = matrix.sample_form()
     unit = _ROUNDING * float(np.finfo(matrix.dtype).eps)
     # Equal rows have equal sums, whatever the weights are, so they are neighbours once sorted by one.

@@ -18,7 +18,7 @@ import numpy as np
 
 from pico_analyze.matrices.decompositions import scipy_linalg, triangular_root
 from pico_analyze.matrices.lazy import lazy
-from pico_analyze.matrices.matrix import Matrix, redrawn, subtract_mean
+from pico_analyze.matrices.matrix import Matrix, largest_entry, redrawn, subtract_mean
 from pico_analyze.matrices.rounding import StoredFactor, of_factors
 from pico_analyze.stored import PRECISIONS, coarsest, marked, stored_type
 
@@ -111,6 +111,12 @@ class Factored(Matrix):
     def feature_dim(self) -> int:  # noqa: D102
         return min(self.right.shape)
 
+    def _sizes(self) -> Iterator[tuple[float, int]]:
+        left, right = largest_entry(self.left.array), largest_entry(self.right.array)
+        yield left, self.left.array.size
+        yield right, self.right.array.size
+        yield left * right, self.size * self.left.shape[1]
+
     def energy(self) -> float:  # noqa: D102
         return float(np.vdot(self.left.gram, self.right.gram))
 
@@ -194,6 +200,10 @@ class Concatenated(Matrix):
     @property
     def feature_dim(self) -> int:  # noqa: D102
         return min(self.shape[1], sum(left.shape[1] for left, _ in self._by_left))
+
+    def _sizes(self) -> Iterator[tuple[float, int]]:
+        for part in self.parts:
+            yield from part._sizes()  # noqa: SLF001 - of this family
 
     def energy(self) -> float:  # noqa: D102
         return sum(part.energy() for part in self.parts)

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 _PIECE_ELEMENTS = 2**22
 """Elements of one piece of a matrix: 32 MiB in float64."""
+_HIGHEST, _LOWEST = 300.0, -300.0
+"""Decimal exponents within which sums of products are to stay."""
 
 
 class Matrix(ABC):
@@ -125,6 +127,23 @@ class Matrix(ABC):
             return f"the matrix is empty ({n_rows} x {n_cols})"
         if self._n_bad:
             return f"{counted(self._n_bad, 'entry is', 'entries are')} not finite"
+        return None
+
+    @abstractmethod
+    def _sizes(self) -> Iterator[tuple[float, int]]:
+        """Largest magnitude and number of entries of each array that is multiplied, and of the products."""
+
+    def out_of_range(self, power: int) -> str | None:
+        """Why sums of this power of the entries of a finite matrix cannot be formed, or None.
+
+        Squares of 1e160 are infinite and those of 1e-170 are zero: a metric that adds them up would be wrong,
+        without an error.
+        """
+        for largest, count in self.memo("sizes of entries", lambda: list(self._sizes())):
+            exponent = power * math.log10(largest) if largest > 0 else 0.0
+            if exponent + math.log10(max(count, 1)) > _HIGHEST or exponent < _LOWEST:
+                many = "large" if exponent > 0 else "small"
+                return f"its entries are of the order {largest:.0e}, too {many} to be multiplied: scale them"
         return None
 
     @property
@@ -286,6 +305,9 @@ class Dense(Matrix):
     def _n_bad(self) -> int:
         return int(self.array.size - np.count_nonzero(np.isfinite(self.array)))
 
+    def _sizes(self) -> Iterator[tuple[float, int]]:
+        yield largest_entry(self.array), self.size
+
     def frobenius(self) -> float:  # noqa: D102
         return math.sqrt(self.energy())
 
@@ -353,6 +375,11 @@ def subtract_mean(wide: np.ndarray, mean: np.ndarray) -> None:
     """
     wide -= mean
     wide -= wide.mean(axis=0)
+
+
+def largest_entry(array: np.ndarray) -> float:
+    """Largest magnitude of an array; 0 of an empty one."""
+    return float(max(array.max(), -array.min())) if array.size else 0.0
 
 
 def redrawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:

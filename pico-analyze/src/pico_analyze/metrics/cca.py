@@ -18,6 +18,7 @@ from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.matrices.rounding import NumericalRank
 from pico_analyze.metrics.projection_weights import projection_weighted
+from pico_analyze.metrics.resampling import as_a_correlation
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
@@ -233,8 +234,10 @@ MEAN_CCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(1.0, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    resampling=as_a_correlation,
     bounds=(0.0, 1.0),
     revision=1,
+    power=2,
 )
 
 SVCCA = MetricSpec(
@@ -252,8 +255,10 @@ SVCCA = MetricSpec(
     accepts=frozenset({"activations"}),
     params={"variance": Param(0.99, _VARIANCE, low=0.01, high=1.0)},
     similar="high",
+    resampling=as_a_correlation,
     bounds=(0.0, 1.0),
     revision=1,
+    power=2,
 )
 
 PWCCA = MetricSpec(
@@ -284,6 +289,8 @@ PWCCA = MetricSpec(
         ),
     },
     similar="high",
+    resampling=as_a_correlation,
     bounds=(0.0, 1.0),
     revision=1,
+    power=2,
 )

@@ -161,6 +161,7 @@ COSINE = MetricSpec(
     accepts=_BOTH,
     same_width=True,
     similar="high",
+    power=2,
 )
 
 RELATIVE_CHANGE = MetricSpec(
@@ -175,6 +176,7 @@ RELATIVE_CHANGE = MetricSpec(
     accepts=_BOTH,
     same_width=True,
     similar="low",
+    power=2,
 )
 
 GRADIENT_NOISE = MetricSpec(
@@ -198,4 +200,5 @@ GRADIENT_NOISE = MetricSpec(
     },
     same_width=True,
     similar="low",
+    power=2,
 )

@@ -8,7 +8,9 @@ matrix is formed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -18,10 +20,15 @@ from pico_analyze.counting import counted
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.alignment_of_subsets import linear_cka_of_subsets
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
-from pico_analyze.parameters import Param
+from pico_analyze.parameters import Param, ParamValue
 
-_FEWEST_DEBIASED = 4
+_FEWEST, _FEWEST_DEBIASED = 3, 4
+"""Of two samples, what is left once their mean is subtracted points the same way in both: any two are alike."""
+_SHUFFLE = 0
+"""Seed of the order in which samples are cut into batches: the same for every pair with as many."""
 # The same text for every row, so that it is said once per study; n and d stand in the row.
 _TOO_FEW = "biased CKA is too high on few samples (n < 5d: n samples, d dimensions): read the debiased value beside it"
 _TOO_FEW_REPEATED = "biased CKA is too high on few different samples (n_distinct < 5d), and so is the debiased one"
@@ -142,12 +149,12 @@ def cka(
         kernel: linear, or rbf (Gaussian).
         bandwidth: rbf: its σ as a multiple of the median distance of two samples (the root of the median square),
             0.001 to 1000.
-        batch: Rows per batch of the minibatch form (at least 4), the unbiased HSIC averaged over consecutive batches;
-            0 for all rows at once.
+        batch: Rows per batch of the minibatch form (at least 4), the unbiased HSIC averaged over batches that are drawn
+            at random, the same ones for all matrices of as many rows; 0 for all rows at once.
 
     Returns:
         0 to 1; 1 for the same representation up to rotation, scale and shift. Debiased it can be negative. Undefined
-        (NaN) for fewer than 2 different samples (debiased: 4), for a representation that does not vary over the
+        (NaN) for fewer than 3 different samples (debiased: 4), for a representation that does not vary over the
         samples, or (debiased) a self-similarity estimate that is not positive. `extra`: n, d and d_target (dimensions
         that the features span), n_distinct where samples repeat; and where there are fewer different samples than
         5·max(d, d_target), a warning: linear and biased, with `debiased` beside the value; debiased, where they repeat.
@@ -169,7 +176,7 @@ def cka(
         raise UsageError(
             f"metric 'cka': batch={batch} is below {_FEWEST_DEBIASED}, the fewest rows an unbiased estimate needs"
         )
-    fewest = _FEWEST_DEBIASED if debiased or batch else 2
+    fewest = _FEWEST_DEBIASED if debiased or batch else _FEWEST
     if n < fewest:
         return Result.undefined(f"{counted(n, 'sample is', 'samples are')} too few: this needs {fewest}", **facts)
     for matrix, which in ((x, "first"), (y, "second")):
@@ -229,8 +236,10 @@ def _in_batches(x: Matrix, y: Matrix, kernel: str, bandwidth: float, batch: int,
     edges = list(range(0, n, batch))
     if n - edges[-1] < _FEWEST_DEBIASED:
         edges.pop()  # the last few rows join the batch before them, and n is at least as many
+    # Neighbours in order are positions of one row, which are alike: a batch of them is not a sample of all.
+    order = np.random.default_rng([_SHUFFLE, n]).permutation(n)
     for start, stop in pairwise([*edges, n]):
-        rows = np.arange(start, stop)
+        rows = np.sort(order[start:stop])
         stream.update(x.take(rows), y.take(rows))
     result = stream.result()
     return Result(result.value, result.reason, {**facts, **result.extra})
@@ -284,6 +293,12 @@ class StreamingCKA:
         return Result(value, extra=extra)
 
 
+def _resampling(params: Mapping[str, ParamValue]) -> Resampling:
+    if params["kernel"] != "linear" or params["batch"]:
+        return Resampling(correlation=True)
+    return Resampling(correlation=True, together=partial(linear_cka_of_subsets, debiased=bool(params["debiased"])))
+
+
 CKA = MetricSpec(
     name="cka",
     kind="pair",
@@ -292,7 +307,7 @@ CKA = MetricSpec(
         "Centred kernel alignment of two representations of the same samples: the normalised inner product "
         "of their centred kernels, ‖XᵀY‖²/(‖XᵀX‖·‖YᵀY‖) for the linear one. Invariant to rotation, scale "
         "and shift; widths may differ. debiased=true: the unbiased estimator, for few samples; batch=B: "
-        "averaged over batches of B rows."
+        "averaged over batches of B samples that are drawn at random."
     ),
     range="0 to 1 (debiased: about 0 for independent data, can be negative)",
     best="1: the same representation up to rotation and scale",
@@ -310,6 +325,8 @@ CKA = MetricSpec(
         "batch": Param(0, "rows per batch of the minibatch form (at least 4); 0: all rows at once", low=0),
     },
     similar="high",
+    resampling=_resampling,
     bounds=(0.0, 1.0),
     companion="debiased",
+    power=4,
 )

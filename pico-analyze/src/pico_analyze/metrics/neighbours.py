@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from pico_analyze.counting import counted
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
+if TYPE_CHECKING:
+    import scipy.sparse
+
 _ROWS = 1024
+_ROUNDING = 16.0
+"""Two samples are equally near where they differ by so many units of rounding."""
 
 
 def sample_squares(x: Matrix) -> np.ndarray:
@@ -21,24 +27,39 @@ def sample_squares(x: Matrix) -> np.ndarray:
     return np.asarray(np.einsum("nr,nr->n", a if g is None else a @ g, a))
 
 
-def nearest_neighbours(x: Matrix, k: int, distance: str) -> np.ndarray:
-    """Indices of the k nearest other samples of each sample, (N, k), in no order; N > k."""
+def neighbours(x: Matrix, k: int, distance: str) -> scipy.sparse.csr_array:
+    """How surely each sample is among the k nearest others of each, (N, N), each row's sum is k; N > k.
 
-    def search() -> np.ndarray:
+    Samples that are equally near, up to rounding in the type of the data, share what places are left for them.
+    """
+
+    def search() -> scipy.sparse.csr_array:
+        import scipy.sparse
+
         a, g = x.sample_form()
         left = a if g is None else a @ g
         squares = sample_squares(x)
-        found = np.empty((len(a), k), dtype=np.int64)
+        unit = _ROUNDING * float(np.finfo(x.dtype).eps)
+        blocks = []
         for start in range(0, len(a), _ROWS):
             closeness = left[start : start + _ROWS] @ a.T
             if distance == "cosine":
                 closeness /= np.sqrt(squares)  # the norm of the sample itself does not change the order
+                slack = unit * np.sqrt(squares[start : start + _ROWS])
             else:
                 closeness = 2.0 * closeness - squares
+                slack = unit * squares[start : start + _ROWS]
             rows = np.arange(len(closeness))
             closeness[rows, start + rows] = -np.inf
-            found[start : start + _ROWS] = np.argpartition(closeness, -k, axis=1)[:, -k:]
-        return found
+            last = np.partition(closeness, -k, axis=1)[:, -k]
+            nearer = closeness > (last + slack)[:, None]
+            among = closeness >= (last - slack)[:, None]
+            tied = among.sum(axis=1) - nearer.sum(axis=1)
+            share = (k - nearer.sum(axis=1)) / tied
+            row, column = np.nonzero(among)
+            weight = np.where(nearer[row, column], 1.0, share[row])
+            blocks.append(scipy.sparse.csr_array((weight, (row, column)), shape=closeness.shape))
+        return scipy.sparse.vstack(blocks, format="csr")
 
     return x.memo(("nearest", k, distance), search)
 
@@ -47,7 +68,8 @@ def nearest_neighbours(x: Matrix, k: int, distance: str) -> np.ndarray:
 def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine", "euclidean"] = "cosine") -> Result:
     """Mean share of each sample's k nearest neighbours that two representations agree on.
 
-    Among equally near samples the choice is arbitrary.
+    Where several samples are equally near and not all of them have a place among the k, each has its share of one: the
+    value is the expected overlap of places drawn at random, in either representation for itself.
 
     Args:
         x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Taken as they are, not centred.
@@ -56,8 +78,9 @@ def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine",
         distance: What near means: cosine or euclidean.
 
     Returns:
-        0 to 1; 1 where all neighbourhoods agree, about k/(N − 1) by chance (`extra`: chance). Undefined (NaN) for
-        at most k different samples, when all samples of a side are equal, and (cosine) for a sample that is zero.
+        0 to 1; 1 where all neighbourhoods agree and none of them ends in a tie, about k/(N − 1) by chance (`extra`:
+        chance). Undefined (NaN) for at most k + 1 different samples, where all others are neighbours of each, when all
+        samples of a side are equal, and (cosine) for a sample that is zero.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.
@@ -66,26 +89,20 @@ def mutual_knn(x: Matrix, y: Matrix, *, k: int = 10, distance: Literal["cosine",
     References:
         Huh, Cheung, Wang and Isola 2024, The Platonic Representation Hypothesis, ICML, equation 11 (arXiv:2405.07987).
     """
-    n = x.shape[0]
-    if n <= k:
+    n, distinct = x.shape[0], n_distinct_samples(x, y)
+    if distinct <= k + 1:
+        sample = "sample" if distinct == n else "different sample"
         return Result.undefined(
-            f"{counted(n, 'sample has', 'samples have')} no {counted(k, 'neighbour')} each: this needs {k + 1}"
-        )
-    if (distinct := n_distinct_samples(x, y)) <= k:
-        return Result.undefined(
-            f"{counted(distinct, 'different sample has', 'different samples have')} no "
-            f"{counted(k, 'neighbour')} each: this needs {k + 1}"
+            f"{counted(distinct, f'{sample} is', f'{sample}s are')} too few for {counted(k, 'neighbour')} each: below "
+            f"{k + 2} all others are neighbours"
         )
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples")
         if distance == "cosine" and not (sample_squares(matrix) > 0).all():  # that of a circuit's may be -1e-20
             return Result.undefined(f"a sample of the {which} representation is zero: it has no direction (cosine)")
-    rows = np.arange(n)[:, None]
-    members = np.zeros((n, n), dtype=bool)
-    members[rows, nearest_neighbours(x, k, distance)] = True
-    shared = members[rows, nearest_neighbours(y, k, distance)].sum()
-    return Result(float(shared) / (n * k), extra={"chance": k / (n - 1)})
+    shared = float(neighbours(x, k, distance).multiply(neighbours(y, k, distance)).sum())
+    return Result(min(1.0, shared / (n * k)), extra={"chance": k / (n - 1)})
 
 
 MUTUAL_KNN = MetricSpec(
@@ -93,7 +110,8 @@ MUTUAL_KNN = MetricSpec(
     kind="pair",
     fn=mutual_knn,
     definition=(
-        "Mean share of each sample's k nearest neighbours that are the same in both representations. Widths may differ."
+        "Mean share of each sample's k nearest neighbours that are the same in both representations; where several are "
+        "equally near, the expected share if ties are broken at random in each. Widths may differ."
     ),
     range="0 to 1; about k/(N−1) by chance",
     best="1: all neighbourhoods agree",
@@ -105,5 +123,7 @@ MUTUAL_KNN = MetricSpec(
         "distance": Param("cosine", "what near means", choices=("cosine", "euclidean")),
     },
     similar="high",
+    resampling=lambda _params: Resampling(counts=("k",)),
     bounds=(0.0, 1.0),
+    power=2,
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
-from pico_analyze.parameters import Param
+from pico_analyze.parameters import Param, ParamValue
 
 
 @single_metric
@@ -20,7 +22,7 @@ def norm(matrix: Matrix, *, kind: Literal["frobenius", "nuclear", "spectral", "m
 
     Returns:
         0 to infinity, in the units of the entries; 0 for the zero matrix alone. Undefined (NaN) only where entries are
-        not finite.
+        not finite, or (frobenius) their squares are not.
 
     Raises:
         UsageError: a parameter that does not exist or a value that it does not take.
@@ -30,12 +32,17 @@ def norm(matrix: Matrix, *, kind: Literal["frobenius", "nuclear", "spectral", "m
         Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3.
     """
     if kind == "frobenius":
-        return Result(matrix.frobenius())
+        reason = matrix.out_of_range(2)
+        return Result(matrix.frobenius()) if reason is None else Result.undefined(reason)
     if kind == "nuclear":
         return Result(float(matrix.singular_values.sum()))
     if kind == "spectral":
         return Result(float(matrix.singular_values[0]))
     return Result(max(float(max(piece.max(), -piece.min())) for piece in matrix.pieces()))
+
+
+def _resampling(params: Mapping[str, ParamValue]) -> Resampling:
+    return Resampling(refused="the largest entry") if params["kind"] == "max_abs" else Resampling(grows=0.5)
 
 
 NORM = MetricSpec(
@@ -51,4 +58,5 @@ NORM = MetricSpec(
     cost="frobenius: one pass; max_abs: one pass over the product; nuclear and spectral: one SVD, shared",
     reference="Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.3",
     params={"kind": Param("frobenius", "which norm", choices=("frobenius", "nuclear", "spectral", "max_abs"))},
+    resampling=_resampling,
 )

@@ -7,13 +7,17 @@ from typing import Literal
 
 import numpy as np
 
+from pico_analyze.counting import counted
 from pico_analyze.matrices.decompositions import singular_values, thin_svd
+from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 _CANCELS = 1e-6
 """Below this, 2 − 2ν has lost so many digits that its root would have fewer than six."""
+_FEWEST = 3
+"""Two samples differ along one line, which a rotation lays on any other."""
 
 
 @pair_metric
@@ -34,8 +38,8 @@ def procrustes(
 
     Returns:
         distance: 0 to 2 (not squared: to √2), similarity: 0 to 1, angular: 0 to π/2 (radians); 0 (similarity: 1) for
-        the same representation up to rotation and scale. Undefined (NaN) for one sample, or a representation that does
-        not vary over the samples.
+        the same representation up to rotation and scale. Undefined (NaN) for fewer than 3 different samples, or a
+        representation that does not vary over the samples.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist.
@@ -47,8 +51,9 @@ def procrustes(
         Williams, Kunz, Kornblith and Linderman 2021, Generalized Shape Metrics on Neural Representations, NeurIPS,
         equation 7.
     """
-    if x.shape[0] < 2:
-        return Result.undefined("one sample has no variance")
+    if (n := n_distinct_samples(x, y)) < _FEWEST:
+        sample = "sample" if n == x.shape[0] else "different sample"
+        return Result.undefined(f"{counted(n, f'{sample} is', f'{sample}s are')} too few: this needs {_FEWEST}")
     for matrix, which in ((x, "first"), (y, "second")):
         if not matrix.varies():
             return Result.undefined(f"the {which} representation does not vary over the samples")
@@ -99,4 +104,5 @@ PROCRUSTES = MetricSpec(
         "squared": Param(True, "form=distance: squared, as Ding et al. report it; false: its root"),
     },
     similar="low",
+    power=2,
 )

@@ -178,4 +178,5 @@ POWER_LAW_ALPHA = MetricSpec(
         "centre": centre_param(),
     },
     revision=1,
+    power=2,
 )

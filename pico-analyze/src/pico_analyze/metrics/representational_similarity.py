@@ -9,19 +9,34 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from pico_analyze.counting import counted
-from pico_analyze.matrices.distinct import n_distinct_samples
+from pico_analyze.matrices.distinct import n_distinct_samples, sample_numbers
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import as_a_correlation
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
 from pico_analyze.parameters import Param
 
 _FEWEST = 3
+_ROUNDING = 16.0
 
 
 def dissimilarities(x: Matrix, kind: str) -> np.ndarray | None:
     """Upper triangle of the dissimilarity matrix of the rows, (N(N−1)/2,); None where a row has no direction.
 
-    correlation: 1 − Pearson correlation of two rows over features; cosine: 1 − cosine; euclidean: distance.
+    correlation: 1 − Pearson correlation of two rows over features; cosine: 1 − cosine; euclidean: distance. Rows that
+    are the same up to rounding are one: at distance 0 from each other, and equally far from any other.
     """
+    _, first, which = np.unique(sample_numbers(x), return_index=True, return_inverse=True)
+    repeated = len(first) < x.shape[0]
+    between = _between(x.take(first) if repeated else x, kind)
+    if between is None:
+        return None
+    if repeated:  # rounding of one order of two samples must not set it apart from the other
+        between = np.minimum(between, between.T)[which][:, which]
+    return _above_diagonal(between)
+
+
+def _between(x: Matrix, kind: str) -> np.ndarray | None:
+    """The whole matrix, (N, N), its diagonal zero."""
     gram = x.sample_gram()
     squares = np.diag(gram).copy()
     if kind == "euclidean":
@@ -29,7 +44,8 @@ def dissimilarities(x: Matrix, kind: str) -> np.ndarray | None:
         between = sums - 2.0 * gram
         # A squared distance is a difference: what is below rounding of its terms is zero.
         between[between < 8 * np.finfo(np.float64).eps * sums] = 0.0
-        return np.asarray(np.sqrt(_above_diagonal(between)))
+        np.fill_diagonal(between, 0.0)
+        return np.asarray(np.sqrt(between))
     if kind == "correlation":
         means = x.row_means()
         gram -= x.shape[1] * np.outer(means, means)
@@ -42,7 +58,11 @@ def dissimilarities(x: Matrix, kind: str) -> np.ndarray | None:
     norms = np.sqrt(squares)
     gram /= norms
     gram /= norms[:, None]
-    return 1.0 - _above_diagonal(gram)
+    between = 1.0 - gram
+    # Two rows of one direction, stored in this type, are apart by the square of its rounding.
+    between[between < _ROUNDING * max(float(np.finfo(np.float64).eps), float(np.finfo(x.dtype).eps) ** 2)] = 0.0
+    np.fill_diagonal(between, 0.0)
+    return np.asarray(between)
 
 
 def _above_diagonal(symmetric: np.ndarray) -> np.ndarray:
@@ -117,4 +137,6 @@ RSA = MetricSpec(
         "compare": Param("spearman", "between the two sets of dissimilarities", choices=("spearman", "pearson")),
     },
     similar="high",
+    resampling=as_a_correlation,
+    power=2,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Literal
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from pico_analyze.matrices.factored import Concatenated
 from pico_analyze.matrices.matrix import Matrix
+from pico_analyze.metrics.resampling import Resampling
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
-from pico_analyze.parameters import Param
+from pico_analyze.parameters import Param, ParamValue
 
 _ZERO = "all entries are zero"
 _CHUNK = 2**16
@@ -164,7 +165,8 @@ def near_zero_fraction(
 
     Returns:
         0 to 1; 1 where all entries are negligible (the zero matrix too), 0.008 for a normal law at the default
-        threshold. Undefined (NaN) only where entries are not finite. `extra`: limit, in the units of the entries.
+        threshold. Undefined (NaN) only where entries are not finite, or (rms) their squares are not. `extra`: limit, in
+        the units of the entries.
 
     Raises:
         UsageError: a parameter that does not exist or a value that it does not take.
@@ -175,6 +177,8 @@ def near_zero_fraction(
         measure).
     """
     if relative_to == "rms":
+        if (reason := matrix.out_of_range(2)) is not None:
+            return Result.undefined(reason)
         scale = matrix.frobenius() / math.sqrt(matrix.size)
     elif relative_to == "max":
         scale = _largest(matrix)
@@ -255,6 +259,11 @@ HOYER = MetricSpec(
     bounds=(0.0, 1.0),
 )
 
+
+def _resampling(params: Mapping[str, ParamValue]) -> Resampling:
+    return Resampling(refused="measured by the largest entry" if params["relative_to"] == "max" else None)
+
+
 NEAR_ZERO_FRACTION = MetricSpec(
     name="near_zero_fraction",
     kind="single",
@@ -268,6 +277,7 @@ NEAR_ZERO_FRACTION = MetricSpec(
         "threshold": Param(0.01, "largest magnitude that counts as near zero, times the scale", low=0.0),
         "relative_to": Param("rms", "the scale: rms, max, or none (absolute)", choices=("rms", "max", "none")),
     },
+    resampling=_resampling,
 )
 
 KURTOSIS = MetricSpec(

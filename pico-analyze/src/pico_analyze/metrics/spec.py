@@ -17,6 +17,7 @@ from typing import Concatenate, Literal, ParamSpec, Self
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Matrix, MatrixLike, as_matrix
+from pico_analyze.metrics.resampling import Resampling, as_it_is
 from pico_analyze.parameters import Param, ParamValue, resolve_params
 from pico_analyze.registry import Registry
 from pico_analyze.stores.base import ALL_DATA, DATA, Data
@@ -28,14 +29,14 @@ class Result(float):
     """What a metric says about a matrix or a pair: a number, and what belongs to it. Not to be changed.
 
     It is used as any float. It is NaN exactly where the metric is undefined (also for a matrix that is empty or has
-    entries that are not finite), and `reason` then says why. `extra` holds further numbers and names that belong to the
-    value (a rank beside a condition number). `warning` tells of a value that is defined but doubtful; it is meant to
-    be shown once per study, not once per row.
+    entries that are not finite), and `reason` then says why. `extra` holds what else belongs to the value (a rank
+    beside a condition number), numbers or texts. `warning` tells of a value that is defined but doubtful; it is meant
+    to be shown once per study, not once per row.
 
     Args:
         value: The number.
         reason: Why there is none.
-        extra: Further numbers and names, by name.
+        extra: What else belongs to it, by name.
         warning: What makes the value doubtful.
     """
 
@@ -70,14 +71,17 @@ class Result(float):
         return type(self), (float(self), self.reason, dict(self.extra), self.warning)
 
     def __repr__(self) -> str:
-        extra = ((name, value if isinstance(value, str) else f"{value:g}") for name, value in self.extra.items())
-        parts = [float.__repr__(self), *(f"{name}={value}" for name, value in extra)]
+        parts = [float.__repr__(self), *(f"{name}={_short(value)}" for name, value in self.extra.items())]
         texts = {"reason": self.reason, "warning": self.warning}
         parts += [f"{name}={text!r}" for name, text in texts.items() if text is not None]
         return f"Result({', '.join(parts)})"
 
     def __str__(self) -> str:
         return float.__repr__(self)
+
+
+def _short(value: float | str) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:g}"
 
 
 def _explained(result: Result) -> Result:
@@ -115,6 +119,11 @@ class MetricSpec:
     bounds: tuple[float, float] | None = None
     """Lowest and highest end of the scale that pictures draw it on, as long as all values lie within; None: the scale
     follows the values."""
+    power: int = 0
+    """Highest power of the entries that is formed on the way: where it leaves the range of numbers, there is no value
+    but a reason. 0: none, as of what is made of singular values or of shares."""
+    resampling: Callable[[Mapping[str, ParamValue]], Resampling] = as_it_is
+    """What becomes of the value, with these parameters, when it is computed of a part of the rows."""
     axis: Literal["linear", "log"] = "linear"
     """Whether pictures draw positive values on a linear or a logarithmic axis."""
     companion: str | None = None
@@ -157,15 +166,19 @@ class MetricSpec:
         if self.kind == "single":
             if y is not None:
                 raise UsageError(f"metric {self.name!r} describes one matrix, not a pair")
-            return Result.undefined(first.problem) if first.problem else _explained(self.fn(first, **resolved))
+            problem = self._problem(first)
+            return Result.undefined(problem) if problem else _explained(self.fn(first, **resolved))
         if y is None:
             raise UsageError(f"metric {self.name!r} compares two matrices: give a second one")
         second = as_matrix(y)
         self.check_shapes(first, second)
         for matrix, which in ((first, "first"), (second, "second")):
-            if matrix.problem:
-                return Result.undefined(f"{which} matrix: {matrix.problem}")
+            if problem := self._problem(matrix):
+                return Result.undefined(f"{which} matrix: {problem}")
         return _explained(self.fn(first, second, **resolved))
+
+    def _problem(self, matrix: Matrix) -> str | None:
+        return matrix.problem or (matrix.out_of_range(self.power) if self.power else None)
 
     def check_shapes(self, x: Matrix, y: Matrix) -> None:
         """Raise UsageError when these two shapes cannot be compared by this metric."""

@@ -248,6 +248,7 @@ CONDITION_NUMBER = MetricSpec(
     },
     axis="log",
     revision=1,
+    power=2,
 )
 
 EFFECTIVE_RANK = MetricSpec(
@@ -264,6 +265,7 @@ EFFECTIVE_RANK = MetricSpec(
     reference="Roy and Vetterli 2007, The effective rank: a measure of effective dimensionality, definition 1",
     params={"centre": centre_param()},
     revision=1,
+    power=2,
 )
 
 PER = MetricSpec(
@@ -283,6 +285,7 @@ PER = MetricSpec(
     params={"centre": centre_param()},
     bounds=(0.0, 1.0),
     revision=1,
+    power=2,
 )
 
 STABLE_RANK = MetricSpec(
@@ -299,6 +302,7 @@ STABLE_RANK = MetricSpec(
     reference="Rudelson and Vershynin 2007, Sampling from large matrices, section 1",
     params={"centre": centre_param()},
     revision=1,
+    power=2,
 )
 
 PARTICIPATION_RATIO = MetricSpec(
@@ -315,6 +319,7 @@ PARTICIPATION_RATIO = MetricSpec(
     reference="Gao et al. 2017, A theory of multineuronal dimensionality, dynamics and measurement, equation 3",
     params={"centre": centre_param()},
     revision=1,
+    power=2,
 )
 
 RANKME = MetricSpec(
@@ -335,4 +340,5 @@ RANKME = MetricSpec(
         "centre": centre_param("no"),
     },
     revision=1,
+    power=2,
 )

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from pico_analyze.counting import counted
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.distinct import n_distinct_samples
 from pico_analyze.matrices.matrix import Matrix
@@ -36,9 +37,9 @@ def subspace_overlap(
 
     Returns:
         0 to 1; 1 for the same leading subspace, about k/dimension by chance (`extra`: chance). Undefined (NaN) when a
-        matrix has a rank below k, or activations do not vary over the samples. `extra` also: rank, tolerance, stored
-        (numerical rank, the largest singular value that counts as rounding, the type that decides it), and the same of
-        the target.
+        matrix has a rank below k, activations do not vary over the samples, or (left) there are at most k + 1 different
+        samples. `extra` also: rank, tolerance, stored (numerical rank, the largest singular value that counts as
+        rounding, the type that decides it), and the same of the target.
 
     Raises:
         UsageError: different numbers of rows, or a parameter or value that does not exist, or side=right and
@@ -65,6 +66,9 @@ def subspace_overlap(
     dimension = x.shape[1]
     if side == "left":
         dimension = n_distinct_samples(x, y) if x.samples and y.samples else x.shape[0]
+        if x.samples and y.samples and k >= dimension - 1:
+            differ = counted(dimension, "different sample")
+            return Result.undefined(f"{differ} vary in at most {dimension - 1} directions: any {k} are the same ones")
     overlap = float(np.linalg.norm(bases[0].T @ bases[1]) ** 2) / k
     return Result(min(1.0, overlap), extra={"chance": min(1.0, k / dimension), **facts})
 
@@ -90,4 +94,5 @@ SUBSPACE_OVERLAP = MetricSpec(
     similar="high",
     bounds=(0.0, 1.0),
     revision=1,
+    power=2,
 )

@@ -192,6 +192,23 @@ class NamesInputs(Protocol):
 
 
 @runtime_checkable
+class CountsPositions(Protocol):
+    """A store that says which samples of a capture are of one row of tokens.
+
+    Samples of one row depend on each other: intervals and chance draw whole rows. Of a store without this, each sample
+    is taken for a row of its own, and that is said.
+    """
+
+    def positions(self, step: int, split: str) -> int:
+        """Positions kept in each row of a capture; samples are ordered by (row, position).
+
+        Raises:
+            DataError: nothing was captured of the split.
+        """
+        ...
+
+
+@runtime_checkable
 class SetsAside(Protocol):
     """A store of runs that keep steps of theirs apart from their history."""
 

@@ -21,7 +21,7 @@ from pico_analyze.stored import in_rows
 from pico_analyze.stores.base import Data, Input, SplitInfo, StepInfo, Unusable
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_small
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.samples import Files, TokenRows, captured_samples, read_whole, stored_rows
+from pico_analyze.stores.samples import Files, TokenRows, captured_samples, positions_of, read_whole, stored_rows
 from pico_analyze.stores.seals import BrokenSeal, unlike_on_disk
 from pico_analyze.stores.set_aside import SetAside, set_aside
 from pico_analyze.stores.transformers.files import LocalFiles
@@ -245,6 +245,10 @@ class LocalStore:
         array = taken_out(file.read(name), manifest, data, site, where=file.where)
         check_shape(array, manifest, split, data, where=f"{file.where}: tensor {name!r}")
         return array
+
+    def positions(self, step: int, split: str) -> int:
+        """Positions kept in each row of a capture."""
+        return positions_of(self.checkpoint_manifest(step), split)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a capture, from the run's validation rows or the checkpoint's batch."""

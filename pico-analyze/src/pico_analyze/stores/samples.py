@@ -94,6 +94,18 @@ def captured_samples(files: Files, manifest: CheckpointManifest, split: str, *, 
     return samples_table(rows, kept, capture.positions, text, where=where)
 
 
+def positions_of(manifest: CheckpointManifest, split: str) -> int:
+    """Positions kept in each row of a capture.
+
+    Raises:
+        DataError: nothing was captured of the split.
+    """
+    capture = manifest.capture(split)
+    if capture is None:
+        raise DataError(f"run {manifest.run_name!r} step {manifest.step} captured nothing of split {split!r}")
+    return len(capture.positions)
+
+
 def _place(files: Files, manifest: CheckpointManifest, split: str, where: str) -> tuple[str, FileEntry]:
     """The file that holds a split's rows."""
     if split == "train":

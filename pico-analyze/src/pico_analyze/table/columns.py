@@ -33,11 +33,11 @@ COLUMNS: dict[str, str] = {
     "n_samples": "Rows of the matrix: samples of activations; empty for weights and gradients.",
     "target_layer": "Comparisons between layers: layer compared with (also in params).",
     "n_features": "Columns of the matrix.",
-    "ci_low": "Lower end of the 95 % bootstrap interval.",
+    "ci_low": "Lower end of the 95 % interval over rows of tokens; if there is none, `extra` says why (`ci_reason`).",
     "ci_high": "Upper end of it.",
     "null_mean": "Mean of the values by chance.",
     "null_p": "Probability of a value as extreme by chance, at least 1 / (draws + 1).",
-    "extra": "Further numbers and names that belong to the value, as JSON: rank, tolerance, stored, …",
+    "extra": "What else belongs to the value, as JSON: rank, tolerance and stored type, why there is no interval, …",
     "provenance": "Where the numbers come from, as JSON: run id, manifest digests, pinned commits, versions; `inputs`: "
     "the sha256 of each file that was read; `unchecked`: what could not be compared with its digest yet.",
     "digest": "Digest of the question and of its inputs; equal means the row need not be computed again.",

@@ -26,6 +26,7 @@ def test_they_are_those_of_the_local_run(run: Path, open_run: Open, split: str) 
     here, there = open_store(run), open_run()
     for step in (0, 2, 4):
         assert there.samples(step, split).equals(here.samples(step, split))
+        assert there.positions(step, split) == here.positions(step, split) > 1
     assert open_run(f"hf://{REPO}@demo-step-2").samples(2, split).equals(here.samples(2, split))
 
 

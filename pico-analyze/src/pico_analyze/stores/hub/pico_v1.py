@@ -138,6 +138,10 @@ class PicoV1HubStore(TransformersStore):
         self._fetched(step, split, f"{DYNAMICS}/{split}_{data}.pt")
         return self._opened_locally(step).read(step, split, data, site)
 
+    def positions(self, step: int, split: str) -> int:  # noqa: ARG002 - the same at each
+        """One: Pico 1.0 captured each row at a single position."""
+        return 1
+
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a step's own batch, at the one position that Pico 1.0 captured; it kept no validation rows."""
         files = self._captures(step).get(split)

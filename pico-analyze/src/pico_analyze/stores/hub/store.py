@@ -21,7 +21,7 @@ from pico_analyze.stores.hub.client import MissingError
 from pico_analyze.stores.hub.model_files import HubFile, HubFiles, Repository
 from pico_analyze.stores.local import check_shape, step_info, taken_out, tensor_place
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.samples import Files, TokenRows, captured_samples, stored_rows
+from pico_analyze.stores.samples import Files, TokenRows, captured_samples, positions_of, stored_rows
 from pico_analyze.stores.seals import BrokenSeal, unlike_the_list
 from pico_analyze.stores.set_aside import SetAside, printable, published_aside
 from pico_schema import (
@@ -256,6 +256,10 @@ class HubStore:
         """Whether ranges that were read before their file was at hand are those of the file; None while it is not."""
         entry = self.checkpoint_manifest(step).files.get(file)
         return False if entry is None else self._files.confirms(entry, unchecked)
+
+    def positions(self, step: int, split: str) -> int:
+        """Positions kept in each row of a capture."""
+        return positions_of(self.checkpoint_manifest(step), split)
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a capture: two files of some kilobytes, kept in the cache like any other. What shows to be

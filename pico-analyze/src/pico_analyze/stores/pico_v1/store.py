@@ -212,6 +212,10 @@ class PicoV1Store:
         files = (directory / layout.MODEL_CONFIG, path)
         return tuple(Input(file.relative_to(directory).as_posix(), self._content(file).sha256) for file in files)
 
+    def positions(self, step: int, split: str) -> int:  # noqa: ARG002 - the same at each
+        """One: Pico 1.0 captured each row at a single position."""
+        return 1
+
     def samples(self, step: int, split: str) -> pandas.DataFrame:
         """The tokens of a step's own batch, at the one position that Pico 1.0 captured; it kept no validation rows."""
         directory = self._directory(step)
