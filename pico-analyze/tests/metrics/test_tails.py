@@ -51,7 +51,7 @@ def test_all_values_are_the_tail_of_an_exact_law():
     assert (x_min, n) == (values[0], 50) and alpha == pytest.approx(2.5, abs=0.1) and ks < 0.03
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e-3, 1.0, 1e30])
+@pytest.mark.parametrize("scale", [1e-100, 1e-3, 1.0, 1e30])
 def test_beside_the_exponent_stand_its_error_and_the_tail_it_was_fitted_to(scale):
     singular = np.sqrt(RNG.pareto(1.5, 30) + 1)
     result = power_law_alpha(np.diag(singular * scale))
