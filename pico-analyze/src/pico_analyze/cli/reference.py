@@ -1,4 +1,4 @@
-"""The reference pages, made from the code: commands, metrics, components, the table's columns, a study's keys.
+"""The reference pages, made from the code: commands, metrics, components, probes, the table's columns, a study's keys.
 
 ``python -m pico_analyze.cli.reference DIR`` writes them; a test checks that those in `docs/` are current.
 """
@@ -13,7 +13,8 @@ from typing import Any
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import PluginError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
-from pico_analyze.output import metric_pages
+from pico_analyze.output import metric_pages, probe_pages
+from pico_analyze.probes.spec import PROBES
 from pico_analyze.questions.study_schema import Measurement, Named, Section, StudyConfig
 from pico_analyze.table.columns import COLUMNS, CORE, KEY
 
@@ -63,6 +64,22 @@ def components() -> str:
     """The page of every component."""
     specs: list[ComponentSpec] = _own(COMPONENTS.each())
     return _pages("Components", [metric_pages.component_record(spec) for spec in specs])
+
+
+def probes() -> str:
+    """The page of every probe."""
+    lines = ["# Probes", "", _MADE]
+    for spec in PROBES.values():
+        one = probe_pages.record(spec)
+        lines += ["", f"## {one['name']}", "", _cell(one["definition"]), ""]
+        lines += ["| metric | definition | range | a row for each |", "|---|---|---|---|"]
+        lines += [
+            "| " + " | ".join([f"`{m['name']}`", *(_cell(m[key]) for key in ("definition", "range", "rows"))]) + " |"
+            for m in one["metrics"]
+        ]
+        named = {"needs": "needs", "cost": "cost", "arrays": "kept at each step", "reference": "reference"}
+        lines += ["", *(f"- {title}: {_cell(one[key])}" for key, title in named.items() if one[key])]
+    return "\n".join(lines) + "\n"
 
 
 def _pages(title: str, records: list[dict[str, Any]]) -> str:
@@ -120,6 +137,7 @@ PAGES = {
     "commands.md": commands,
     "metrics.md": metrics,
     "components.md": components,
+    "probes.md": probes,
     "table.md": table,
     "study.md": study,
 }
