@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -19,7 +20,7 @@ def test_ngrams_are_those_of_a_count_by_hand(ids: np.ndarray) -> None:
     found = counted_ngrams(ids, V)
     singles = Counter(token for row in ids.tolist() for token in row[1:])
     np.testing.assert_allclose(found.unigram_V, [singles[v] / 24 for v in range(V)])
-    pairs = Counter(pair for row in ids.tolist() for pair in zip(row[:-1], row[1:], strict=True))
+    pairs = Counter(pair for row in ids.tolist() for pair in pairwise(row))
     for context in range(V):
         after = slice(found.first[context], found.first[context + 1])
         total = sum(count for (first, _), count in pairs.items() if first == context)
