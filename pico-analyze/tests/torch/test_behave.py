@@ -29,6 +29,8 @@ from pico_analyze.errors import DataError, UsageError
 from pico_analyze.models.rows import spaced
 from pico_analyze.probes.induction import SEQUENCES, repeated_tokens
 from pico_analyze.table.arrays_file import read_arrays
+from pico_conformance import Hub
+from pico_conformance.published import put_run
 from pico_conformance.runs import write_run
 
 V, D, H, KV, LAYERS, T = 60, 24, 4, 2, 2, 23
@@ -217,7 +219,7 @@ def test_the_logit_lens_is_the_norm_and_the_head_after_each_block(tmp_path: Path
     model, ids = make(tmp_path / "m", name), write_rows(tmp_path / "rows.parquet")
     frame = behave(tmp_path, probes="logit_lens", batch_size=2)
     out = answer(model, ids[:, :-1])
-    at = spaced(16, T)
+    at = spaced(8, T)
     final = log_softmax(out.logits.double().numpy(), axis=-1)[:, at]
     norm = {"gpt2": "transformer.ln_f", "gpt_neox": "gpt_neox.final_layer_norm"}.get(name, "model.norm")
     with torch.no_grad():
@@ -252,7 +254,7 @@ def series(tmp_path: Path) -> np.ndarray:
 
 def test_outputs_are_compared_with_the_last_step(tmp_path: Path, series: np.ndarray) -> None:
     frame = behave(tmp_path, probes="output_distance")
-    at = spaced(16, T)
+    at = spaced(8, T)
     said = {
         step: log_softmax(answer(make(tmp_path / "x", seed=step), series[:, :-1]).logits.double().numpy(), axis=-1)[
             :, at
@@ -403,8 +405,8 @@ def test_a_run_of_pico_is_probed_on_its_own_rows_and_on_those_it_was_trained_on(
 @pytest.mark.usefixtures("series")
 def test_a_run_without_training_rows_says_so_and_the_rest_goes_on(tmp_path: Path, pico) -> None:
     done = pico(
-        "behave", tmp_path / "m", "--data", tmp_path / "rows.parquet", "--out", tmp_path / "a", "--probe", "token_losses",
-        "--no-plot",
+        "behave", tmp_path / "m", "--data", tmp_path / "rows.parquet", "--out", tmp_path / "a", "--no-plot",
+        "--probe", "token_losses",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "m keeps no batches that it was trained on: of memorisation there is the control alone" in done.err
@@ -513,3 +515,27 @@ def test_the_example_is_true_and_its_parts_are_described(tmp_path: Path, monkeyp
     assert tuple(doctest.DocTestRunner().run(example)) == (0, len(example.examples)) and example.examples
     for parameter in inspect.signature(pico_analyze.behave).parameters:
         assert f"\n    {parameter}: " in (inspect.getdoc(pico_analyze.behave) or ""), parameter
+
+
+@pytest.fixture
+def hub_mode() -> str:
+    return "lfs"
+
+
+def test_a_run_on_the_hub_is_probed_as_it_is_on_a_disk(tmp_path: Path, hub: Hub) -> None:
+    path = write_run(tmp_path / "runs", steps=(0, 1))
+    put_run(hub, path, "tester/demo")
+    asked = {"probes": "token_losses,attention", "continuation": 4}
+    here = pico_analyze.behave(path, **asked)
+    there = pico_analyze.behave("hf://tester/demo@demo", **asked, cache_dir=tmp_path / "cache", out=tmp_path / "a")
+    assert set(there[there["metric"] == "memorised"]["split"]) == {"train", "val"}
+    np.testing.assert_array_equal(here["value"], there["value"])
+
+
+@pytest.mark.usefixtures("series")
+def test_series_of_probes_are_summarised_as_those_of_metrics_are(tmp_path: Path) -> None:
+    frame = behave(tmp_path)
+    summary = pico_analyze.summarise(frame)
+    entropies = summary[summary["metric"] == "attention_entropy"]
+    assert len(entropies) == LAYERS * H and set(entropies["n_steps"]) == {3}
+    assert len(summary[summary["metric"] == "output_kl"]) == 1

@@ -159,7 +159,7 @@ def _prepared(
     else:
         rows, split = like.rows, like.split
     check_fit(rows, spec.vocab_size, spec.max_seq_len)
-    trained = trained_rows(source, directory) if "token_losses" in settings.probes else None
+    trained = trained_rows(store) if "token_losses" in settings.probes else None
     if trained is None and "token_losses" in settings.probes:
         told(f"{store.run} keeps no batches that it was trained on: of memorisation there is the control alone")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -273,7 +273,8 @@ def _measured(work: Work, source: ModelRun, step: int, probes: tuple[str, ...]) 
         if "induction" in probes and work.repeats is not None:
             repeats = read_repeats(module, parts, work.repeats, **how)
         if "token_losses" in probes and work.trained is not None:
-            trained = read_rows(module, parts, work.trained.ids_NT[work.trained.run_on], Look(), **how)
+            ids = work.trained.ids_NT[work.trained.run_on, : 2 * work.continuation]  # prompt and continuation
+            trained = read_rows(module, parts, ids, Look(), **how) if ids.shape[1] else None
     leave(work, lambda probe: work.origin(source.store, step, probe, inputs), step, probes, seen, repeats, trained)
     return step
 

@@ -41,10 +41,11 @@ class Series:
     """
 
     def __init__(self, work: Work, store: Store, table: RowStore, steps: Sequence[int]) -> None:
-        self._work, self._store, self._table, self._steps = work, store, table, steps
+        self._work, self._store, self._steps = work, store, steps
         self.digests: set[str] = set()
         """Of all rows that answer."""
         self._new: list[Row] = []
+        self._known: set[str] = set() if work.settings.fresh else set(table.frame()["digest"])
 
     def losses(self) -> None:
         """Forgetting events between neighbouring steps, and ages of acquisition."""
@@ -140,7 +141,7 @@ class Series:
 
     def _is_there(self, name: str) -> bool:
         self.digests.add(name)
-        return not self._work.settings.fresh and bool(self._table.known([name]))
+        return name in self._known
 
     def _array(self, probe: str, step: int) -> dict[str, np.ndarray]:
         return read_arrays(self._work.arrays(probe, step), self._work.digests[probe, step])

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pico_analyze.models.rows import spaced
-from pico_analyze.models.sealing import TEMPORARY
-from pico_analyze.stores.samples import read_token_rows, read_whole
-from pico_schema import layout
+from pico_analyze.stores.base import HasBatches
 
 if TYPE_CHECKING:
-    from pico_analyze.models.sources import ModelRun
+    from pico_analyze.stores.base import Store
 
 MOST = 32
 """Rows of training that models are run on."""
@@ -40,27 +36,21 @@ class TrainedRows:
         return hashlib.sha256(content).hexdigest()[:12]
 
 
-def trained_rows(source: ModelRun, room: Path) -> TrainedRows | None:
-    """The rows of all batches that the checkpoints of a run keep; None where they keep none.
-
-    Args:
-        source: The run.
-        room: Directory in which files of the Hub lie meanwhile.
+def trained_rows(store: Store) -> TrainedRows | None:
+    """The rows of all batches that the checkpoints of a run keep; None where they keep none, or of several lengths.
 
     Raises:
         DataError: a batch is damaged.
+        StorageError: disk or network.
     """
+    if not isinstance(store, HasBatches):
+        return None
     found, steps = [], []
-    for info in source.store.steps():
-        manifest = source.manifest(info.step)
-        if manifest is None or layout.TRAIN_BATCH not in manifest.files:
-            continue
-        with TemporaryDirectory(prefix=TEMPORARY, dir=room) as directory:
-            source.files(info.step).place(layout.TRAIN_BATCH, target := Path(directory, "batch.parquet"))
-            content = read_whole(target)
-        rows = read_token_rows(content, where=f"{source.store.run} step {info.step}: {layout.TRAIN_BATCH}")
-        found.append(rows.ids_NT)
-        steps += [info.step] * len(rows.ids_NT)
+    for info in store.steps():
+        rows = store.batch_rows(info.step)
+        if rows is not None:
+            found.append(rows.ids_NT)
+            steps += [info.step] * len(rows.ids_NT)
     if not found or len({one.shape[1] for one in found}) > 1:
         return None
     ids = np.concatenate(found)

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-POSITIONS = 16
+POSITIONS = 8
 """Positions of each row, evenly spaced, at which whole distributions are looked at."""
 
 

@@ -150,12 +150,12 @@ TOKEN_LOSSES = ProbeSpec(
     ),
     needs="rows; n-grams: counted in the batches that the run keeps, or in the rows; memorisation: batches that the "
     "run keeps; age of acquisition: 5 steps",
-    cost="one pass over the rows, one over at most 32 rows of training, evenly chosen",
+    cost="one pass over the rows, one over the beginnings of at most 32 rows of training, evenly chosen",
     reference="Chang & Bergen 2022, Word Acquisition in Neural Language Models, section 3; Toneva et al. 2019, An "
     "Empirical Study of Example Forgetting, section 3; Biderman et al. 2023, Emergent and Predictable Memorization, "
     "section 2; Belrose et al. 2024, Neural Networks Learn Statistics of Increasing Complexity",
     arrays="losses and whether the token was the most probable one (row, position), float32 and bytes; the same of "
-    "training rows",
+    "the beginnings of training rows",
 )
 
 LOGIT_LENS = ProbeSpec(
