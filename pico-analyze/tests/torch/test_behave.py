@@ -344,6 +344,17 @@ def test_only_what_is_missing_is_computed(tmp_path: Path, loads: list[str]) -> N
     assert loads[7:] == ["step0"]
 
 
+@pytest.mark.usefixtures("series")
+def test_a_question_that_was_asked_before_another_one_still_has_all_of_its_rows(tmp_path: Path) -> None:
+    """Both have the losses in common, and the rows of the later one take the place of the earlier one's."""
+    asked = {"probes": "token_losses,induction", "out": tmp_path / "a", "steps": "0"}
+    first = behave(tmp_path, **asked, continuation=4, seed=0)
+    behave(tmp_path, **asked, continuation=6, seed=1)
+    again = behave(tmp_path, **asked, continuation=4, seed=0)
+    columns = ["step", "metric", "layer", "head", "params", "value"]
+    assert again[columns].equals(first[columns]) and len(first) > 20
+
+
 def test_a_killed_command_loses_the_step_at_hand_and_goes_on(tmp_path: Path) -> None:
     course(tmp_path / "m", steps=(0, 1, 2, 3))
     write_rows(tmp_path / "rows.parquet", n_rows=40)
@@ -539,3 +550,31 @@ def test_series_of_probes_are_summarised_as_those_of_metrics_are(tmp_path: Path)
     entropies = summary[summary["metric"] == "attention_entropy"]
     assert len(entropies) == LAYERS * H and set(entropies["n_steps"]) == {3}
     assert len(summary[summary["metric"] == "output_kl"]) == 1
+
+
+def test_tokens_that_are_learned_have_their_ages_in_a_file(tmp_path: Path) -> None:
+    """A model that says one token more and more: the bias of its head grows from step to step."""
+    steps = (0, 1, 3, 7, 15, 31)
+    model = make(tmp_path / "x", "gpt_neox")
+    assert model.get_output_embeddings().bias is None
+    direction = torch.zeros(V, D)
+    direction[7] = 1
+    for step in steps:
+        with torch.no_grad():
+            model.gpt_neox.final_layer_norm.weight.zero_()
+            model.gpt_neox.final_layer_norm.bias.fill_(1.0)
+            model.get_output_embeddings().weight.copy_(direction * 0.2 * np.log2(step + 1))
+        model.save_pretrained(tmp_path / "m" / f"step{step}")
+    pq.write_table(pa.table({"input_ids": [[7] * (T + 1)] * 2}), tmp_path / "rows.parquet")
+    frame = behave(tmp_path, probes="token_losses", out=tmp_path / "a")
+    (row,) = frame[frame["metric"] == "age_of_acquisition"].to_dict("records")
+    # the logit of token 7 is 24 × 0.2 × log2(1 + step), the others' 0
+    losses = [float(np.log(np.exp(z) + V - 1) - z) for z in (4.8 * np.log2(np.add(steps, 1)))]
+    half = (np.log(V) + losses[-1]) / 2
+    exact = np.expm1(np.interp(-half, -np.array(losses), np.log1p(steps)))
+    assert row["value"] == pytest.approx(exact, rel=0.25) and row["step"] == 31
+    assert json.loads(row["extra"])["acquired"] == 1
+    (file,) = (tmp_path / "a" / "m" / "behaviour" / "token_losses").glob("acquisition-*.csv")
+    header, line = file.read_text().splitlines()
+    assert header == "token_id,occurrences,age_of_acquisition" and line.startswith(f"7,{2 * T},")
+    assert float(line.rpartition(",")[2]) == pytest.approx(row["value"], rel=1e-5)

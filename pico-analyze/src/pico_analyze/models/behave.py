@@ -22,7 +22,7 @@ from pico_analyze.models.anatomy import anatomy
 from pico_analyze.models.beginning import Told, chosen_rows
 from pico_analyze.models.behave_plan import Given, work_of
 from pico_analyze.models.behave_settings import SEQ_LEN, BehaveSettings
-from pico_analyze.models.behaving import Work, leave
+from pico_analyze.models.behaving import Work, complete, leave
 from pico_analyze.models.behaviour_series import Series
 from pico_analyze.models.extra import extra
 from pico_analyze.models.rows import check_fit
@@ -182,7 +182,8 @@ def _content(source: ModelRun, info: StepInfo) -> object:
 def _carry_out(work: Work, source: ModelRun, steps: Sequence[int], told: Told) -> tuple[list[int], list[int]]:
     """Measure what is missing of steps; which they were, and of which all was there."""
     with RowStore(work.directory, work.started, merge=True) as table:
-        known = set() if work.settings.fresh else table.known(work.digests.values())
+        known = table.known(work.digests.values())
+        known = set() if work.settings.fresh else known & complete(table.frame(known))
         for part in table.put_aside:
             told(f"warning: {part}: this part of the table was damaged; what it held is computed again")
         left = {

@@ -4,6 +4,8 @@ whoever is killed loses the step at hand.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +25,8 @@ from pico_schema import __version__ as schema_version
 from pico_schema import layout
 
 if TYPE_CHECKING:
+    import pandas
+
     from pico_analyze.models.behave_settings import BehaveSettings
     from pico_analyze.models.repeats import Repeats
     from pico_analyze.models.rows import Rows
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from pico_analyze.stores.base import ReadOptions, Store
     from pico_schema import ModelSpec
 
+_COUNT = "rows_of_probe"
+"""In the provenance of a row: how many rows its probe has at this step."""
 ARRAYS = "behaviour"
 """The folder beside the table in which arrays lie."""
 
@@ -107,11 +113,24 @@ def leave(
     found: list[Row] = []
     for probe in probes:
         origin = origin_of(probe)
-        found += _rows(work, origin, probe, seen, repeats, trained)
+        rows = _rows(work, origin, probe, seen, repeats, trained)
+        found += [row | {"provenance": _with_count(row["provenance"], len(rows))} for row in rows]
         if arrays := _arrays(probe, seen, trained):
             write_arrays(work.arrays(probe, step), arrays, origin.digest)
     name = f"{work.started:020d}-{work.digests[probes[0], step]}.parquet"
     write_part(work.directory, name, part_content(found))
+
+
+def _with_count(provenance: str, count: int) -> str:
+    return as_json(json.loads(provenance) | {_COUNT: count})
+
+
+def complete(frame: pandas.DataFrame) -> set[str]:
+    """Digests of which every row is there that was left: another question about the same step, such as another length
+    of continuation, takes the place of the rows that it has in common with the one before."""
+    there = Counter[str](frame["digest"])
+    left = dict(zip(frame["digest"], frame["provenance"], strict=True))
+    return {name for name, provenance in left.items() if json.loads(provenance).get(_COUNT) == there[name]}
 
 
 def _rows(

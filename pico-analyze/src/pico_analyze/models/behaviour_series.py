@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pico_analyze.errors import StorageError
 from pico_analyze.probes import distributions
 from pico_analyze.probes.acquisition import FEWEST_STEPS, OCCURRENCES, Acquired, ages, forgotten
 from pico_analyze.table.arrays_file import read_arrays
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pico_analyze.models.behaving import Work
     from pico_analyze.models.behaviour_rows import Origin
     from pico_analyze.stores.base import Store
-
-ACQUISITION = "acquisition.csv"
 
 
 class Series:
@@ -69,7 +68,7 @@ class Series:
                 )
             )
         name = digest("age_of_acquisition", units)
-        if not self._is_there(name) or not (self._work.directory / ACQUISITION).is_file():
+        if not self._is_there(name):
             self._new.append(self._age(self._origin("token_losses", self._steps[-1], name)))
 
     def _age(self, origin: Origin) -> Row:
@@ -79,7 +78,7 @@ class Series:
             return origin.row(metric, math.nan, reason=reason, params=params)
         losses = np.stack([self._array("token_losses", step)["losses"] for step in self._steps]).astype(np.float64)
         found = ages(self._steps, losses, self._work.rows.ids_NT[:, 1:], self._work.model.vocab_size)
-        self._write_ages(found)
+        self._write_ages(found, origin.digest)
         known = found.age_K[np.isfinite(found.age_K)]
         extra: dict[str, Any] = {"tokens": len(found.age_K), "acquired": len(known)}
         if not len(known):
@@ -93,15 +92,19 @@ class Series:
         extra |= {"quartile_1": low, "quartile_3": high}
         return origin.row(metric, middle, params=params, n_samples=len(losses[0]), extra=extra)
 
-    def _write_ages(self, found: Acquired) -> None:
-        """One line for each kind of token, the earliest first."""
+    def _write_ages(self, found: Acquired, name: str) -> None:
+        """One line for each kind of token, the earliest first, beside the losses that they are from."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("token_id", "occurrences", "age_of_acquisition"))
         for at in np.argsort(found.age_K, kind="stable"):  # NaN comes last
             age = "" if math.isnan(found.age_K[at]) else f"{found.age_K[at]:.6g}"
             writer.writerow((int(found.token_K[at]), int(found.count_K[at]), age))
-        replace_file(self._work.directory / ACQUISITION, text.getvalue().encode(), durable=False)
+        path = self._work.arrays("token_losses", self._steps[-1]).with_name(f"acquisition-{name}.csv")
+        try:
+            replace_file(path, text.getvalue().encode(), durable=False)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written ({error.strerror or error}): check the disk") from None
 
     def outputs(self, other: Work, name_of_other: str, targets: dict[int, int]) -> None:
         """Distances of outputs.

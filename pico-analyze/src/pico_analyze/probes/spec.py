@@ -142,8 +142,8 @@ TOKEN_LOSSES = ProbeSpec(
         Measured(
             "age_of_acquisition",
             "Median, over kinds of tokens with 8 occurrences or more, of the step at which a sigmoid fitted to their "
-            "mean loss over ln(1 + step) is halfway between ln V and the lowest value measured; acquisition.csv has "
-            "one line for each.",
+            "mean loss over ln(1 + step) is halfway between ln V and the lowest value measured; one line for each is "
+            "in a file acquisition-….csv beside the losses.",
             "first to last step",
             "the last step",
         ),
