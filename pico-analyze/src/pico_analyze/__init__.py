@@ -10,8 +10,8 @@
 The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api` (the functions here) ·
 `output` (text and pictures) · `models` (running them) · `engine` (from questions to rows) and `auditing` (what is wrong
 with a run) · `questions` (what is asked) · `statistics` (of values and series) · `components` (which matrices a model
-has) and `metrics` (which numbers a matrix has) · `stores` (where runs are kept) · `table` (rows) and `matrices` ·
-`registry`, `parameters`, `errors`, `version`.
+has), `metrics` (which numbers a matrix has) and `probes` (which numbers say what a model does) · `stores` (where runs
+are kept) · `table` (rows) and `matrices` · `registry`, `parameters`, `errors`, `version`.
 """
 
 from importlib import import_module
@@ -21,7 +21,18 @@ from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
     from pico_analyze import metrics
-    from pico_analyze.api import audit, capture, compute, convert, dynamics, open_run, read_rows, study, summarise
+    from pico_analyze.api import (
+        audit,
+        behave,
+        capture,
+        compute,
+        convert,
+        dynamics,
+        open_run,
+        read_rows,
+        study,
+        summarise,
+    )
 else:  # hidden from type checkers, for which a module with __getattr__ has every name
 
     def __getattr__(name: str) -> object:
@@ -40,6 +51,7 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
 __all__ = [
     "__version__",
     "audit",
+    "behave",
     "capture",
     "compute",
     "convert",

@@ -537,6 +537,103 @@ def capture(
     return open_run(settings.out)
 
 
+def behave(
+    run: str | Path,
+    *,
+    probes: Words | None = None,
+    out: str | Path | None = None,
+    data: Words | None = None,
+    steps: Chosen = "all",
+    rows: int | None = None,
+    seq_len: int | None = None,
+    continuation: int | None = None,
+    target: str | int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int = 8,
+    jobs: int = 1,
+    trust_remote_code: bool = False,
+    fresh: bool = False,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
+) -> pandas.DataFrame:
+    """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, distance of outputs.
+
+    Needs the extra ``pico-analyze[torch]``. Each model is loaded once and reads the same rows.
+
+    Args:
+        run: A run of Pico, or models of other makers: a name under ./runs, a path, or an ``hf://`` address.
+        probes: Probes, of those that ``pico-analyze probes`` lists; all without.
+        out: Directory in which the run gets its own table, with arrays beside it; what is there already is not computed
+            again. Without it everything is computed, and nothing is kept.
+        data: Files of text or of token ids, or one run of Pico, whose validation rows are taken; without, the run's own
+            validation rows, or text of Python's library.
+        steps: Steps, as numbers or as a selection.
+        rows: Rows to take, evenly spaced; without, 32 of text, and all that are given as ids.
+        seq_len: Tokens that are read of a row cut from text: 512, or as many as the model reads, unless told otherwise.
+        continuation: Tokens of prompt, and of continuation, for memorisation; 32, or half a row, without.
+        target: What outputs are compared with: last (also without), first, a step, or a run (its same step).
+        seed: Seed of the random tokens of induction.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: What models compute in: float32, bfloat16, float16.
+        batch_size: Rows of a forward pass.
+        jobs: Processes, each with a model in memory.
+        trust_remote_code: Run the code that lies beside a model's weights.
+        fresh: Compute again what is already there.
+        offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached.
+        prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
+        architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
+        step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
+
+    Returns:
+        The rows, with the columns that `compute` gives: `data` is behaviour, `component` probe, `site` the probe's
+        name. A value that does not exist is NaN, with the reason beside it.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit.
+        DataError: a model is damaged, cannot be loaded, or says what is not finite.
+        StorageError: disk or network.
+        WorkerError: processes were killed; what is done is kept.
+        PluginError: torch or transformers is not installed.
+
+    Example:
+        >>> import pico_analyze
+        >>> frame = pico_analyze.behave("models", probes="attention", data="rows.jsonl")
+        >>> sorted(frame["metric"].unique())
+        ['attention_distance', 'attention_entropy', 'previous_token', 'sink_mass']
+    """
+    from tempfile import TemporaryDirectory
+
+    from pico_analyze.models.behave import behave_models
+    from pico_analyze.models.behave_settings import behave_settings
+
+    with TemporaryDirectory(prefix="pico-behave-") as nowhere:
+        how = behave_settings(
+            out=nowhere if out is None else out,
+            probes=probes,
+            data=data,
+            steps=steps,
+            target=target,
+            dtype=dtype,
+            rows=rows,
+            seq_len=seq_len,
+            continuation=continuation,
+            seed=seed,
+            device=device,
+            batch_size=batch_size,
+            jobs=jobs,
+            trust_remote_code=trust_remote_code,
+            fresh=fresh,
+            read=_reading(offline, cache_dir, prefix, architecture, step_pattern),
+        )
+        return behave_models(str(run), how).frame
+
+
 def convert(
     run: str | Path,
     *,

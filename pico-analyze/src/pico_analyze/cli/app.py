@@ -1,7 +1,8 @@
-"""The command line: `compute`, `dynamics`, `run`, `audit`, `capture`, `convert`, `list`, `metrics`, `components`.
+"""The command line: `compute`, `dynamics`, `run`, `audit`, `capture`, `convert`, `behave`, `list`, `metrics`,
+`components`, `probes`.
 
-Only this module, `audit.py`, `show.py`, `running.py` and `console.py` print. Heavy packages are imported inside the
-commands.
+Only this module, `audit.py`, `show.py`, `running.py`, `behaving.py` and `console.py` print. Heavy packages are
+imported inside the commands.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pico_analyze.cli import behaving, running, show
 from pico_analyze.cli import options as o
-from pico_analyze.cli import running, show
 from pico_analyze.cli.audit import audit
 from pico_analyze.version import __version__
 
@@ -334,9 +335,11 @@ def dynamics(
 app.command()(audit)
 app.command()(running.capture)
 app.command()(running.convert)
+app.command()(behaving.behave)
 app.command("list")(show.list_runs)
 app.command()(show.metrics)
 app.command()(show.components)
+app.command()(behaving.probes)
 
 
 def main() -> None:

@@ -45,6 +45,14 @@ class NullOption(StrEnum):
     random_init = "random_init"
 
 
+class DTypeOption(StrEnum):
+    """What models compute in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class WandbMode(StrEnum):
     """How Weights & Biases is reached."""
 
@@ -52,6 +60,9 @@ class WandbMode(StrEnum):
     offline = "offline"
 
 
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A name under ./runs, a path, or hf://org/name; RUN@STEP for one step.")
+]
 MetricsAndRuns = Annotated[
     list[str],
     typer.Argument(

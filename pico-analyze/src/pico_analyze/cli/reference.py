@@ -1,4 +1,4 @@
-"""The reference pages, made from the code: commands, metrics, components, the table's columns, a study's keys.
+"""The reference pages, made from the code: commands, metrics, components, probes, the table's columns, a study's keys.
 
 ``python -m pico_analyze.cli.reference DIR`` writes them; a test checks that those in `docs/` are current.
 """
@@ -14,7 +14,8 @@ from pico_analyze.components.spec import COMPONENTS, ComponentSpec
 from pico_analyze.errors import PluginError
 from pico_analyze.matrices.rounding import MARGIN
 from pico_analyze.metrics.spec import METRICS, MetricSpec
-from pico_analyze.output import metric_pages
+from pico_analyze.output import metric_pages, probe_pages
+from pico_analyze.probes.spec import PROBES
 from pico_analyze.questions.study_schema import Measurement, Named, Section, StudyConfig
 from pico_analyze.table.columns import COLUMNS, CORE, KEY
 
@@ -81,6 +82,22 @@ def components() -> str:
     return _pages("Components", [metric_pages.component_record(spec) for spec in specs])
 
 
+def probes() -> str:
+    """The page of every probe."""
+    lines = ["# Probes", "", _MADE]
+    for spec in PROBES.values():
+        one = probe_pages.record(spec)
+        lines += ["", f"## {one['name']}", "", _cell(one["definition"]), ""]
+        lines += ["| metric | definition | range | a row for each |", "|---|---|---|---|"]
+        lines += [
+            "| " + " | ".join([f"`{m['name']}`", *(_cell(m[key]) for key in ("definition", "range", "rows"))]) + " |"
+            for m in one["metrics"]
+        ]
+        named = {"needs": "needs", "cost": "cost", "arrays": "kept at each step", "reference": "reference"}
+        lines += ["", *(f"- {title}: {_cell(one[key])}" for key, title in named.items() if one[key])]
+    return "\n".join(lines) + "\n"
+
+
 def _pages(title: str, records: list[dict[str, Any]], *common: str) -> str:
     lines = [f"# {title}", "", _MADE, *(line for text in common for line in ("", text))]
     for record in records:
@@ -136,6 +153,7 @@ PAGES = {
     "commands.md": commands,
     "metrics.md": metrics,
     "components.md": components,
+    "probes.md": probes,
     "table.md": table,
     "study.md": study,
 }

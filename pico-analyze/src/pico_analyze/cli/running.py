@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,25 +10,13 @@ import typer
 
 from pico_analyze.cli import options as o
 
-
-class DTypeOption(StrEnum):
-    """What models compute in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="A name under ./runs, a path, or hf://org/name; RUN@STEP for one step.")
-]
 MadeOut = Annotated[
     Path | None, typer.Option("--out", help="Directory of the run that is made. [default: runs/<RUN>-<command>]")
 ]
 
 
 def capture(
-    run: Run,
+    run: o.Run,
     out: MadeOut = None,
     data: Annotated[
         list[str] | None,
@@ -70,8 +57,8 @@ def capture(
     ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
-        DTypeOption, typer.Option("--dtype", help="What models compute in, and activations are stored in.")
-    ] = DTypeOption.float32,
+        o.DTypeOption, typer.Option("--dtype", help="What models compute in, and activations are stored in.")
+    ] = o.DTypeOption.float32,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Rows of a forward pass.")] = 8,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with a model in memory.")
@@ -129,7 +116,7 @@ def capture(
 
 
 def convert(
-    run: Run,
+    run: o.Run,
     out: MadeOut = None,
     steps: o.Steps = "all",
     copy: Annotated[bool, typer.Option("--copy", help="Copy files of weights, where they could be linked.")] = False,

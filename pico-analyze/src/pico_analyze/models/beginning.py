@@ -16,7 +16,7 @@ from pico_analyze.counting import counted
 from pico_analyze.errors import StorageError, UsageError
 from pico_analyze.models import sealing
 from pico_analyze.models.rows import Rows, check_fit, rows_of_files, spaced, taken
-from pico_analyze.models.settings import SEQ_LEN, CaptureSettings
+from pico_analyze.models.settings import SEQ_LEN, CaptureSettings, ChoosesRows
 from pico_analyze.stores.base import HasManifests, ReadOptions, StepInfo
 from pico_analyze.stores.run_names import is_known, open_named
 from pico_schema import DataFingerprint, RunManifest, ValidationRows, layout
@@ -60,7 +60,7 @@ def begin(
     """Rows and positions, and the run that they are captured into: begun now, or found there and compared."""
     tokenizer = source.small(info.step, layout.TOKENIZER, settings.out)
     seq_len = settings.seq_len or min(SEQ_LEN, first.spec.max_seq_len)
-    rows = _rows(source, info.step, tokenizer, settings, seq_len, told)
+    rows = chosen_rows(source, info.step, tokenizer, settings, seq_len, told)
     check_fit(rows, first.spec.vocab_size, first.spec.max_seq_len)
     seq_len = rows.ids_NT.shape[1] - 1  # rows of ids have a length of their own
     every = settings.positions == "all"
@@ -88,8 +88,8 @@ def begin(
     return Work(source.name, source.options, settings.out, run, sites, rows, positions, settings, tokenizer, each)
 
 
-def _rows(
-    source: ModelRun, step: int, tokenizer: bytes | None, settings: CaptureSettings, seq_len: int, told: Told
+def chosen_rows(
+    source: ModelRun, step: int, tokenizer: bytes | None, settings: ChoosesRows, seq_len: int, told: Told
 ) -> Rows:
     """The rows that are meant, with a word about what they can be compared with."""
     runs = [name for name in settings.data if not Path(name).is_file() and is_known(name)]
@@ -111,18 +111,18 @@ def _rows(
     return rows
 
 
-def _has_rows(name: str, settings: CaptureSettings) -> bool:
+def _has_rows(name: str, settings: ChoosesRows) -> bool:
     return _validation(name, settings) is not None
 
 
-def _validation(name: str, settings: CaptureSettings) -> Any:
+def _validation(name: str, settings: ChoosesRows) -> Any:
     """The stored validation rows of a run of Pico: its file's content and the run; None where it has none."""
     store = open_named(name, settings.read)
     found = getattr(store, "validation_rows", None)
     return None if found is None else found()
 
 
-def _rows_of_run(name: str, settings: CaptureSettings) -> Rows:
+def _rows_of_run(name: str, settings: ChoosesRows) -> Rows:
     found = _validation(name, settings)
     if found is None:
         raise UsageError(f"{name}: it stores no validation rows: give files of text or token ids")

@@ -18,9 +18,10 @@ import numpy as np
 
 from pico_analyze.counting import counted
 from pico_analyze.engine.executors import process_pool
-from pico_analyze.errors import DataError, PluginError, WorkerError
+from pico_analyze.errors import DataError, WorkerError
 from pico_analyze.models import sealing
 from pico_analyze.models.beginning import COMMAND, Told, Work, begin
+from pico_analyze.models.extra import extra
 from pico_analyze.models.places import chosen_sites, places
 from pico_analyze.models.settings import CaptureSettings
 from pico_analyze.models.sources import ModelRun, check_origin, weights_digests
@@ -63,7 +64,8 @@ def capture_models(run: str, settings: CaptureSettings, told: Told = lambda _: N
         WorkerError: processes were killed.
         PluginError: torch or transformers is not installed.
     """
-    loading = _extra()
+    with extra():
+        from pico_analyze.models import loading
     source = ModelRun.open(run, settings.read)
     infos = source.chosen(settings.steps)
     settings = replace(settings, device=loading.chosen_device(settings.device))
@@ -85,15 +87,6 @@ def capture_models(run: str, settings: CaptureSettings, told: Told = lambda _: N
         )
         _carry_out(work, source, left, told)
         return Captured(settings.out, tuple(left), tuple(kept), samples, sites)
-
-
-def _extra() -> Any:
-    """The module that loads models, if what it needs is installed."""
-    try:
-        from pico_analyze.models import loading
-    except ImportError as error:
-        raise PluginError(f"running models needs {error.name or error}: pip install 'pico-analyze[torch]'") from None
-    return loading
 
 
 def _carry_out(work: Work, source: ModelRun, steps: Sequence[int], told: Told) -> None:

@@ -65,7 +65,7 @@ def read_names(files: ModelFiles, *, trust_remote_code: bool) -> list[str]:
 
 @contextmanager
 def loaded(
-    files: ModelFiles, *, device: str, dtype: str, trust_remote_code: bool, room: Path
+    files: ModelFiles, *, device: str, dtype: str, trust_remote_code: bool, room: Path, eager: bool = False
 ) -> Iterator[tuple[nn.Module, dict[str, str]]]:
     """The model of a checkpoint, in evaluation mode, and the digests of the files that it was loaded from; what it
     takes is given back when the block ends.
@@ -76,6 +76,7 @@ def loaded(
         dtype: A key of `DTYPES`: what it computes in.
         trust_remote_code: Whether code that lies beside the weights may be run.
         room: Directory in which files of the Hub lie meanwhile.
+        eager: Whether attention is computed step by step, so that its weights can be read.
 
     Raises:
         DataError: transformers does not load it, or does not find all of its weights.
@@ -85,7 +86,7 @@ def loaded(
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=room) as directory:
         for name in names:
             files.place(name, Path(directory, name))
-        model = _from_pretrained(Path(directory), files, dtype=dtype, trust_remote_code=trust_remote_code)
+        model = _from_pretrained(Path(directory), files, dtype=dtype, trust_remote_code=trust_remote_code, eager=eager)
         for name in names:
             files.check(name)
         digests = {name: files.sha256(name) for name in names}
@@ -98,7 +99,7 @@ def loaded(
                 torch.cuda.empty_cache()
 
 
-def _from_pretrained(directory: Path, files: ModelFiles, *, dtype: str, trust_remote_code: bool) -> Any:
+def _from_pretrained(directory: Path, files: ModelFiles, *, dtype: str, trust_remote_code: bool, eager: bool) -> Any:
     with _quiet():
         try:
             load: Any = transformers.AutoModelForCausalLM.from_pretrained
@@ -109,6 +110,7 @@ def _from_pretrained(directory: Path, files: ModelFiles, *, dtype: str, trust_re
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                **({"attn_implementation": "eager"} if eager else {}),
             )
         except Exception as error:
             said = " ".join(str(error).replace(str(directory), files.where).split()) or type(error).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from pico_analyze.errors import UsageError
 from pico_analyze.stores.base import ReadOptions
@@ -57,6 +57,25 @@ class CaptureSettings:
     """How the run is read."""
 
 
+class ChoosesRows(Protocol):
+    """Which rows models are run on."""
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Files of text or of token ids, or one run of Pico."""
+        ...
+
+    @property
+    def rows(self) -> int | None:
+        """Rows to take, evenly spaced."""
+        ...
+
+    @property
+    def read(self) -> ReadOptions:
+        """How the run is read."""
+        ...
+
+
 def settings_of(
     run: str | Path,
     *,
@@ -78,18 +97,28 @@ def settings_of(
     number: int | str = text if text in ("last", "all") else int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
     if number == 0:
         raise UsageError(f"positions {text[:80]!r}: give last, all, or how many are kept in each row")
-    if dtype not in get_args(DType):
-        raise UsageError(f"dtype {dtype[:80]!r}: models compute in {', '.join(get_args(DType))}")
     return CaptureSettings(
         out=made_directory(run, "capture") if out is None else Path(out),
-        data=_words(data, commas=False),
-        sites=_words(sites),
+        data=words_of(data, commas=False),
+        sites=words_of(sites),
         steps=selection(steps),
         positions=number,  # type: ignore[arg-type]
-        dtype=dtype,  # type: ignore[arg-type]
+        dtype=dtype_of(dtype),
         read=read,
         **others,
     )
+
+
+def dtype_of(name: str) -> DType:
+    """The type of a name.
+
+    Raises:
+        UsageError: models do not compute in it.
+    """
+    for known in get_args(DType):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise UsageError(f"dtype {name[:80]!r}: models compute in {', '.join(get_args(DType))}")
 
 
 def selection(steps: Chosen) -> str:
@@ -103,6 +132,7 @@ def made_directory(run: str | Path, command: str) -> Path:
     return RUNS / f"{name}-{command}"
 
 
-def _words(words: Words | None, *, commas: bool = True) -> tuple[str, ...]:
+def words_of(words: Words | None, *, commas: bool = True) -> tuple[str, ...]:
+    """Words as a person lists them: several, or with commas between them."""
     listed = [] if words is None else [words] if isinstance(words, str | Path) else list(words)
     return tuple(part.strip() for word in listed for part in (str(word).split(",") if commas else [str(word)]))

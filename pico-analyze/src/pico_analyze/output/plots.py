@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,38 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[
         plt.close(figure)
         written.append(path)
     return written
+
+
+def draw_panels(panels: Sequence[tuple[str, pandas.DataFrame]], title: str, path: Path) -> None:
+    """One figure of lines over steps: a panel for each table, with its title; layers are coloured by depth.
+
+    Args:
+        panels: Title and tidy rows of one metric, of each panel.
+        title: Of the whole.
+        path: The file, which is replaced.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    every = pd.concat([rows for _, rows in panels])
+    layers = sorted(int(layer) for layer in every["layer"].dropna().unique())
+    colour = dict(zip(layers, _colours(len(layers)), strict=True))
+    with mpl.rc_context(_STYLE):
+        figure, axes = _panels(len(panels), 4.0, 3.2)
+        for ax, (name, rows) in zip(axes, panels, strict=True):
+            for (layer, head), line in rows.groupby(["layer", "head"], sort=True, dropna=False):
+                width = 1.5 if plain(head) is None else _HEAD_WIDTH
+                _line(ax, line.sort_values("step"), colour.get(plain(layer), "#444444"), None, width)
+            ax.set_title(name)
+            _step_axis(ax, rows)
+        if layers:
+            _legend(figure, layers, colour, every)
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left", fontweight="bold")
+        _save(figure, path)
+    plt.close(figure)
 
 
 def _by_distinct(column: pandas.Series[str], change: Callable[[str], str]) -> pandas.Series[str]:

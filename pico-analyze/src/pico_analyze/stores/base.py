@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas
 
+    from pico_analyze.stores.samples import TokenRows
     from pico_analyze.stores.set_aside import SetAside
     from pico_schema import CheckpointManifest, ModelSpec
 
@@ -223,6 +224,15 @@ class HasManifests(Protocol):
 
     def checkpoint_manifest(self, step: int) -> CheckpointManifest:
         """The manifest of a step."""
+        ...
+
+
+@runtime_checkable
+class HasBatches(Protocol):
+    """A store of checkpoints that keep the batch which their update was taken on."""
+
+    def batch_rows(self, step: int) -> TokenRows | None:
+        """The rows of that batch; None where a checkpoint does not hold it."""
         ...
 
 

@@ -292,6 +292,14 @@ class LocalStore:
         path = self._inside(self._root, layout.VALIDATION_ROWS)
         return stored_rows(read_whole(path), listed, where=str(path))
 
+    def batch_rows(self, step: int) -> TokenRows | None:
+        """The batch that a step's update was taken on; None where the checkpoint does not hold it."""
+        manifest, _, directory = self._checkpoint(step)
+        if (entry := manifest.files.get(layout.TRAIN_BATCH)) is None:
+            return None
+        path = self._inside(directory, layout.TRAIN_BATCH)
+        return stored_rows(read_whole(path), entry, where=str(path))
+
     model_files = files
 
     def evaluations(self) -> dict[int, dict[str, float]]:

@@ -133,10 +133,10 @@ def _proven(files: Files, path: str, entry: FileEntry, where: str) -> bytes:
 
 
 def stored_rows(content: bytes, entry: FileEntry, *, where: str) -> TokenRows:
-    """All validation rows of a run, with their texts, from the content of their file.
+    """All rows of a file that a manifest lists (validation rows, a batch), with their texts, from its content.
 
     Raises:
-        DataError: it is not what the run's manifest lists.
+        DataError: it is not what the manifest lists.
     """
     if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
         raise DataError(f"{where}: it does not have the content that was stored: it is damaged")

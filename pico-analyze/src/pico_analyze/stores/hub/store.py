@@ -298,6 +298,15 @@ class HubStore:
         content = bytes(self._files.reader(self._commit, layout.VALIDATION_ROWS, entry)(0, entry.size))
         return stored_rows(content, entry, where=where)
 
+    def batch_rows(self, step: int) -> TokenRows | None:
+        """The batch that a step's update was taken on; None where the checkpoint does not hold it."""
+        manifest, _, commit = self._found(step)
+        if (entry := manifest.files.get(layout.TRAIN_BATCH)) is None:
+            return None
+        where = f"{self.repo}@{commit[:12]}:{layout.TRAIN_BATCH}"
+        content = bytes(self._files.reader(commit, layout.TRAIN_BATCH, entry)(0, entry.size))
+        return stored_rows(content, entry, where=where)
+
     def model_files(self, step: int) -> HubFiles:
         """The files of a checkpoint, which is a model of transformers."""
         manifest, _, commit = self._found(step)

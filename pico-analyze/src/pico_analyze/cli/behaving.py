@@ -1,0 +1,124 @@
+"""The commands about what models do: `behave`, `probes`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pico_analyze.cli import options as o
+
+
+def behave(
+    run: o.Run,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option("--probe", help="Probes, with commas or repeated; see `pico-analyze probes`. [default: all]"),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            help="Rows: text, token ids, or a run of Pico, as for capture. [default: RUN's own validation rows, or "
+            "text of Python's library]",
+        ),
+    ] = None,
+    steps: o.Steps = "all",
+    rows: Annotated[
+        int | None,
+        typer.Option("--rows", min=1, max=1_000_000, help="Rows, evenly spaced. [default: 32 of text, all ids]"),
+    ] = None,
+    seq_len: Annotated[
+        int | None,
+        typer.Option(
+            "--seq-len",
+            min=1,
+            max=1_000_000,
+            help="Tokens that are read of a row cut from text. [default: 512, or as many as the model reads]",
+        ),
+    ] = None,
+    continuation: Annotated[
+        int | None,
+        typer.Option(
+            "--continuation",
+            min=1,
+            max=1_000_000,
+            help="Tokens of prompt, and of continuation, for memorisation. [default: 32, or half a row]",
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", help="What outputs are compared with: last, first, STEP, or RUN (its same step).")
+    ] = "last",
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=o.LARGEST_SEED, help="Seed of the random tokens of induction.")
+    ] = 0,
+    out: o.Out = Path("analysis"),
+    form: o.As = o.Form.table,
+    plot: o.Plot = True,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[o.DTypeOption, typer.Option("--dtype", help="What models compute in.")] = o.DTypeOption.float32,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Rows of a forward pass.")] = 8,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with a model in memory.")
+    ] = 1,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that lies beside a model's weights.")
+    ] = False,
+    fresh: o.Fresh = False,
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
+) -> None:
+    """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, outputs (extra
+    [torch])."""
+    from pico_analyze.cli.console import say
+    from pico_analyze.counting import counted
+    from pico_analyze.models.behave import behave_models
+    from pico_analyze.models.behave_settings import behave_settings
+    from pico_analyze.output.behaviour import behaviour_pictures, behaviour_text
+    from pico_analyze.stores.base import ReadOptions
+
+    begun = time.monotonic()
+    settings = behave_settings(
+        out=out,
+        probes=probe,
+        data=data,
+        steps=steps,
+        target=target,
+        dtype=dtype.value,
+        rows=rows,
+        seq_len=seq_len,
+        continuation=continuation,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        jobs=jobs,
+        trust_remote_code=trust_remote_code,
+        fresh=fresh,
+        read=ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern),
+    )
+    done = behave_models(run, settings, say)
+    typer.echo(behaviour_text(done.frame, form.value))
+    written = [path.name for path in behaviour_pictures(done.frame, done.directory)] if plot else []
+    for why, count in done.frame["reason"].dropna().value_counts().items():
+        say(f"undefined: {counted(int(count), 'row')}: {why}")
+    kept = f", {len(done.kept)} already there" if done.kept else ""
+    files = ", ".join(["rows.parquet", "rows.csv", *written])
+    say(
+        f"{counted(len(done.steps), 'step')} probed{kept} ({counted(len(done.frame), 'row')}, "
+        f"{time.monotonic() - begun:.1f} s) in {done.directory}: {files}"
+    )
+
+
+def probes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One probe, with everything about it.")] = None,
+    form: o.As = o.Form.table,
+) -> None:
+    """List the probes of `behave`, or show the page of one: definitions, ranges, what it needs, cost, reference."""
+    from pico_analyze.output import probe_pages
+
+    typer.echo(probe_pages.probes(name, form.value))

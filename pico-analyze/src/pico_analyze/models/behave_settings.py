@@ -1,0 +1,82 @@
+"""What is probed and how, from the words of a person; nothing is read, and torch is not needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pico_analyze.models.settings import DType, dtype_of, selection, words_of
+from pico_analyze.probes.spec import chosen
+from pico_analyze.stores.base import ReadOptions
+
+if TYPE_CHECKING:
+    from pico_analyze.questions.builder import Chosen, Words
+
+SEQ_LEN = 512
+"""Tokens of a row that is cut from text, where nothing is said and the model reads as many: an in-context score looks
+at position 500."""
+
+
+@dataclass(frozen=True)
+class BehaveSettings:
+    """What is probed, and how."""
+
+    out: Path
+    """Directory in which the run gets its own."""
+    probes: tuple[str, ...]
+    """Which probes."""
+    data: tuple[str, ...] = ()
+    """Files of text or of token ids, or one run of Pico; none: the run's own validation rows, or Python's library."""
+    steps: str = "all"
+    """Which steps."""
+    rows: int | None = None
+    """Rows to take, evenly spaced."""
+    seq_len: int | None = None
+    """Tokens read of a row that is cut from text; None: `SEQ_LEN`, or as many as the model reads."""
+    continuation: int | None = None
+    """Tokens of prompt and of continuation, for memorisation; None: 32, or half of what fits."""
+    target: str = "last"
+    """What outputs are compared with: last, first, a step, or a run."""
+    seed: int = 0
+    """Of the random tokens."""
+    device: str = "auto"
+    """Where models are run."""
+    dtype: DType = "float32"
+    """What they compute in."""
+    batch_size: int = 8
+    """Rows of a forward pass."""
+    jobs: int = 1
+    """Processes, each with a model of its own in memory."""
+    trust_remote_code: bool = False
+    """Whether code that lies beside weights may be run."""
+    fresh: bool = False
+    """Whether what is there is computed again."""
+    read: ReadOptions = field(default_factory=ReadOptions)
+    """How the run is read."""
+
+
+def behave_settings(
+    *,
+    out: str | Path,
+    probes: Words | None,
+    data: Words | None,
+    steps: Chosen,
+    target: str | int | None,
+    dtype: str,
+    **others: Any,
+) -> BehaveSettings:
+    """Settings, from the words of a person; `others` are fields as they are.
+
+    Raises:
+        UsageError: a probe or a type that is none.
+    """
+    return BehaveSettings(
+        out=Path(out),
+        probes=chosen(words_of(probes)),
+        data=words_of(data, commas=False),
+        steps=selection(steps),
+        target="last" if target is None else str(target),
+        dtype=dtype_of(dtype),
+        **others,
+    )

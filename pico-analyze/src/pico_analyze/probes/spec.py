@@ -1,0 +1,218 @@
+"""What a probe is: its page, the metrics that it gives, and the version that its rows are keyed by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pico_analyze.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of a probe: a name in the column `metric`."""
+
+    name: str
+    definition: str
+    range: str
+    place: str
+    """What there is a row of: step, layer, head, pair of steps."""
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """One probe: its page."""
+
+    name: str
+    definition: str
+    metrics: tuple[Measured, ...]
+    needs: str
+    cost: str
+    reference: str
+    version: int = 1
+    """Raised whenever a value changes for the same question: rows of before are computed again."""
+    arrays: str = ""
+    """What is stored beside the table at each step; empty for nothing."""
+
+
+_HEAD, _LAYER, _STEP, _PAIR = "step, layer, head", "step, layer", "step", "pair of steps"
+
+INDUCTION = ProbeSpec(
+    name="induction",
+    definition="Whether heads look for what came after an earlier occurrence of the present token, and copy it; and "
+    "what a longer context is worth. Heads are read on random tokens x_0 … x_{L-1} x_0 … x_{L-1}, all L of them "
+    "distinct, drawn with --seed, without a token of beginning; L is half of what the model reads, at most 128.",
+    metrics=(
+        Measured(
+            "prefix_matching",
+            "Mean attention, over the second copy, from position t to t - L + 1, the token after the earlier "
+            "occurrence of the present one.",
+            "0 to 1; 1 for a head that looks nowhere else",
+            _HEAD,
+        ),
+        Measured(
+            "copying",
+            "2 r - 1, where r is the share that a token has in all logits raised by the head when it attends to that "
+            "token alone: c = W_U g(W_O v) over the L tokens, less its mean, negative entries set to 0; g is the scale "
+            "of the final norm. Mean over the first copy.",
+            "-1 to 1; 1 for a head that raises what it reads and nothing else, 2/L - 1 by chance",
+            _HEAD,
+        ),
+        Measured(
+            "in_context_score",
+            "Loss at position 50 less loss at position 500 of the rows, nats; of rows that are shorter, at a tenth of "
+            "their length and at the end (early, late in params). Positions count the tokens that were read. Olsson et "
+            "al. take the difference the other way round.",
+            "any; positive where a longer context helps",
+            _STEP,
+        ),
+        Measured(
+            "loss_at_position",
+            "Mean loss of the rows after so many tokens (position in params: powers of two, and the last), nats.",
+            "0 to infinity",
+            "step, position",
+        ),
+    ),
+    needs="attention that can be read (eager), 8 positions; the in-context score: rows of at least 20 tokens",
+    cost="one pass over 8 rows of 2 L random tokens, one over the rows",
+    reference="Olsson et al. 2022, In-context Learning and Induction Heads, transformer-circuits.pub (per-head "
+    "evaluators; in-context learning score)",
+)
+
+ATTENTION = ProbeSpec(
+    name="attention",
+    definition="Where heads look, on the rows: means over rows and over all positions but the first, which can look at "
+    "itself alone. A(t, j) is the attention of position t on position j, counted from 0.",
+    metrics=(
+        Measured(
+            "attention_entropy",
+            "-Σ_j A(t, j) ln A(t, j), nats; uniform attention on T positions has ln T.",
+            "0 to ln T",
+            _HEAD,
+        ),
+        Measured("sink_mass", "A(t, 0): attention on the first token.", "0 to 1", _HEAD),
+        Measured("previous_token", "A(t, t - 1): attention on the token before.", "0 to 1", _HEAD),
+        Measured("attention_distance", "Σ_j A(t, j) (t - j): how far back, in tokens.", "0 to T - 1", _HEAD),
+    ),
+    needs="attention that can be read (eager), rows of at least 2 tokens",
+    cost="one pass over the rows; one layer's attention in memory at a time",
+    reference="Clark et al. 2019, What Does BERT Look At?, section 3; Xiao et al. 2024, Efficient Streaming Language "
+    "Models with Attention Sinks",
+    arrays="the four means of each row (layer, head, row)",
+)
+
+TOKEN_LOSSES = ProbeSpec(
+    name="token_losses",
+    definition="The loss of every token of the rows at every step, kept, and what follows from it: distance from "
+    "n-grams, when tokens are learned and forgotten, which rows are known by heart.",
+    metrics=(
+        Measured("mean_loss", "Mean of -ln p(token | those before), nats.", "0 to infinity", _STEP),
+        Measured(
+            "unigram_kl",
+            "Mean KL(unigram || model): Σ_v q(v) ln(q(v) / p(v)), q the counted frequencies, nats.",
+            "0 to infinity; 0 for a model that says the frequencies",
+            _STEP,
+        ),
+        Measured(
+            "bigram_kl",
+            "Mean KL(bigram || model) over positions whose token was counted: q(v | last token) counted, nats.",
+            "0 to infinity; 0 for a bigram model",
+            _STEP,
+        ),
+        Measured(
+            "memorised",
+            "Share of rows whose tokens k to 2k - 1 are what greedy decoding gives after the first k. Split train: "
+            "rows of batches that were trained on before the step; split val: the control, rows never trained on.",
+            "0 to 1",
+            "step, split",
+        ),
+        Measured(
+            "matching_tokens",
+            "Mean number of tokens, of those k, that greedy decoding gets right before its first mistake.",
+            "0 to k",
+            "step, split",
+        ),
+        Measured(
+            "forgotten",
+            "Of tokens that were the most probable ones at the measured step before (target_step), the share that no "
+            "longer are: forgetting events.",
+            "0 to 1",
+            _PAIR,
+        ),
+        Measured(
+            "age_of_acquisition",
+            "Median, over kinds of tokens with 8 occurrences or more, of the step at which a sigmoid fitted to their "
+            "mean loss over ln(1 + step) is halfway between ln V and the lowest value measured; one line for each is "
+            "in a file acquisition-….csv beside the losses.",
+            "first to last step",
+            "the last step",
+        ),
+    ),
+    needs="rows; n-grams: counted in the batches that the run keeps, or in the rows; memorisation: batches that the "
+    "run keeps; age of acquisition: 5 steps",
+    cost="one pass over the rows, one over the beginnings of at most 32 rows of training, evenly chosen",
+    reference="Chang & Bergen 2022, Word Acquisition in Neural Language Models, section 3; Toneva et al. 2019, An "
+    "Empirical Study of Example Forgetting, section 3; Biderman et al. 2023, Emergent and Predictable Memorization, "
+    "section 2; Belrose et al. 2024, Neural Networks Learn Statistics of Increasing Complexity",
+    arrays="losses and whether the token was the most probable one (row, position), float32 and bytes; the same of "
+    "the beginnings of training rows",
+)
+
+LOGIT_LENS = ProbeSpec(
+    name="logit_lens",
+    definition="What the model would say if it ended after a block: the final norm and the unembedding applied to the "
+    "residual stream after each, at evenly spaced positions of the rows.",
+    metrics=(
+        Measured("lens_kl", "Mean KL(output || lens), nats; 0 after the last block.", "0 to infinity", _LAYER),
+        Measured(
+            "lens_agreement", "Share of positions where lens and output put the same token first.", "0 to 1", _LAYER
+        ),
+    ),
+    needs="a final norm and an unembedding whose product is the model's output: this is compared, and said if not",
+    cost="one pass over the rows, and one unembedding a layer",
+    reference="nostalgebraist 2020, interpreting GPT: the logit lens; Belrose et al. 2023, Eliciting Latent "
+    "Predictions with the Tuned Lens, section 2",
+)
+
+OUTPUT_DISTANCE = ProbeSpec(
+    name="output_distance",
+    definition="How far what the model says lies from what it says at another step (--target), or another run at the "
+    "same step, at evenly spaced positions of the same rows.",
+    metrics=(
+        Measured("output_entropy", "Mean entropy of the output, nats.", "0 to ln V", _STEP),
+        Measured("output_kl", "Mean KL(step || target), nats.", "0 to infinity", _PAIR),
+        Measured(
+            "output_jsd",
+            "Mean Jensen-Shannon divergence, nats: half of KL to the mean of both, from each side.",
+            "0 to ln 2",
+            _PAIR,
+        ),
+        Measured("top1_flips", "Share of positions where another token is the most probable.", "0 to 1", _PAIR),
+    ),
+    needs="runs of one vocabulary",
+    cost="one pass over the rows; the outputs are kept (positions × vocabulary × 4 bytes a step)",
+    reference="Lin 1991, Divergence Measures Based on the Shannon Entropy, equation 4.1",
+    arrays="ln p of the whole vocabulary at the positions, float32",
+)
+
+PROBES: dict[str, ProbeSpec] = {
+    spec.name: spec for spec in (INDUCTION, ATTENTION, TOKEN_LOSSES, LOGIT_LENS, OUTPUT_DISTANCE)
+}
+"""All probes, in the order in which they are told."""
+
+
+def probe(name: str) -> ProbeSpec:
+    """The probe of a name.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    if name not in PROBES:
+        raise UsageError(f"no probe is called {name!r}{nearest(name, PROBES)} (there are: {', '.join(PROBES)})")
+    return PROBES[name]
+
+
+def chosen(names: Sequence[str]) -> tuple[str, ...]:
+    """Probes by name, in their order; all without a name."""
+    wanted = {probe(name).name for name in names} or set(PROBES)
+    return tuple(name for name in PROBES if name in wanted)
