@@ -560,6 +560,7 @@ def behave(
     prefix: str | None = None,
     architecture: str | None = None,
     step_pattern: str | None = None,
+    allow_pickle: bool = False,
 ) -> pandas.DataFrame:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, distance of outputs.
 
@@ -589,6 +590,8 @@ def behave(
         prefix: What the names of the wanted tensors begin with, in a model that holds several towers.
         architecture: Whose names and layout a model of other makers has, in place of what its configuration says.
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
+        allow_pickle: Whether pickled weights are opened, in a process with limits that takes tensors out of them and
+            nothing else.
 
     Returns:
         The rows, with the columns that `compute` gives: `data` is behaviour, `component` probe, `site` the probe's
@@ -629,7 +632,7 @@ def behave(
             jobs=jobs,
             trust_remote_code=trust_remote_code,
             fresh=fresh,
-            read=_reading(offline, cache_dir, prefix, architecture, step_pattern),
+            read=_reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
         )
         return behave_models(str(run), how).frame
 

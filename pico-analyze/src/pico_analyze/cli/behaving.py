@@ -72,6 +72,7 @@ def behave(
     prefix: o.Prefix = None,
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
 ) -> None:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, outputs (extra
     [torch])."""
@@ -99,7 +100,14 @@ def behave(
         jobs=jobs,
         trust_remote_code=trust_remote_code,
         fresh=fresh,
-        read=ReadOptions(offline, cache_dir, prefix=prefix, architecture=architecture, step_pattern=step_pattern),
+        read=ReadOptions(
+            offline,
+            cache_dir,
+            prefix=prefix,
+            architecture=architecture,
+            step_pattern=step_pattern,
+            allow_pickle=allow_pickle,
+        ),
     )
     done = behave_models(run, settings, say)
     typer.echo(behaviour_text(done.frame, form.value))
