@@ -21,11 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from filelock import FileLock
 from scipy.special import log_softmax
 from scipy.stats import entropy as scipy_entropy
 
 import pico_analyze
 from pico_analyze.errors import DataError, UsageError
+from pico_analyze.models import loading
 from pico_analyze.models.rows import spaced
 from pico_analyze.probes.induction import SEQUENCES, repeated_tokens
 from pico_analyze.table.arrays_file import read_arrays
@@ -310,7 +312,6 @@ def test_processes_come_to_the_same(tmp_path: Path) -> None:
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which models are loaded."""
-    from pico_analyze.models import loading
 
     seen: list[str] = []
     before = loading.loaded
@@ -463,7 +464,6 @@ def test_rows_that_are_too_short_are_said_and_the_rest_goes_on(tmp_path: Path) -
 def test_attention_that_cannot_be_read_is_said_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pico_analyze.models import loading
 
     make(tmp_path / "m")
     write_rows(tmp_path / "rows.parquet")
@@ -578,3 +578,14 @@ def test_tokens_that_are_learned_have_their_ages_in_a_file(tmp_path: Path) -> No
     header, line = file.read_text().splitlines()
     assert header == "token_id,occurrences,age_of_acquisition" and line.startswith(f"7,{2 * T},")
     assert float(line.rpartition(",")[2]) == pytest.approx(row["value"], rel=1e-5)
+
+
+def test_what_a_killed_command_left_is_removed_and_what_another_holds_is_not(tmp_path: Path) -> None:
+    for name in ("left", "held", "new"):
+        (tmp_path / f"{loading.TEMPORARY}{name}").mkdir()
+    for name in ("left", "held"):
+        os.utime(tmp_path / f"{loading.TEMPORARY}{name}", (1e9, 1e9))
+    with FileLock(tmp_path / f"{loading.TEMPORARY}held" / loading.LOCK):
+        os.utime(tmp_path / f"{loading.TEMPORARY}held", (1e9, 1e9))
+        loading.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{loading.TEMPORARY}held", f"{loading.TEMPORARY}new"}

@@ -79,6 +79,7 @@ def behave_models(run: str, settings: BehaveSettings, told: Told = lambda _: Non
     if compared is not None and compared.beyond:
         infos = [info for info in source.store.steps() if info.step in {*steps, *compared.beyond}]
     work = _prepared(source, infos, settings, told, loading.versions())
+    loading.sweep(work.directory)
     done, kept = _carry_out(work, source, steps, told)
     other = work, source.store.run
     if compared is not None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gc
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 import transformers
+from filelock import FileLock, Timeout
 from torch import nn
 
 from pico_analyze.errors import DataError, UsageError
@@ -26,6 +29,10 @@ from pico_schema import layout
 
 TEMPORARY = ".tmp-model-"
 """How the directory that transformers is shown is called."""
+LOCK = ".lock"
+"""A file in it that is locked for as long as it is needed."""
+_YOUNG = 1.0
+"""Seconds within which one that is made is locked."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -83,7 +90,7 @@ def loaded(
         UsageError: it needs code of its own, and that is not trusted.
     """
     names = read_names(files, trust_remote_code=trust_remote_code)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=room) as directory:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=room) as directory, FileLock(Path(directory, LOCK)):
         for name in names:
             files.place(name, Path(directory, name))
         model = _from_pretrained(Path(directory), files, dtype=dtype, trust_remote_code=trust_remote_code, eager=eager)
@@ -97,6 +104,18 @@ def loaded(
             gc.collect()
             if device.startswith("cuda"):
                 torch.cuda.empty_cache()
+
+
+def sweep(room: Path) -> None:
+    """Remove what processes that were killed have left of `loaded`; other commands' may be there, and stay."""
+    for place in room.glob(f"{TEMPORARY}*"):
+        try:
+            if time.time() - place.stat().st_mtime < _YOUNG:
+                continue
+            with FileLock(place / LOCK, timeout=0):
+                shutil.rmtree(place, ignore_errors=True)
+        except (OSError, Timeout):
+            continue
 
 
 def _from_pretrained(directory: Path, files: ModelFiles, *, dtype: str, trust_remote_code: bool, eager: bool) -> Any:
