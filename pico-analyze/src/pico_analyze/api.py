@@ -395,7 +395,7 @@ def audit(
     """
     from pico_analyze.auditing.audit import audit_store
 
-    options = _reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
     return audit_store(open_named(run, options)).frame()
 
 
@@ -440,7 +440,7 @@ def open_run(
         >>> run.read(8, "val", "activations", "layers.0.attn.v").shape
         (96, 8)
     """
-    return open_named(run, _reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle))
+    return open_named(run, ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle))
 
 
 def capture(
@@ -531,7 +531,7 @@ def capture(
         batch_size=batch_size,
         jobs=jobs,
         trust_remote_code=trust_remote_code,
-        read=_reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
     capture_models(str(run), settings)
     return open_run(settings.out)
@@ -632,7 +632,7 @@ def behave(
             jobs=jobs,
             trust_remote_code=trust_remote_code,
             fresh=fresh,
-            read=_reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
+            read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
         )
         return behave_models(str(run), how).frame
 
@@ -687,7 +687,7 @@ def convert(
     from pico_analyze.models.settings import made_directory, selection
 
     target = made_directory(run, "convert") if out is None else Path(out)
-    read = _reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
     convert_models(str(run), target, steps=selection(steps), copy=copy, read=read)
     return open_run(target)
 
@@ -778,26 +778,7 @@ def settings(
         shard=None if shard is None else Shard.parse(shard),
         memory=memory,
         fresh=fresh,
-        read=_reading(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
-    )
-
-
-def _reading(
-    offline: bool,
-    cache_dir: str | Path | None,
-    prefix: str | None,
-    architecture: str | None,
-    step_pattern: str | None,
-    allow_pickle: bool = False,
-) -> ReadOptions:
-    cache = None if cache_dir is None else Path(cache_dir)
-    return ReadOptions(
-        offline,
-        cache,
-        prefix=prefix,
-        architecture=architecture,
-        step_pattern=step_pattern,
-        allow_pickle=allow_pickle,
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
 
 

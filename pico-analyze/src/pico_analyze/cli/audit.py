@@ -37,14 +37,7 @@ def audit(
     from pico_analyze.stores.opening import ReadOptions, newest_run
     from pico_analyze.stores.run_names import open_named
 
-    options = ReadOptions(
-        offline,
-        cache_dir,
-        prefix=prefix,
-        architecture=architecture,
-        step_pattern=step_pattern,
-        allow_pickle=allow_pickle,
-    )
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
     found = []
     for name in runs or [str(newest_run())]:
         store = open_named(name, options)

@@ -100,14 +100,7 @@ def behave(
         jobs=jobs,
         trust_remote_code=trust_remote_code,
         fresh=fresh,
-        read=ReadOptions(
-            offline,
-            cache_dir,
-            prefix=prefix,
-            architecture=architecture,
-            step_pattern=step_pattern,
-            allow_pickle=allow_pickle,
-        ),
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
     done = behave_models(run, settings, say)
     typer.echo(behaviour_text(done.frame, form.value))

@@ -97,14 +97,7 @@ def capture(
         batch_size=batch_size,
         jobs=jobs,
         trust_remote_code=trust_remote_code,
-        read=ReadOptions(
-            offline,
-            cache_dir,
-            prefix=prefix,
-            architecture=architecture,
-            step_pattern=step_pattern,
-            allow_pickle=allow_pickle,
-        ),
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
     done = capture_models(run, settings, say)
     kept = f", {len(done.kept)} already there" if done.kept else ""
@@ -135,14 +128,7 @@ def convert(
     from pico_analyze.stores.base import ReadOptions
 
     begun = time.monotonic()
-    read = ReadOptions(
-        offline,
-        cache_dir,
-        prefix=prefix,
-        architecture=architecture,
-        step_pattern=step_pattern,
-        allow_pickle=allow_pickle,
-    )
+    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
     target = made_directory(run, "convert") if out is None else out
     done = convert_models(run, target, steps=steps, copy=copy, read=read, told=say)
     kept = f", {len(done.kept)} already there" if done.kept else ""

@@ -34,14 +34,7 @@ def list_runs(
     named: list[str | Path] = list(runs) if runs else list(local_runs())
     if not named:
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
-    options = ReadOptions(
-        offline,
-        cache_dir,
-        prefix=prefix,
-        architecture=architecture,
-        step_pattern=step_pattern,
-        allow_pickle=allow_pickle,
-    )
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
     stores = [open_named(name, options) for name in named]
     found = [listing.records(store) for store in stores]
     if form is o.Form.table:

@@ -277,3 +277,23 @@ class ReadOptions:
     """Whose names and layout a model of other makers has, in place of what its configuration says."""
     allow_pickle: bool = False
     """Whether pickled weights of other makers are opened, in a process with limits that takes tensors alone."""
+
+    @classmethod
+    def of(
+        cls,
+        offline: bool,
+        cache_dir: str | Path | None,
+        prefix: str | None,
+        architecture: str | None,
+        step_pattern: str | None,
+        allow_pickle: bool = False,
+    ) -> ReadOptions:
+        """From the words of a command, in the order in which every command has them."""
+        return cls(
+            offline,
+            None if cache_dir is None else Path(cache_dir),
+            prefix=prefix,
+            architecture=architecture,
+            step_pattern=step_pattern,
+            allow_pickle=allow_pickle,
+        )
