@@ -39,7 +39,7 @@ def bounds(model: type[BaseModel], field: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("field", sorted(ModelConfig.model_fields))
+@pytest.mark.parametrize("field", sorted(set(ModelConfig.model_fields) - {"init"}))  # no size
 def test_a_size_has_the_bounds_of_the_contract(field: str) -> None:
     assert bounds(ModelConfig, field) == bounds(ModelSpec, field) != {}
 

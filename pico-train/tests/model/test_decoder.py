@@ -168,6 +168,20 @@ def test_initial_weights_depend_on_seed_and_name_alone():
     assert matrix.lm_head.weight.std().item() == pytest.approx(0.02, rel=0.01)
 
 
+def test_scaled_initial_weights_differ_in_what_writes_to_the_residual_stream():
+    """Two matrices in each of L blocks, 1/√(2L) as large (GPT-2); all others are the same numbers."""
+    spec = spec_of("tiny", n_layers=8)
+    normal, scaled = Decoder(spec), Decoder(spec)
+    normal.init_weights(5)
+    scaled.init_weights(5, scaled=True)
+    writing = 0
+    for (name, a), b in zip(normal.named_parameters(), scaled.parameters(), strict=True):
+        writes = name.endswith((".o_proj.weight", ".down_proj.weight"))
+        torch.testing.assert_close(b, a / 4 if writes else a, rtol=1e-6, atol=0)
+        writing += writes
+    assert writing == 16
+
+
 def test_computing_in_bfloat16_stays_near_float32():
     model = build(spec_of("tiny"))
     ids = tokens(model.spec, 2, 24)

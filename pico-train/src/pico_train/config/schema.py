@@ -145,7 +145,7 @@ class RunConfig(Section):
     @property
     def spec(self) -> ModelSpec:
         """The model's geometry."""
-        return ModelSpec(**self.model.model_dump(), max_seq_len=self.data.seq_len)
+        return ModelSpec(**self.model.model_dump(exclude={"init"}), max_seq_len=self.data.seq_len)
 
     @property
     def tokens_per_step(self) -> int:

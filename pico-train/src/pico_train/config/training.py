@@ -36,6 +36,9 @@ class ModelConfig(Section):
     """Base of the rotary embedding's wavelengths."""
     norm_eps: Annotated[float, Field(ge=1e-30, lt=1)] = 1e-6
     """Epsilon of RMSNorm."""
+    init: Literal["normal", "scaled"] = "normal"
+    """Initial matrices: normal draws all with a deviation of 0.02; scaled those that write to the residual stream
+    (attn.o, mlp.down) with 0.02 / √(2 · n_layers), so that its size does not grow with the depth (GPT-2)."""
 
 
 class OptimizerConfig(Section):

@@ -17,6 +17,7 @@ Shapes are written into names, one letter for each axis:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 
 import torch
@@ -28,6 +29,8 @@ from pico_schema import ModelSpec
 
 INIT_STD = 0.02
 """Standard deviation of every freshly initialised matrix (GPT-2's and Llama's)."""
+RESIDUAL = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
+"""How the names of the matrices end that write to the residual stream."""
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """What to do with the final hidden states (B, T, D) and the head's matrix (V, D) instead of forming logits."""
@@ -216,8 +219,12 @@ class Decoder(nn.Module):
             block.compile()
 
     @torch.no_grad()
-    def init_weights(self, seed: int) -> None:
+    def init_weights(self, seed: int, *, scaled: bool = False) -> None:
         """Draw every matrix from a normal distribution of deviation `INIT_STD` and set every norm's scale to one.
+
+        Scaled, the two matrices of a block that write to the residual stream have the deviation `INIT_STD` / √(2L), L
+        blocks, so that the stream's variance does not grow with the depth (Radford et al. 2019, Language Models are
+        Unsupervised Multitask Learners, section 2.3).
 
         Each parameter has a generator of its own, on the CPU, seeded from `seed` and the parameter's name: the weights
         depend on neither device, sharding, order, nor torch's global state, and a sharded parameter keeps its slice.
@@ -229,6 +236,8 @@ class Decoder(nn.Module):
             digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
             full = torch.empty(parameter.shape).normal_(0.0, INIT_STD, generator=generator)
+            if scaled and name.endswith(RESIDUAL):
+                full /= math.sqrt(2 * len(self.model.layers))
             if isinstance(parameter, DTensor):
                 # `src_data_rank=None`: every rank has drawn the same numbers, so nothing has to be sent.
                 full = distribute_tensor(

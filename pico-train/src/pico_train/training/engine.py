@@ -277,13 +277,13 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec) -> Engine:
         torch.backends.cuda.matmul.allow_tf32 = not config.training.deterministic
     decoder = Decoder(spec)
     if config.distributed.strategy != "fsdp":
-        decoder.init_weights(config.sub_seed("weights"))
+        decoder.init_weights(config.sub_seed("weights"), scaled=config.model.init == "scaled")
     if config.training.compile == "on" or (config.training.compile == "auto" and fabric.device.type == "cuda"):
         decoder.compile_blocks()
     model = fabric.setup_module(decoder, _reapply_compile=False)
     if config.distributed.strategy == "fsdp":
         decoder.to(fabric.device)
-        decoder.init_weights(config.sub_seed("weights"))
+        decoder.init_weights(config.sub_seed("weights"), scaled=config.model.init == "scaled")
     settings = config.training.optimizer
     optimizer = build_optimizer(
         decoder,
