@@ -20,9 +20,11 @@ TRUSTED = {
     },
     "pico_analyze": {
         "engine/confirm.py": "a cell of our own table, which carries a checksum",
+        "models/behaving.py": "cells of our own table",
         "models/beginning.py": "what it has just written, as JSON has it",
         "models/sealing.py": "what it has just written, as JSON has it",
         "output/audit_text.py": "what it has just written, as JSON has it",
+        "output/behaviour.py": "cells of our own table",
         "output/text.py": "cells of our own table",
         "stores/pickled/pickles.py": "our own child's words, through a pipe",
         "stores/pickled/unpickle.py": "its parent's request, through a pipe",

@@ -51,10 +51,16 @@ class Unpickled:
         return there | weights | ({self._index_name: len(self._index)} if len(weights) > 1 else {})
 
     @cached_property
+    def _map(self) -> dict[str, Any]:
+        """Which tensor is in which file, as an index has it."""
+        return {
+            "metadata": {},
+            "weight_map": {key: name for name in self._pickled for key in self.tensors(name).tensors},
+        }
+
+    @cached_property
     def _index(self) -> bytes:
-        """Which tensor is in which file."""
-        weight_map = {tensor: name for name in self._pickled for tensor in self.tensors(name).tensors}
-        return json.dumps({"metadata": {}, "weight_map": weight_map}).encode()
+        return json.dumps(self._map).encode()
 
     def at(self, name: str) -> str:
         """The path or address of a file, or of the pickle that it stands for."""
@@ -62,8 +68,7 @@ class Unpickled:
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object."""
-        found: dict[str, Any] = json.loads(self._index) if name == self._index_name else self._files.json(name)
-        return found
+        return self._map if name == self._index_name else self._files.json(name)
 
     def tensors(self, name: str) -> TensorFile:
         """The tensors of a file, or of the pickle that it stands for."""
