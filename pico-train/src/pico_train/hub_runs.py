@@ -149,7 +149,8 @@ def bring(
     try:
         run = documents.read_run(documents_dir)
         index = documents.read(documents_dir / layout.REVISIONS, RevisionIndex)
-        newest, digest = documents.read_checkpoint(documents_dir).step, sha256_file(documents_dir / layout.MANIFEST)
+        manifest = documents_dir / layout.MANIFEST  # in the cache a link to its content
+        newest, digest = documents.read(manifest, CheckpointManifest).step, sha256_file(manifest)
         _check_agreement(run, index)
         if run.validation is not None and (documents_dir / layout.VALIDATION_ROWS).is_file():
             documents_dir = _fetch_checked(repository, commit, {layout.VALIDATION_ROWS: run.validation}, documents_dir)
@@ -211,7 +212,7 @@ def _bring_checkpoint(
     manifest_dir = repository.fetch(at, [layout.MANIFEST])
     target = run_dir / layout.checkpoint_dir(listed.step)
     try:
-        manifest: CheckpointManifest = documents.read_checkpoint(manifest_dir)
+        manifest = documents.read(manifest_dir / layout.MANIFEST, CheckpointManifest)
         if sha256_file(manifest_dir / layout.MANIFEST) != listed.manifest_sha256:
             raise DocumentError(f"it is not the checkpoint of step {listed.step} that {layout.REVISIONS} lists")
         if (manifest.run_id, manifest.step) != (run.id, listed.step):
