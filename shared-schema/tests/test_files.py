@@ -188,7 +188,7 @@ def test_a_file_is_read_whole_or_its_beginning(path: Path) -> None:
 def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read in (files.read_regular, files.open_regular):
-        with pytest.raises(OSError, match="not a regular file"):
+        with pytest.raises(files.NotRegularError, match="not a regular file"):
             read(tmp_path / "pipe")
 
 

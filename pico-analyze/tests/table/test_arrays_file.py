@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from pico_analyze.errors import DataError
 from pico_analyze.table.arrays_file import read_arrays, write_arrays
+from pico_analyze.table.rows_file import read_rows_file
 
 ARRAYS = {"losses": np.arange(6, dtype=np.float32).reshape(2, 3), "correct": np.array([[1, 0]], np.uint8)}
 
@@ -49,6 +51,15 @@ def test_a_changed_byte_is_found_wherever_it_is(file: Path) -> None:
 def test_the_answer_to_another_question_is_refused(file: Path) -> None:
     with pytest.raises(DataError, match="answers another question"):
         read_arrays(file, "fedcba9876543210")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_named_pipe_is_no_file(tmp_path: Path) -> None:
+    for read, says in ((read_arrays, "a file is needed, and this is a pipe"), (read_rows_file, "not a regular file")):
+        path = tmp_path / read.__name__
+        os.mkfifo(path)
+        with pytest.raises(DataError, match=says):
+            read(path)
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -34,11 +34,16 @@ _unfinished: set[Path] = set()
 """Temporary files that are being written, and what else is to go with the process."""
 
 
+class NotRegularError(OSError):
+    """What lies in the place of a file is a pipe or a device."""
+
+
 def open_regular(path: Path) -> FileIO:
     """A file open for reading, without a buffer; never a pipe, which would be waited for, nor a device.
 
     Raises:
-        OSError: it is missing, no regular file, or the disk refused.
+        NotRegularError: it is a pipe, a device or a socket.
+        OSError: it is missing, a directory, or the disk refused.
     """
 
     def opener(name: str, flags: int) -> int:
@@ -48,7 +53,7 @@ def open_regular(path: Path) -> FileIO:
         os.close(handle)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        raise OSError(errno.EINVAL, "it is not a regular file", name)
+        raise NotRegularError(errno.EINVAL, "it is not a regular file", name)
 
     return io.open(path, "rb", buffering=0, opener=opener)  # noqa: UP020 - as `Path.open` does
 

@@ -16,7 +16,7 @@ from threading import Lock
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.stores.known_digests import State, cache_root, key_of, known_digests, state_of
-from pico_schema.files import open_regular
+from pico_schema.files import NotRegularError, open_regular
 
 
 class CheckedFile:
@@ -142,6 +142,8 @@ def opened(path: Path) -> Iterator[FileIO]:
         raise DataError(f"{path}: it is missing") from None
     except IsADirectoryError:
         raise DataError(f"{path}: a file is needed, and this is a directory") from None
+    except NotRegularError:
+        raise DataError(f"{path}: a file is needed, and this is a pipe or a device") from None
     except OSError as error:
         raise _unread(path, error) from None
 

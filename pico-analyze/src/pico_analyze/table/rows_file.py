@@ -1,26 +1,24 @@
 """A file of rows: Parquet that any program can read, with a checksum over all of it in its last lines.
 
-The checksum stands in the file's own key-value metadata, so that it goes wherever the file goes: the sha256 of the
-whole file, taken while 64 zeros stood in its place. What does not have it is refused, never read as other rows. Tables
-of versions before had none; they are read once, and have one when they are written again.
+The checksum (`checksum.py`) stands in the file's own key-value metadata. What does not have it is refused, never read
+as other rows. Tables of versions before had none; they are read once, and have one when they are written again.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pico_analyze.errors import DataError, StorageError
+from pico_analyze.table.checksum import PLACE, is_sound, sealed
 from pico_analyze.table.columns import CORE, VERSION, Row, schema
-from pico_schema.files import read_regular
+from pico_schema.files import NotRegularError, read_regular
 
 if TYPE_CHECKING:
     import pyarrow
 
-_NAME, _SIGN = "pico_analyze.checksum", b"sha256 of this file with 64 zeros here: "
-_ZEROS = b"0" * 64
+_NAME = "pico_analyze.checksum"
 _FORMER_NAMES = {"unit": "digest"}
 """Columns of tables that earlier versions wrote."""
 
@@ -36,10 +34,8 @@ def content_of(table: pyarrow.Table, *, compression: Compression) -> bytes:
     # Statistics take a third of the time of a small file, and as much of its size.
     with pq.ParquetWriter(sink, table.schema, compression=compression, write_statistics=compression != "none") as file:
         file.write_table(table)
-        file.add_key_value_metadata({_NAME: (_SIGN + _ZEROS).decode()})
-    content: bytes = sink.getvalue().to_pybytes()
-    at = content.rindex(_SIGN) + len(_SIGN)
-    return b"".join((content[:at], _checksum(content, at), content[at + len(_ZEROS) :]))
+        file.add_key_value_metadata({_NAME: PLACE})
+    return sealed(sink.getvalue().to_pybytes(), at_end=True)
 
 
 def part_content(rows: Sequence[Row]) -> bytes:
@@ -67,33 +63,26 @@ def read_rows_file(path: Path) -> tuple[pyarrow.Table, bool]:
     """
     try:
         content = read_regular(path)
+    except NotRegularError as error:
+        raise _damaged(str(path), str(error.strerror)) from None
     except OSError as error:
         raise StorageError(f"{path}: reading failed ({error.strerror or error}): check the disk") from None
     return _parsed(content, str(path))
-
-
-def _checksum(content: bytes, at: int) -> bytes:
-    digest = hashlib.sha256(memoryview(content)[:at])
-    digest.update(_ZEROS)
-    digest.update(memoryview(content)[at + len(_ZEROS) :])
-    return digest.hexdigest().encode()
 
 
 def _parsed(content: bytes, where: str) -> tuple[pyarrow.Table, bool]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    at = content.rfind(_SIGN)
-    has_checksum = at != -1
-    at += len(_SIGN)
-    if has_checksum and content[at : at + len(_ZEROS)] != _checksum(content, at):
+    sound = is_sound(content, at_end=True)
+    if sound is False:
         raise _damaged(where, "its checksum is that of other content")
     try:
         table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
         version = (table.schema.metadata or {}).get(VERSION.encode(), b"1").decode("ascii", "replace")
-        if not has_checksum and version != "1":  # since then, every table has one
+        if sound is None and version != "1":  # since then, every table has one
             raise _damaged(where, "it has lost its checksum")
-        return _in_columns(table, where), has_checksum
+        return _in_columns(table, where), sound is not None
     except (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException) as error:
         raise _damaged(where, (str(error) or type(error).__name__).splitlines()[0][:120]) from None
 
