@@ -196,7 +196,7 @@ def pwcca(
         return _as_code(x, y, variant, facts)
     rows = np.ascontiguousarray(variates.T)
     weights = sum(np.abs(block).sum(axis=1) for block in x.centred().left_product(rows))
-    return Result(float(weights @ correlations / np.sum(weights)), extra=facts, warning=_warning(facts))
+    return Result(min(1.0, float(weights @ correlations / np.sum(weights))), extra=facts, warning=_warning(facts))
 
 
 def _as_code(x: Matrix, y: Matrix, variant: str, facts: Facts) -> Result:
