@@ -16,6 +16,7 @@ from support.worlds import launch, start
 
 from pico_train.config import layers
 from pico_train.errors import ConfigError
+from pico_train.model.decoder import Decoder
 from pico_train.training.engine import build_fabric
 
 STEPS = 20
@@ -53,6 +54,16 @@ def test_losses_and_weights_are_those_of_one_process(text, tmp_path, alone, name
     # AdamW turns rounding in tiny gradients into steps of the learning rate's size: a part of them is allowed.
     moved = sum(rate for rate in column(alone, "lr") if rate)
     assert largest_difference(weights(run_dir, STEPS), weights(alone, STEPS)) <= moved / 256
+
+
+@pytest.mark.parametrize(("world", "strategy"), [(1, "auto"), (2, "fsdp")])
+def test_training_begins_with_the_weights_that_were_asked_for(text, tmp_path, world, strategy):
+    chosen = {"training__max_steps": 4, "distributed__strategy": strategy, "model__init": "scaled"}
+    run = config(tmp_path, text, **chosen)
+    assert launch(train_until, run, world=world) == [0] * world
+    expected = Decoder(run.spec)
+    expected.init_weights(run.sub_seed("weights"), scaled=True)
+    assert largest_difference(weights(tmp_path / "tiny", 0), expected.state_dict()) == 0
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
