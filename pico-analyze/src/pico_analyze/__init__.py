@@ -7,11 +7,12 @@
     from pico_analyze.metrics import cka
     cka(X, Y)
 
-The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api` (the functions here) ·
-`output` (text and pictures) · `models` (running them) · `engine` (from questions to rows) and `auditing` (what is wrong
-with a run) · `questions` (what is asked) · `statistics` (of values and series) · `components` (which matrices a model
-has), `metrics` (which numbers a matrix has) and `probes` (which numbers say what a model does) · `stores` (where runs
-are kept) · `table` (rows) and `matrices` · `registry`, `parameters`, `errors`, `version`.
+The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api` and `api_models` (the
+functions here) · `output` (text and pictures) · `models` (running them) · `engine` (from questions to rows) and
+`auditing` (what is wrong with a run) · `questions` (what is asked) · `statistics` (of values and series) ·
+`components` (which matrices a model has), `metrics` (which numbers a matrix has) and `probes` (which numbers say what
+a model does) · `stores` (where runs are kept) · `table` (rows) and `matrices` · `registry`, `parameters`, `errors`,
+`version`.
 """
 
 from importlib import import_module
@@ -21,18 +22,8 @@ from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
     from pico_analyze import metrics
-    from pico_analyze.api import (
-        audit,
-        behave,
-        capture,
-        compute,
-        convert,
-        dynamics,
-        open_run,
-        read_rows,
-        study,
-        summarise,
-    )
+    from pico_analyze.api import audit, compute, dynamics, open_run, read_rows, study, summarise
+    from pico_analyze.api_models import behave, capture, convert
 else:  # hidden from type checkers, for which a module with __getattr__ has every name
 
     def __getattr__(name: str) -> object:
@@ -43,7 +34,8 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
             raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}{nearest(name, __all__)}")
         if name == "metrics":
             return import_module("pico_analyze.metrics")
-        found = getattr(import_module("pico_analyze.api"), name)
+        module = "api_models" if name in ("behave", "capture", "convert") else "api"
+        found = getattr(import_module(f"pico_analyze.{module}"), name)
         globals()[name] = found
         return found
 
