@@ -589,3 +589,14 @@ def test_what_a_killed_command_left_is_removed_and_what_another_holds_is_not(tmp
         os.utime(tmp_path / f"{loading.TEMPORARY}held", (1e9, 1e9))
         loading.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f"{loading.TEMPORARY}held", f"{loading.TEMPORARY}new"}
+
+
+def test_without_a_run_it_is_the_one_that_changed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pico) -> None:
+    monkeypatch.chdir(tmp_path)
+    nothing = pico("behave", "--probe", "attention")
+    assert nothing.code == 3 and "no run under" in nothing.err
+    course(tmp_path / "m", steps=(0, 1))
+    write_rows(tmp_path / "rows.parquet")
+    pico_analyze.convert(tmp_path / "m", out=tmp_path / "runs" / "converted")
+    done = pico("behave", "--probe", "attention", "--data", tmp_path / "rows.parquet", "--no-plot")
+    assert done.code == 0 and "2 steps probed" in done.err and "in analysis/converted" in done.err

@@ -729,3 +729,13 @@ def test_pickled_models_are_run_converted_and_audited_where_that_is_allowed(tmp_
         shutil.copyfile(file, source / "step4" / file.name)
     done = pico("audit", source, "--allow-pickle")
     assert done.code == 3 and "steps 1 and 4 hold the same weights" in done.out
+
+
+@pytest.mark.usefixtures("series")
+def test_a_run_of_captures_has_no_models_to_be_run_and_the_message_names_those(tmp_path: Path, pico) -> None:
+    capture(tmp_path)
+    for command in ("capture", "convert", "behave"):
+        done = pico(command, tmp_path / "cap", "--out", tmp_path / command)
+        assert done.code == 3, done.err
+        says = f"cap: step 0 holds captures and no weights: name the run that it is from, {tmp_path / 'm'}"
+        assert says in done.err and not (tmp_path / command).exists()

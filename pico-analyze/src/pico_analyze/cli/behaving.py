@@ -12,7 +12,15 @@ from pico_analyze.cli import options as o
 
 
 def behave(
-    run: o.Run,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A name under ./runs, a path, or hf://org/name; RUN@STEP for one step. Default: the run under ./runs "
+            "that changed last.",
+            show_default=False,
+        ),
+    ] = None,
     probe: Annotated[
         list[str] | None,
         typer.Option("--probe", help="Probes, with commas or repeated; see `pico-analyze probes`. [default: all]"),
@@ -82,6 +90,7 @@ def behave(
     from pico_analyze.models.behave_settings import behave_settings
     from pico_analyze.output.behaviour import behaviour_pictures, behaviour_text
     from pico_analyze.stores.base import ReadOptions
+    from pico_analyze.stores.opening import newest_run
 
     begun = time.monotonic()
     settings = behave_settings(
@@ -102,7 +111,7 @@ def behave(
         fresh=fresh,
         read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
-    done = behave_models(run, settings, say)
+    done = behave_models(run or str(newest_run()), settings, say)
     typer.echo(behaviour_text(done.frame, form.value))
     written = [path.name for path in behaviour_pictures(done.frame, done.directory)] if plot else []
     for why, count in done.frame["reason"].dropna().value_counts().items():

@@ -50,13 +50,19 @@ class ModelRun:
 
         Raises:
             UsageError: it names one that is not there.
-            DataError: there is none at all.
+            DataError: there is none at all, or one of them holds captures alone.
         """
         known = {info.step: info for info in self.store.steps()}
         if not known:
             why = "".join(f" (step {one.step}: {one.reason})" for one in self.store.unusable()[:1])
             raise DataError(f"{self.name}: it has no checkpoint that can be read{why}")
-        return [known[step] for step in Selection(steps).pick(sorted(known), what="step", of=f"run {self.store.run!r}")]
+        chosen = Selection(steps).pick(sorted(known), what="step", of=f"run {self.store.run!r}")
+        for step in chosen:
+            manifest = self.manifest(step)
+            if manifest is not None and not manifest.weighted_sites:
+                where = "" if manifest.origin is None else f": name the run that it is from, {manifest.origin.location}"
+                raise DataError(f"{self.name}: step {step} holds captures and no weights{where}")
+        return [known[step] for step in chosen]
 
     def files(self, step: int) -> ModelFiles:
         """The files of a step's model."""
