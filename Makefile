@@ -59,8 +59,8 @@ test-schema: .envs/schema/.installed install ## tests of the contract, with pyda
 	cd shared-schema && ../$(BIN)/python -m pytest tests/test_tensor_header.py tests/test_digests.py
 
 test-analyze: .envs/analyze/.installed install ## tests of pico-analyze, without torch; then those of its torch extra
-	cd pico-analyze && $(ONE_THREAD) ../.envs/analyze/bin/python $(PYTEST) --ignore tests/torch
-	cd pico-analyze && $(ONE_THREAD) ../$(BIN)/python $(PYTEST) tests/torch
+	cd pico-analyze && $(ONE_THREAD) ../.envs/analyze/bin/python $(PYTEST) --ignore tests/with_torch
+	cd pico-analyze && $(ONE_THREAD) ../$(BIN)/python $(PYTEST) tests/with_torch
 
 test-train: install ## tests of pico-train
 	cd pico-train && $(ONE_THREAD) ../$(BIN)/python $(PYTEST)

@@ -1,7 +1,7 @@
 """The table of architectures: which `model_type` calls the sites what, and how their tensors become ours.
 
 What decides is the architecture that `config.json` names, never the first name that matches. Each entry is checked
-against the model's own forward pass, as transformers has it (tests/torch/test_architectures.py).
+against the model's own forward pass, as transformers has it (tests/with_torch/test_architectures.py).
 """
 
 from __future__ import annotations
