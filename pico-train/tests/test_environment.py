@@ -19,5 +19,5 @@ def test_the_manifest_says_what_it_was_trained_with(text, tmp_path):
     environment = json.dumps(documents.read_run(tmp_path / "tiny").environment)
     packages = documents.read_run(tmp_path / "tiny").environment["packages"]
     assert (packages["pico-train"], packages["pico-schema"]) == (pico_train.__version__, pico_schema.__version__)
-    for word in ("torch", "lightning", "python", "transformers"):
+    for word in ("torch", "lightning-fabric", "python", "transformers"):
         assert word in environment

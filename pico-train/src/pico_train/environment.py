@@ -17,7 +17,7 @@ _PACKAGES = (
     "pico-train",
     "pico-schema",
     "torch",
-    "lightning",
+    "lightning-fabric",
     "transformers",
     "tokenizers",
     "datasets",

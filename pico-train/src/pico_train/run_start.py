@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from pico_schema import ConfigChange, RunManifest, SchemaError, documents, layout
 from pico_schema.files import replace_file

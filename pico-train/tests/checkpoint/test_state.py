@@ -182,7 +182,7 @@ def test_moments_in_another_order_are_refused(tmp_path):
 
 
 def test_fabric_loads_the_state_into_an_optimizer(tmp_path):
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     _, optimizer = saved_state(tmp_path)
     fresh = build_optimizer(Decoder(SPEC), lr=1.0)

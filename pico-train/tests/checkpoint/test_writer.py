@@ -65,7 +65,7 @@ def test_what_is_sealed_is_what_was_submitted(run_dir):
 
 
 def test_the_training_state_is_in_fabrics_form(run_dir):
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     with CheckpointWriter(run_dir) as writer:
         writer.submit(contents(3))

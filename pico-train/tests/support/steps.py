@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from pico_train.checkpoint.consumed import Consumed
 from pico_train.checkpoint.signals import Received

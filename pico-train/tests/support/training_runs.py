@@ -73,8 +73,8 @@ def train_with_dropout(config: RunConfig, stop_at: int | None = None) -> int:
 def train_in_float16(config: RunConfig, stop_at: int | None = None, *, scale: float = 2.0**40) -> int:
     """`train_until` under 16-mixed on a CPU, which the command refuses: the scale doubles after four good steps."""
     import torch
-    from lightning.fabric import Fabric
-    from lightning.fabric.plugins import MixedPrecision
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
 
     from pico_train import run
 

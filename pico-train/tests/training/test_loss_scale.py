@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 from support.closeness import relative_distance
 from support.tiny import config as tiny

@@ -21,7 +21,7 @@ def missing(python: str, names: list[str]) -> list[str]:
         (
             "PICO_ANALYZE_PYTHON",
             ["pico_schema", "pico_analyze"],
-            ["pico_train", "torch", "lightning", "datasets", "transformers"],
+            ["pico_train", "torch", "lightning_fabric", "datasets", "transformers"],
         ),
     ],
 )
