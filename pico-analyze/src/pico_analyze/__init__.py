@@ -7,9 +7,9 @@
     from pico_analyze.metrics import cka
     cka(X, Y)
 
-The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api` and `api_models` (the
-functions here) · `output` (text and pictures) · `models` (running them) · `engine` (from questions to rows) and
-`auditing` (what is wrong with a run) · `questions` (what is asked) · `statistics` (of values and series) ·
+The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api`, `api_models` and
+`api_figures` (the functions here) · `output` (text and pictures) · `models` (running them) · `engine` (from questions
+to rows) and `auditing` (what is wrong with a run) · `questions` (what is asked) · `statistics` (of values and series) ·
 `components` (which matrices a model has), `metrics` (which numbers a matrix has) and `probes` (which numbers say what
 a model does) · `stores` (where runs are kept) · `table` (rows) and `matrices` · `registry`, `parameters`, `errors`,
 `version`.
@@ -23,6 +23,7 @@ from pico_analyze.version import __version__
 if TYPE_CHECKING:
     from pico_analyze import metrics
     from pico_analyze.api import audit, compute, dynamics, open_run, read_rows, study, summarise
+    from pico_analyze.api_figures import figure, plot
     from pico_analyze.api_models import behave, capture, convert
 else:  # hidden from type checkers, for which a module with __getattr__ has every name
 
@@ -34,11 +35,13 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
             raise AttributeError(f"module 'pico_analyze' has no attribute {name!r}{nearest(name, __all__)}")
         if name == "metrics":
             return import_module("pico_analyze.metrics")
-        module = "api_models" if name in ("behave", "capture", "convert") else "api"
+        module = next((room for room, names in _ROOMS.items() if name in names), "api")
         found = getattr(import_module(f"pico_analyze.{module}"), name)
         globals()[name] = found
         return found
 
+
+_ROOMS = {"api_models": ("behave", "capture", "convert"), "api_figures": ("figure", "plot")}
 
 __all__ = [
     "__version__",
@@ -48,8 +51,10 @@ __all__ = [
     "compute",
     "convert",
     "dynamics",
+    "figure",
     "metrics",
     "open_run",
+    "plot",
     "read_rows",
     "study",
     "summarise",

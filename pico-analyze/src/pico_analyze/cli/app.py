@@ -1,8 +1,8 @@
-"""The command line: `compute`, `dynamics`, `run`, `audit`, `capture`, `convert`, `behave`, `list`, `metrics`,
-`components`, `probes`.
+"""The command line: `compute`, `dynamics`, `run`, `audit`, `capture`, `convert`, `behave`, `plot`, `list`,
+`metrics`, `components`, `probes`.
 
-Only this module, `audit.py`, `show.py`, `running.py`, `behaving.py` and `console.py` print. Heavy packages are
-imported inside the commands.
+Only this module, `audit.py`, `plot.py`, `show.py`, `running.py`, `behaving.py` and `console.py` print. Heavy packages
+are imported inside the commands.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import typer
 from pico_analyze.cli import behaving, running, show
 from pico_analyze.cli import options as o
 from pico_analyze.cli.audit import audit
+from pico_analyze.cli.plot import plot as plot_command
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
@@ -185,7 +186,11 @@ def _answer(questions: Sequence[tuple[str, Question]], settings: Settings, form:
 def _draw(outcome: Outcome) -> list[Path]:
     from pico_analyze.output.plots import draw
 
-    written = [path for run, rows in outcome.frames() for path in draw(rows, outcome.directories[run])]
+    written = [
+        path
+        for answer, rows in outcome.answered()
+        for path in draw(rows, outcome.directories[answer.location], chosen=answer.chosen)
+    ]
     return list(dict.fromkeys(written))
 
 
@@ -336,6 +341,7 @@ app.command()(audit)
 app.command()(running.capture)
 app.command()(running.convert)
 app.command()(behaving.behave)
+app.command("plot")(plot_command)
 app.command("list")(show.list_runs)
 app.command()(show.metrics)
 app.command()(show.components)

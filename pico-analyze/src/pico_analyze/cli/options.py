@@ -213,7 +213,7 @@ def _neither(word: str, metrics: Sequence[str]) -> str:
     return f"no metric is called {word!r}{hint} (nor a run; there are: {', '.join(metrics)}{there})"
 
 
-def parameters(texts: Sequence[str] | None, what: str) -> list[tuple[str, str]]:
+def parameters(texts: Sequence[str] | None, what: str | None = None) -> list[tuple[str, str]]:
     """``k=v`` and ``OWNER.k=v`` as pairs.
 
     Raises:
@@ -225,6 +225,6 @@ def parameters(texts: Sequence[str] | None, what: str) -> list[tuple[str, str]]:
     for text in texts or ():
         key, sep, value = text.partition("=")
         if not sep or not key.strip():
-            raise UsageError(f"--{what}-param {text!r} is not of the form k=v")
+            raise UsageError(f"--{f'{what}-' if what else ''}param {text!r} is not of the form k=v")
         pairs.append((key.strip(), value.strip()))
     return pairs

@@ -22,6 +22,8 @@ class Answer:
     """Of the run."""
     digests: frozenset[str]
     """The `digest` of each of these rows."""
+    chosen: tuple[str, ...] = ()
+    """What the question chose of the run: empty for everything. Names of files have it."""
 
 
 @dataclass
@@ -51,7 +53,12 @@ class Outcome:
 
     def frames(self) -> Iterator[tuple[str, pandas.DataFrame]]:
         """The rows of each question, and the location of their run."""
+        for answer, rows in self.answered():
+            yield answer.location, rows
+
+    def answered(self) -> Iterator[tuple[Answer, pandas.DataFrame]]:
+        """The same with the whole answer, those without a row left out."""
         for answer in self.answers:
             rows = self.frame[self.frame["digest"].isin(answer.digests)]
             if len(rows):
-                yield answer.location, rows
+                yield answer, rows

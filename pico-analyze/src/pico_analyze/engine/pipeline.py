@@ -118,7 +118,10 @@ def _answers(plan: Plan) -> list[Answer]:
     digests: dict[tuple[int, int], set[str]] = {}
     for job in plan.jobs:
         digests.setdefault((job.x.store, job.question), set()).update(job.digests)
-    return [Answer(plan.stores[store].location, frozenset(some)) for (store, _), some in digests.items()]
+    return [
+        Answer(plan.stores[store].location, frozenset(some), plan.questions[question].chosen())
+        for (store, question), some in digests.items()
+    ]
 
 
 def _tables(plan: Plan, settings: Settings, wanted: Iterable[int], started: int, tally: Tally) -> dict[int, RowStore]:

@@ -9,7 +9,6 @@ shown on a screen: matplotlib's Agg writes PNG files.
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.errors import PicoAnalyzeError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.output.figures.request import stem
 from pico_analyze.output.text import params_text, title_of, wholes_or_heads, without_target_layer
 from pico_analyze.table.columns import plain
 
@@ -33,13 +33,14 @@ _HEAD_WIDTH = 0.8
 """Of the line of one head, beside 1.5 of the line of a whole layer."""
 
 
-def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[Path]:
+def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png", *, chosen: tuple[str, ...] = ()) -> list[Path]:
     """Draw every figure that a table has; return the files, those of one name replaced.
 
     Args:
         frame: Tidy rows.
         directory: Where the files go.
         suffix: png, pdf or svg.
+        chosen: What the question chose of the run, as `Question.chosen` says: the files' names have it.
     """
     import matplotlib as mpl
 
@@ -54,7 +55,7 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png") -> list[
             continue
         with mpl.rc_context(_STYLE):
             figure = _figure(shown)
-            path = directory / f"{file_stem(shown)}.{suffix}"
+            path = directory / f"{file_stem(shown, chosen)}.{suffix}"
             _save(figure, path)
         import matplotlib.pyplot as plt
 
@@ -136,8 +137,8 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def file_stem(rows: pandas.DataFrame) -> str:
-    """``cka-simple-val-activations-to-8``: distinct for distinct questions, safe in a file system."""
+def file_stem(rows: pandas.DataFrame, chosen: tuple[str, ...] = ()) -> str:
+    """``cka-simple-val-activations-to-8-layers=0``: distinct for distinct questions, safe in a file system."""
     first = rows.iloc[0]
     sites = rows["site"].unique()
     single = sites[0] if len(sites) == 1 and _takes_sites(str(first["component"])) else None
@@ -148,8 +149,8 @@ def file_stem(rows: pandas.DataFrame) -> str:
         between = "layers-" if _kind(rows) == "layers" else "steps-" if _kind(rows) == "steps" else ""
         parts.append(f"{between}to-{other}{targets[0] if len(targets) == 1 else 'several'}")
     params = params_text(first)
-    stem = "-".join(str(part) for part in (*parts, params.strip(" []")) if part)
-    return re.sub(r"[^A-Za-z0-9._=-]+", "-", stem).strip("-")[:160]
+    words = [word for word in chosen if word != single]
+    return stem(*(str(part) for part in (*parts, params.strip(" []"), *words) if part))
 
 
 def _takes_sites(component: str) -> bool:

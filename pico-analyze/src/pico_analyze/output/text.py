@@ -140,6 +140,13 @@ def title_of(rows: pandas.DataFrame) -> str:
     return " · ".join([*parts, where])
 
 
+def question_name(rows: pandas.DataFrame) -> str:
+    """``cka simple val activations [kernel=rbf]``: the question that rows answer, from rows of one question."""
+    first = rows.iloc[0]
+    words = [first["metric"], first["component"], plain(first["split"]), first["data"]]
+    return " ".join(str(word) for word in words if word) + params_text(first)
+
+
 def params_text(row: Any) -> str:
     """The parameters of a row that are not defaults, in brackets: `` [kind=nuclear]``."""
     from pico_analyze.components.spec import COMPONENTS

@@ -190,6 +190,13 @@ class Question:
             return self.target
         return Target("same" if self.pairs == "layers" else "last")
 
+    def chosen(self) -> tuple[str, ...]:
+        """What was chosen of a run, as words of a file's name: empty for all sites, layers and steps."""
+        found = [] if self.sites is None else ["+".join(self.sites)]
+        found += [] if self.layers is None else [f"layers={self.layers.text}"]
+        found += [] if self.steps.text == ALL.text else [f"steps={self.steps.text}"]
+        return tuple(found)
+
     def uncertainty(self) -> dict[str, int | str]:
         """What is recorded in a row's parameters about intervals and chance; empty where neither was asked for."""
         asked: dict[str, int | str] = {}

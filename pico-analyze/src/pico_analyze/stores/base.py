@@ -219,6 +219,15 @@ class SetsAside(Protocol):
 
 
 @runtime_checkable
+class HasLog(Protocol):
+    """A store of runs that logged their losses while they trained, more often than they kept checkpoints."""
+
+    def logged_losses(self) -> Mapping[int, float]:
+        """Training loss by step."""
+        ...
+
+
+@runtime_checkable
 class HasManifests(Protocol):
     """A store of checkpoints that Pico sealed."""
 

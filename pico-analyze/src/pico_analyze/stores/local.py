@@ -24,6 +24,7 @@ from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, TokenRows, captured_samples, positions_of, read_whole, stored_rows
 from pico_analyze.stores.seals import BrokenSeal, unlike_on_disk
 from pico_analyze.stores.set_aside import SetAside, set_aside
+from pico_analyze.stores.training_log import logged_losses
 from pico_analyze.stores.transformers.files import LocalFiles
 from pico_schema import (
     CheckpointManifest,
@@ -301,6 +302,10 @@ class LocalStore:
         return stored_rows(read_whole(path), entry, where=str(path))
 
     model_files = files
+
+    def logged_losses(self) -> dict[int, float]:
+        """Training loss by step, as `metrics.jsonl` has it."""
+        return logged_losses(self._root)
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and `evaluations/step-N.json`, by step."""

@@ -268,6 +268,11 @@ def directory_for(out: Path, run: str, identity: str, location: str) -> Path:
     return chosen
 
 
+def location_of(directory: Path) -> str | None:
+    """Path or address of the run whose table lies in a directory; None where that is not told."""
+    return _owner(directory, "location")
+
+
 def _owner(directory: Path, key: str = "identity") -> str | None:
     """Whose table lies in a directory, or None where there is none."""
     try:

@@ -1,0 +1,157 @@
+"""The command `plot`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pico_analyze.cli import options as o
+
+
+class KindOption(StrEnum):
+    """What is drawn."""
+
+    lines = "lines"
+    heads = "heads"
+    small = "small"
+    layers = "layers"
+    steps = "steps"
+    beside = "beside"
+    losses = "losses"
+    spectra = "spectra"
+
+
+class DimensionOption(StrEnum):
+    """What rows differ in; `split` is a method of str."""
+
+    layer = "layer"
+    head = "head"
+    run = "run"
+    site = "site"
+    metric = "metric"
+
+
+class AxisOption(StrEnum):
+    """The horizontal axis."""
+
+    step = "step"
+    tokens = "tokens"
+
+
+class WidthOption(StrEnum):
+    """Size of a figure."""
+
+    screen = "screen"
+    column = "column"
+    page = "page"
+
+
+def plot(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN|TABLE]...",
+            help="Runs that were analyzed, or folders of tables (analysis/demo). Default: the run under ./runs that "
+            "changed last.",
+            show_default=False,
+        ),
+    ] = None,
+    kind: Annotated[
+        KindOption,
+        typer.Option(
+            "--kind",
+            help="lines over steps; heads (layer × head heatmaps); small (a panel each head); layers, steps (heatmaps "
+            "of comparisons); beside (above results of evaluation); losses; spectra (of weights).",
+        ),
+    ] = KindOption.lines,
+    hue: Annotated[
+        DimensionOption | None, typer.Option("--hue", help="What colours tell apart. [default: layers]")
+    ] = None,
+    facet: Annotated[
+        DimensionOption | None, typer.Option("--facet", help="What panels tell apart. [default: sites]")
+    ] = None,
+    over: Annotated[
+        DimensionOption | None,
+        typer.Option("--over", help="Mean and standard deviation over these, such as runs of several seeds."),
+    ] = None,
+    x: Annotated[AxisOption, typer.Option("--x", help="The horizontal axis.")] = AxisOption.step,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="Metric; repeatable.")] = None,
+    component: Annotated[list[str] | None, typer.Option("--component", "-c", help="Component; repeatable.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="weights, activations, gradients or behaviour; repeatable.")
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option("--split", help="val or train; repeatable.")] = None,
+    site: o.Sites = None,
+    layers: o.Layers = None,
+    heads: Annotated[str | None, typer.Option("--heads", help="0,3,5-7. [default: all]")] = None,
+    steps: Annotated[str | None, typer.Option("--steps", help="0,8,16-64, first, last. [default: all]")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Comparisons with this STEP, RUN or RUN@STEP only.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="Rows with this parameter, k=v; repeatable.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--evaluation", help="Results drawn beside, such as validation.perplexity; repeatable. [default: val_loss]"
+        ),
+    ] = None,
+    order: Annotated[bool, typer.Option("--order", help="Heatmaps of steps in the order of a clustering.")] = False,
+    width: Annotated[
+        WidthOption, typer.Option("--width", help="screen; or a journal's column (85 mm) or page (175 mm).")
+    ] = WidthOption.screen,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="The file: .png, .svg or .pdf. [default: a name that tells the selection, in ANALYSES/figures]",
+        ),
+    ] = None,
+    analyses: Annotated[
+        Path, typer.Option("--analyses", help="Where the tables of runs lie: the --out of `compute`.")
+    ] = Path("analysis"),
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
+) -> None:
+    """Draw a table or a run: a figure for paper or screen, with a CSV of exactly its values beside it."""
+    from pico_analyze.cli.console import say
+    from pico_analyze.output.figures.drawing import write
+    from pico_analyze.output.figures.request import Request, Selected
+    from pico_analyze.output.figures.sources import sources as found
+    from pico_analyze.stores.base import ReadOptions
+
+    request = Request(
+        kind.value,
+        hue=hue.value if hue else None,
+        facet=facet.value if facet else None,
+        over=over.value if over else None,
+        x=x.value,
+        width=width.value,
+        order=order,
+        evaluation=tuple(evaluation or ()),
+    )
+    selected = Selected(
+        tuple(metric or ()),
+        tuple(component or ()),
+        tuple(data or ()),
+        tuple(split or ()),
+        tuple(site or ()),
+        layers,
+        heads,
+        steps,
+        target,
+        dict(o.parameters(param)),
+    )
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    written = write(found(sources or (), analyses, options), selected, request, out, analyses / "figures")
+    for path in written:
+        typer.echo(path)
+    say(f"drawn; its values are in {written[-1].name}")
