@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import doctest
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pico_train import run
+from pico_train.data.sources import stdlib
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Path) -> Path:
-    """An empty working directory, and the cache of the session (`text` sees to it)."""
+    """An empty working directory, the cache of the session (`text` sees to it), and a part of the standard library."""
     del text
+    part = tmp_path / "library"
+    part.mkdir()
+    for path in sorted(stdlib.library().glob("[a-d]*.py")):
+        shutil.copy(path, part)
+    monkeypatch.setattr(stdlib, "library", lambda: part)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
