@@ -83,13 +83,14 @@ def run(
     name: Name = None,
     out: Out = None,
     override: Annotated[bool, typer.Option(help="Resume under a changed configuration that would be refused.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and the result, no progress.")] = False,
 ) -> None:
     """Train a model, or resume its run. With no arguments: two million parameters on Python's own library."""
     config = _load(file, preset, assignments, name, out)
     from pico_train.cli.progress import TerminalReporter
     from pico_train.run import train
 
-    summary = train(config, override=override, reporter=TerminalReporter())
+    summary = train(config, override=override, reporter=TerminalReporter(quiet=quiet))
     if summary is not None:
         _print_summary(config, summary)
 

@@ -14,15 +14,21 @@ from pico_train.reporter import Reporter
 
 
 class TerminalReporter(Reporter):
-    """Prints the course of one run."""
+    """Prints the course of one run.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Print nothing; warnings, which are Python's, are seen all the same.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.live = self.console.is_terminal
         self.active = True
         self._bar: Progress | None = None
         self._task: Any = None
         self._latest: dict[str, Any] = {}
+        if quiet:
+            self.silence()
 
     def silence(self) -> None:
         """Print nothing from here on."""
@@ -67,13 +73,13 @@ class TerminalReporter(Reporter):
                 self._bar = None
 
     def step(self, row: Mapping[str, Any], *, shown: bool) -> None:
-        """One step is done; `shown` says whether it is one whose line is printed where there is no bar."""
+        """One step is done; `shown` says whether it is one whose line is printed. Lines stay above the bar."""
+        if shown:
+            self.say(f"step {row['step']:>6}  {numbers(row)}")
         if self._bar is not None:
             # Between logged steps only the loss is known: what else was last known stays in sight.
             self._latest |= {name: value for name, value in row.items() if name != "val_loss"}
             self._bar.update(self._task, completed=row["step"], numbers=numbers(self._latest))
-        elif shown:
-            self.say(f"step {row['step']:>6}  {numbers(row)}")
 
 
 def numbers(row: Mapping[str, Any]) -> str:
