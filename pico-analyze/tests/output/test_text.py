@@ -1,5 +1,6 @@
 import pandas
 import pytest
+from figure_rows import lines_of, pairs_of_steps
 
 from pico_analyze.output.metric_pages import metrics, param_text
 from pico_analyze.output.text import aligned, as_csv, as_json, number, size_text, table_text
@@ -105,3 +106,41 @@ def test_the_companion_of_a_value_stands_in_brackets_beside_it():
     assert [line.split() for line in lines[1:]] == [["0", "0.5000", "(0.2500)"], ["1", "0.7500"]]
     other = table_text(frame.assign(metric="svcca"))  # its description names no companion
     assert "brackets" not in other and "(0.25" not in other
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.93124, "0.93"), (0.05, "0.05"), (0.0, "0.00"), (12.345, "12.3"), (1234.5, "1234"), (3.1e6, "3.1e+06"),
+     (1e-5, "1.0e-05"), (float("nan"), "nan"), (-0.5, "-0.50")],
+)  # fmt: skip
+def test_numbers_of_narrow_tables_have_two_decimals(value, text):
+    assert number(value, 2) == text
+
+
+def of_layers(count):
+    return lines_of(layers=count, steps=(0, 1000))
+
+
+@pytest.mark.parametrize("width", [30, 40, 80, 120, 200])
+@pytest.mark.parametrize("layers", [1, 4, 12, 48])
+def test_tables_fit_the_width_of_a_terminal(layers, width):
+    text = table_text(of_layers(layers), width)
+    _title, *lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    names = [word for line in lines if "layer" in line for word in line.split("layer ")[1:]]
+    assert [int(name) for name in names] == list(range(layers))  # each once, in order
+    assert all(line.split()[0] in ("step", "0", "1000") for line in lines)
+
+
+def test_what_fits_keeps_its_four_decimals():
+    assert table_text(of_layers(4), 80) == table_text(of_layers(4))
+    assert "0.0000" in table_text(of_layers(4), 30)  # a column is as wide as its name: shorter numbers gain nothing
+    pairs = pairs_of_steps((0, 1, 10, 100, 1000))
+    wide, narrow = table_text(pairs, 68), table_text(pairs, 60)
+    assert "0.6000" in wide
+    assert "0.6000" not in narrow and "0.60" in narrow
+    assert len(narrow.splitlines()) == len(wide.splitlines())
+
+
+def test_a_file_is_not_as_wide_as_the_terminal_of_whoever_makes_it():
+    assert len(table_text(of_layers(16)).splitlines()) == 4

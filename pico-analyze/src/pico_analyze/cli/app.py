@@ -162,7 +162,7 @@ def _console() -> Iterator[Console]:
 
 def _answer(questions: Sequence[tuple[str, Question]], settings: Settings, form: o.Form, plot: bool) -> Outcome:
     """Carry out, print, draw, conclude."""
-    from pico_analyze.cli.console import conclude
+    from pico_analyze.cli.console import conclude, table_width
     from pico_analyze.engine.pipeline import analyze
 
     begun = time.monotonic()
@@ -174,7 +174,8 @@ def _answer(questions: Sequence[tuple[str, Question]], settings: Settings, form:
     from pico_analyze.output.text import frame_as, table_text
 
     if form is o.Form.table:
-        typer.echo("\n\n".join(dict.fromkeys(table_text(rows) for _, rows in outcome.frames())))
+        width = table_width()
+        typer.echo("\n\n".join(dict.fromkeys(table_text(rows, width) for _, rows in outcome.frames())))
     else:
         typer.echo(frame_as(outcome.frame, "json" if form is o.Form.json else "csv"))
     written = _draw(outcome) if plot else []

@@ -84,7 +84,7 @@ def behave(
 ) -> None:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, outputs (extra
     [torch])."""
-    from pico_analyze.cli.console import say
+    from pico_analyze.cli.console import say, table_width
     from pico_analyze.counting import counted
     from pico_analyze.models.behave import behave_models
     from pico_analyze.models.behave_settings import behave_settings
@@ -112,7 +112,7 @@ def behave(
         read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
     done = behave_models(run or str(newest_run()), settings, say)
-    typer.echo(behaviour_text(done.frame, form.value))
+    typer.echo(behaviour_text(done.frame, form.value, table_width()))
     written = [path.name for path in behaviour_pictures(done.frame, done.directory)] if plot else []
     for why, count in done.frame["reason"].dropna().value_counts().items():
         say(f"undefined: {counted(int(count), 'row')}: {why}")

@@ -7,6 +7,7 @@ The bar (with the time left) appears only where stderr is a terminal; elsewhere 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,11 @@ def say(text: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def table_width() -> int | None:
+    """Characters of a line of the terminal that stdout is; None where it is a file or a program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def command_line_fault(error: Exception) -> str | None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _CURVE = "loss_at_position"
 
 
-def behaviour_text(frame: pandas.DataFrame, form: Format) -> str:
-    """Rows of probes as text, all columns for programs."""
+def behaviour_text(frame: pandas.DataFrame, form: Format, width: int | None = None) -> str:
+    """Rows of probes as text, all columns for programs; `width` as for `table_text`."""
     if form != "table":
         return frame_as(frame, form)
     curve = frame["metric"] == _CURVE
@@ -29,7 +29,9 @@ def behaviour_text(frame: pandas.DataFrame, form: Format) -> str:
         order = {metric.name: at for at, metric in enumerate(spec.metrics)}
         rows = frame[(frame["site"] == name) & ~curve]
         if len(rows):
-            blocks.append(table_text(rows.sort_values("metric", key=lambda column: column.map(order), kind="stable")))
+            blocks.append(
+                table_text(rows.sort_values("metric", key=lambda column: column.map(order), kind="stable"), width)
+            )
     if curve.any():
         blocks.append(_curve(frame[curve]))
     return "\n\n".join(blocks)

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pico_analyze.counting import counted
@@ -50,10 +51,10 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def frame_as(frame: pandas.DataFrame, form: Format) -> str:
+def frame_as(frame: pandas.DataFrame, form: Format, width: int | None = None) -> str:
     """A table of rows as text, all columns for programs."""
     if form == "table":
-        return table_text(frame)
+        return table_text(frame, width)
     columns = visible_columns(frame)
     if form == "json":
         return as_json(frame[columns].to_dict("records"))
@@ -65,10 +66,16 @@ def visible_columns(frame: pandas.DataFrame) -> list[str]:
     return [name for name in frame.columns if name in CORE or (name != "digest" and frame[name].notna().any())]
 
 
-def table_text(frame: pandas.DataFrame) -> str:
+def table_text(frame: pandas.DataFrame, width: int | None = None) -> str:
     """Rows for people: per metric and site, steps down and layers across.
 
     Of circuits with heads only the whole is shown; where there is no whole, each layer's heads across.
+
+    Args:
+        frame: Tidy rows.
+        width: Characters of a line. What is wider is cut into pieces, one below the other, with two decimals in
+            place of four where that makes fewer; None for a file or a program, where up to sixteen columns stand side
+            by side.
     """
     if frame.empty:
         return "no rows"
@@ -76,7 +83,7 @@ def table_text(frame: pandas.DataFrame) -> str:
     blocks = []
     grouping = ["run", "metric", "params", "component", "data", "split", "site", "target_run", "between"]
     for _, group in frame.groupby(grouping, dropna=False, sort=False):
-        blocks.append(_block(group))
+        blocks.append(_block(group, width))
     return "\n\n".join(blocks)
 
 
@@ -86,7 +93,7 @@ def wholes_or_heads(rows: pandas.DataFrame) -> pandas.DataFrame:
     return rows[whole | ~whole.groupby([rows["site"], rows["layer"]], dropna=False).transform("any")]
 
 
-def _block(group: pandas.DataFrame) -> str:
+def _block(group: pandas.DataFrame, width: int | None) -> str:
     shown = wholes_or_heads(group)
     wholes = shown[shown["head"].isna()]
     title = title_of(shown)
@@ -108,7 +115,8 @@ def _block(group: pandas.DataFrame) -> str:
     if companion and shown["extra"].str.contains(json.dumps(companion), regex=False, na=False).any():
         title += f"   (in brackets: {companion})"
     reasons = sorted({str(reason) for reason in shown["reason"].dropna()})
-    return "\n".join([title, *body, *(f"  nan: {reason}" for reason in reasons[:3])])
+    grids = [grid.text(width) for grid in body]
+    return "\n".join([title, *grids, *(f"  nan: {reason}" for reason in reasons[:3])])
 
 
 def _companion(metric: str) -> str | None:
@@ -172,7 +180,7 @@ def _bare(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _steps_by_layers(rows: pandas.DataFrame) -> str:
+def _steps_by_layers(rows: pandas.DataFrame) -> _Grid:
     return _grid(rows.assign(place=_layer_labels(rows)), "step", "step", "place")
 
 
@@ -180,17 +188,17 @@ def _layer_labels(rows: pandas.DataFrame) -> pandas.Series:
     return rows["layer"].map(lambda layer: "value" if plain(layer) is None else f"layer {layer}")
 
 
-def _steps_by_heads(rows: pandas.DataFrame, layer: object) -> str:
+def _steps_by_heads(rows: pandas.DataFrame, layer: object) -> _Grid:
     corner = "step" if plain(layer) is None else f"layer {layer}: step"
     return _grid(rows.assign(place=rows["head"].map(lambda head: f"head {head}")), corner, "step", "place")
 
 
-def _steps_grid(rows: pandas.DataFrame, layer: object, head: object) -> str:
+def _steps_grid(rows: pandas.DataFrame, layer: object, head: object) -> _Grid:
     place = _place(layer=layer, head=head)
     return _grid(rows, f"{place}: step \\ step" if place else "step \\ step", "step", "target_step")
 
 
-def _layers_grid(rows: pandas.DataFrame, step: object, target_step: object, head: object) -> str:
+def _layers_grid(rows: pandas.DataFrame, step: object, target_step: object, head: object) -> _Grid:
     corner = _place(head=head, step=step) + (f" \\ {target_step}" if step != target_step else "")
     names = {name: rows[name].map(lambda layer: f"layer {layer}") for name in ("layer", "target_layer")}
     return _grid(rows.assign(**names), corner, "layer", "target_layer")
@@ -201,33 +209,78 @@ def _place(**parts: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in parts.items() if plain(value) is not None)
 
 
-def _grid(rows: pandas.DataFrame, corner: str, down: str, across: str) -> str:
+@dataclass(frozen=True)
+class _Grid:
+    """Values by two columns; of a metric that gives another value beside one, both."""
+
+    corner: str
+    down: Sequence[object]
+    across: Sequence[object]
+    cells: Mapping[tuple[object, object], tuple[float, float | None]]
+
+    def text(self, width: int | None) -> str:
+        """Aligned, in as many pieces as lines of this width take."""
+        lines = self._lines(4)
+        if width is None:
+            return self._pieces(lines, [_MAX_COLUMNS] * math.ceil(len(self.across) / _MAX_COLUMNS))
+        pieces, shorter = self._fitting(lines, width), self._lines(2)
+        if len(fewer := self._fitting(shorter, width)) < len(pieces):
+            lines, pieces = shorter, fewer
+        return self._pieces(lines, pieces)
+
+    def _lines(self, decimals: Literal[2, 4]) -> list[list[str]]:
+        return [[str(name), *(self._cell(name, other, decimals) for other in self.across)] for name in self.down]
+
+    def _cell(self, name: object, other: object, decimals: Literal[2, 4]) -> str:
+        if (found := self.cells.get((name, other))) is None:
+            return ""
+        value, beside = found
+        return number(value, decimals) if beside is None else f"{number(value, decimals)} ({number(beside, decimals)})"
+
+    def _fitting(self, lines: Sequence[Sequence[str]], width: int) -> list[int]:
+        """Columns of each piece: as many as fit beside the first, and one in any case."""
+        header = [self.corner, *map(str, self.across)]
+        widths = [2 + max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+        counts, used = [0], widths[0]
+        for wide in widths[1:]:
+            if counts[-1] and used + wide > width:
+                counts.append(0)
+                used = widths[0]
+            counts[-1] += 1
+            used += wide
+        return counts
+
+    def _pieces(self, lines: Sequence[Sequence[str]], counts: Iterable[int]) -> str:
+        labels, parts, start = list(map(str, self.across)), [], 0
+        for count in counts:
+            window = slice(start, start + count)
+            parts.append(aligned([self.corner, *labels[window]], [[line[0], *line[1:][window]] for line in lines]))
+            start += count
+        return "\n".join(parts)
+
+
+def _grid(rows: pandas.DataFrame, corner: str, down: str, across: str) -> _Grid:
     """Values by two columns, in the order of the rows; in brackets the value that its metric gives beside one."""
     companion = _companion(str(rows["metric"].iloc[0]))
-    cells: dict[tuple[object, object], str] = {}
+    cells: dict[tuple[object, object], tuple[float, float | None]] = {}
     for row in rows[[down, across, "value", "extra"]].itertuples(index=False):
-        text = number(float(row[2]))
         beside = json.loads(row[3]).get(companion) if companion and isinstance(row[3], str) else None
-        cells[row[0], row[1]] = f"{text} ({number(beside)})" if isinstance(beside, float) else text
-    names = list(dict.fromkeys(rows[down])), list(dict.fromkeys(rows[across]))
-    labels = [str(name) for name in names[1]]
-    lines = [[str(name), *(cells.get((name, other), "") for other in names[1])] for name in names[0]]
-    parts = []
-    for start in range(0, len(labels), _MAX_COLUMNS):
-        window = slice(start, start + _MAX_COLUMNS)
-        parts.append(aligned([corner, *labels[window]], [[line[0], *line[1:][window]] for line in lines]))
-    return "\n".join(parts)
+        cells[row[0], row[1]] = float(row[2]), beside if isinstance(beside, float) else None
+    return _Grid(corner, list(dict.fromkeys(rows[down])), list(dict.fromkeys(rows[across])), cells)
 
 
-def number(value: float) -> str:
-    """A value in six characters or so: 0.9312, 12.4, 3.1e+06, nan."""
+def number(value: float, decimals: Literal[2, 4] = 4) -> str:
+    """A value in six characters or so: 0.9312, 12.4, 3.1e+06, nan; with two decimals 0.93."""
     if math.isnan(value):
         return "nan"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
-    return f"{value:.2e}"
+    size = abs(value)
+    if size != 0 and not (1e-3 if decimals == 4 else 1e-2) <= size < 1e4:
+        return f"{value:.{decimals // 2}e}"
+    if size < 10:
+        return f"{value:.{decimals}f}"
+    return f"{value:.4g}" if decimals == 4 else f"{value:.{1 if size < 100 else 0}f}"
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = ()) -> str:
