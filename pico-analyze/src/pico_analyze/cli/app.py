@@ -95,6 +95,7 @@ def compute(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -136,6 +137,7 @@ def compute(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     outcome = _answer(asked(wanted, runs, seed=seed), how, form, plot)
     _log(outcome, wandb, wandb_project, "-".join(dict.fromkeys(metrics)))
@@ -223,6 +225,7 @@ def run_study(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -248,6 +251,7 @@ def run_study(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     outcome = _answer(study.asked(runs or ()), how, form, plot)
     _log(outcome, wandb, wandb_project, study.name)
@@ -285,6 +289,7 @@ def dynamics(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.api import analyze_dynamics, settings
@@ -323,6 +328,7 @@ def dynamics(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     with _console() as console:
         table, outcome = analyze_dynamics(questions, how, tau, evaluation, console)

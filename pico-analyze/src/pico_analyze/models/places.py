@@ -15,8 +15,9 @@ import numpy as np
 
 from pico_analyze.errors import DataError, UsageError
 from pico_analyze.stores.base import ReadOptions
-from pico_analyze.stores.transformers.architectures import Architecture, Source, decoder_config
+from pico_analyze.stores.transformers.architecture import Architecture, Source
 from pico_analyze.stores.transformers.cuts import WHOLE
+from pico_analyze.stores.transformers.parts import decoder_config
 from pico_schema import ForeignSpec, Site, SiteError
 from pico_schema.sites import KINDS, check_kind
 

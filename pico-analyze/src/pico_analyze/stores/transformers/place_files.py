@@ -116,7 +116,7 @@ def look_at(url: str) -> Place:
 class PlaceFiles:
     """The files of one checkpoint at a place."""
 
-    sealed = True
+    sealed, remade = True, False
     pickles_closed: str | None = COPY
 
     def __init__(self, place: Place, folder: str) -> None:
