@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -384,3 +385,27 @@ class TestOnTheHub:
         put_files(hub, self.REPO, "main", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"})
         with pytest.raises(DataError, match=r'from_pretrained\("DIR".*`hf download tester/amber .*--local-dir DIR`'):
             open_store(f"hf://{self.REPO}", ReadOptions(cache_dir=tmp_path / "cache"))
+
+
+class TestAtPlaces:
+    """Pickled weights at places of fsspec."""
+
+    def test_they_are_fetched_and_read_where_that_is_allowed(self, tmp_path):
+        import fsspec
+
+        system, by_step = fsspec.filesystem("memory"), course([1, 2])
+        for step, arrays in by_step.items():
+            path = put_bin(tmp_path / str(step), arrays)
+            for file in path.iterdir():
+                system.pipe(f"/pickled/step{step}/{file.name}", file.read_bytes())
+        try:
+            closed = open_store("memory://pickled")
+            assert not closed.steps() and all("give --allow-pickle" in one.reason for one in closed.unusable())
+            store = open_store("memory://pickled", ALLOWED)
+            assert [info.step for info in store.steps()] == [1, 2]
+            np.testing.assert_array_equal(store.read(2, None, "weights", Q), by_step[2][STORED])
+            (file, *_) = store.inputs(2, None, "weights", Q)
+            content = (tmp_path / "2" / "pytorch_model.bin").read_bytes()
+            assert file.unchecked == {f"0+{len(content)}": hashlib.sha256(content).hexdigest()}
+        finally:
+            system.rm("/pickled", recursive=True)
