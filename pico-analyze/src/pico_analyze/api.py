@@ -63,6 +63,7 @@ def compute(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> pandas.DataFrame:
     """Compute metrics over the checkpoints of one or more runs.
 
@@ -104,6 +105,7 @@ def compute(
             ``step``, or its first.
         allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
             process with limits that takes tensors alone.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         The rows, one per value: the columns of `pico_analyze.table.columns.COLUMNS`. A value that does not exist is
@@ -160,6 +162,7 @@ def compute(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     return analyze(questions, how).frame
 
@@ -181,6 +184,7 @@ def study(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> pandas.DataFrame:
     """Carry out the study in a YAML file.
 
@@ -204,6 +208,7 @@ def study(
             ``step``, or its first.
         allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
             process with limits that takes tensors alone.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         The rows of all its measurements, as `compute` gives them.
@@ -238,6 +243,7 @@ def study(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     return analyze(questions, how).frame
 
@@ -271,6 +277,7 @@ def dynamics(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> pandas.DataFrame:
     """Compute metrics and summarise how they move: convergence step, fastest change, correlation with evaluation.
 
@@ -304,6 +311,7 @@ def dynamics(
             ``step``, or its first.
         allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
             process with limits that takes tensors alone.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         One row per series, with the columns that `summarise` gives.
@@ -351,6 +359,7 @@ def dynamics(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     return analyze_dynamics(questions, how, tau, evaluation)[0]
 
@@ -364,6 +373,7 @@ def audit(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> pandas.DataFrame:
     """Find what is wrong with a run's checkpoints.
 
@@ -377,6 +387,7 @@ def audit(
             ``step``, or its first.
         allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
             process with limits that takes tensors out of them and nothing else.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         One row per finding: run, step (missing where it is the run's), name, check, severity (error, warning or note),
@@ -395,7 +406,7 @@ def audit(
     """
     from pico_analyze.auditing.audit import audit_store
 
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     return audit_store(open_named(run, options)).frame()
 
 
@@ -408,6 +419,7 @@ def open_run(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> Store:
     """The run of a name: which steps are there, what each holds, and its tensors.
 
@@ -421,6 +433,7 @@ def open_run(
             ``step``, or its first.
         allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
             process with limits that takes tensors alone.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         A store: see `pico_analyze.stores.base.Store`.
@@ -440,7 +453,9 @@ def open_run(
         >>> run.read(8, "val", "activations", "layers.0.attn.v").shape
         (96, 8)
     """
-    return open_named(run, ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle))
+    return open_named(
+        run, ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
+    )
 
 
 def read_rows(directory: str | Path) -> pandas.DataFrame:
@@ -515,6 +530,7 @@ def settings(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> Settings:
     """How an analysis is carried out, from the words of the command line.
 
@@ -529,7 +545,7 @@ def settings(
         shard=None if shard is None else Shard.parse(shard),
         memory=memory,
         fresh=fresh,
-        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
 
 

@@ -41,6 +41,7 @@ def capture(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> Store:
     """Run the models of a run on the same rows, and keep activations and gradients as a run of Pico.
 
@@ -70,6 +71,7 @@ def capture(
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
         allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
             process with limits that takes tensors out of them and nothing else.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         The run that was made: activations of split ``val``, for every other function here.
@@ -106,7 +108,7 @@ def capture(
         batch_size=batch_size,
         jobs=jobs,
         trust_remote_code=trust_remote_code,
-        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
     capture_models(str(run), settings)
     return open_named(settings.out)
@@ -136,6 +138,7 @@ def behave(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> pandas.DataFrame:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, distance of outputs.
 
@@ -167,6 +170,7 @@ def behave(
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
         allow_pickle: Whether pickled weights are opened, in a process with limits that takes tensors out of them and
             nothing else.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         The rows, with the columns that `compute` gives: `data` is behaviour, `component` probe, `site` the probe's
@@ -207,7 +211,7 @@ def behave(
             jobs=jobs,
             trust_remote_code=trust_remote_code,
             fresh=fresh,
-            read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
+            read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
         )
         return behave_models(str(run), how).frame
 
@@ -224,6 +228,7 @@ def convert(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> Store:
     """Seal the weights of models of other makers as a run of Pico.
 
@@ -243,6 +248,7 @@ def convert(
         step_pattern: Regular expression by which the names of other makers' checkpoints tell their steps.
         allow_pickle: Whether pickled weights (``pytorch_model.bin``, ``.pt``, ``.pth``, ``.ckpt``) are opened, in a
             process with limits that takes tensors out of them and nothing else.
+        base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
         The run that was made.
@@ -262,6 +268,6 @@ def convert(
     from pico_analyze.models.settings import made_directory, selection
 
     target = made_directory(run, "convert") if out is None else Path(out)
-    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     convert_models(str(run), target, steps=selection(steps), copy=copy, read=read)
     return open_named(target)

@@ -739,3 +739,13 @@ def test_a_run_of_captures_has_no_models_to_be_run_and_the_message_names_those(t
         assert done.code == 3, done.err
         says = f"cap: step 0 holds captures and no weights: name the run that it is from, {tmp_path / 'm'}"
         assert says in done.err and not (tmp_path / command).exists()
+
+
+@pytest.mark.parametrize("site", ["mlp.experts.up", "mlp.experts.3.down", "layers.0.mlp.experts.1.gate"])
+def test_why_experts_are_not_captured_is_said(tmp_path, pico, site):
+    import foreign
+
+    path = foreign.write(tmp_path / "m", foreign.files(foreign.LLAMA, foreign.llama(np.random.default_rng(0))))
+    answer = pico("capture", path, "--sites", site, "--out", tmp_path / "out")
+    assert answer.code == 2 and not (tmp_path / "out").exists()
+    assert f"{site!r} is not captured: an expert computes only the tokens that are routed to it" in answer.error

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -268,28 +267,6 @@ class TestNamedFormats:
         assert str(error.value) == str(closed.value)
         return str(error.value)
 
-    def test_the_command_for_a_distributed_checkpoint_makes_one_that_is_read(self, tmp_path, weights):
-        import torch.distributed.checkpoint as dcp
-
-        path = tmp_path / "with a space" / "step-9"
-        dcp.save({"model": tensors(weights), "step": 9}, checkpoint_id=str(path))
-        command = shlex.split(self.said(path).partition("`")[2].partition("`")[0])
-        assert command[:3] == ["python", "-m", "torch.distributed.checkpoint.format_utils"]
-        out = tmp_path / "step-9.pt"
-        command = [sys.executable, *command[1:-1], str(out)]
-        subprocess.run(command, check=True, capture_output=True)
-        with pytest.raises(DataError, match=REFUSED):
-            open_store(out)
-        frame = pico_analyze.compute("norm", out, data="weights", tensors=STORED, allow_pickle=True)
-        assert frame["step"].tolist() == [9]
-        assert frame["value"].tolist() == pytest.approx([np.linalg.norm(weights[STORED])])
-
-    def test_a_folder_of_distributed_checkpoints_lists_each_with_its_command(self, tmp_path, pico):
-        for step in (1, 2):
-            write(tmp_path / "run" / f"step-{step}", {".metadata": b"", "__0_0.distcp": b""})
-        answer = pico("list", tmp_path / "run")
-        assert answer.code == 0 and answer.out.count("format_utils dcp_to_torch") == 2
-
     def test_deepspeed(self, tmp_path):
         run = write(tmp_path / "run", {"zero_to_fp32.py": b"", "latest": b"global_step5"})
         part = write(run / "global_step5", {"mp_rank_00_model_states.pt": b""})
@@ -301,26 +278,6 @@ class TestNamedFormats:
         trainer = tmp_path / "out"
         write(trainer / "checkpoint-5", {"config.json": b"{}", "zero_to_fp32.py": b""})
         assert "zero_to_fp32.py" in open_store(trainer).unusable()[0].reason
-
-    def test_gguf(self, tmp_path):
-        import transformers
-
-        path = write(tmp_path / "it's", {"model-q4.gguf": b"GGUF"})
-        for named in (path, path / "model-q4.gguf"):
-            command = self.said(named).split("`")[3]
-            program, flag, code = shlex.split(command)
-            assert (program, flag) == ("python", "-c")
-            compile(code, "command", "exec")
-            assert f'from_pretrained("{path}", gguf_file="model-q4.gguf", ' in code
-        assert transformers.GgufConfig(dequantize=True).dequantize
-
-    def test_adapters(self, tmp_path, weights):
-        path = write(tmp_path / "lora", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"})
-        _, _, code = shlex.split(self.said(path).split("`")[1])
-        compile(code, "command", "exec")
-        assert f'AutoPeftModelForCausalLM.from_pretrained("{path}").merge_and_unload().save_pretrained("OUT")' in code
-        write(path, files(LLAMA, weights))  # a whole model beside an adapter
-        assert open_store(path).steps()
 
     def test_litgpt(self, tmp_path, weights):
         path = write(tmp_path / "final", {"config.json": b"{}", "model_config.yaml": b""})
@@ -424,8 +381,31 @@ class TestOnTheHub:
             open_store(f"hf://{self.REPO}", ReadOptions(cache_dir=tmp_path / "cache", allow_pickle=True)).steps()
         assert not trace.exists()
 
-    @pytest.mark.parametrize("name", ["model-q8.gguf", "adapter_config.json"])
-    def test_other_formats_are_named_with_the_commands_that_fetch_and_convert_them(self, hub, tmp_path, name):
-        put_files(hub, self.REPO, "main", {name: b"{}", "adapter_model.safetensors": b"x"})
+    def test_other_formats_are_named_with_the_commands_that_fetch_and_convert_them(self, hub, tmp_path):
+        put_files(hub, self.REPO, "main", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"})
         with pytest.raises(DataError, match=r'from_pretrained\("DIR".*`hf download tester/amber .*--local-dir DIR`'):
             open_store(f"hf://{self.REPO}", ReadOptions(cache_dir=tmp_path / "cache"))
+
+
+class TestAtPlaces:
+    """Pickled weights at places of fsspec."""
+
+    def test_they_are_fetched_and_read_where_that_is_allowed(self, tmp_path):
+        import fsspec
+
+        system, by_step = fsspec.filesystem("memory"), course([1, 2])
+        for step, arrays in by_step.items():
+            path = put_bin(tmp_path / str(step), arrays)
+            for file in path.iterdir():
+                system.pipe(f"/pickled/step{step}/{file.name}", file.read_bytes())
+        try:
+            closed = open_store("memory://pickled")
+            assert not closed.steps() and all("give --allow-pickle" in one.reason for one in closed.unusable())
+            store = open_store("memory://pickled", ALLOWED)
+            assert [info.step for info in store.steps()] == [1, 2]
+            np.testing.assert_array_equal(store.read(2, None, "weights", Q), by_step[2][STORED])
+            (file, *_) = store.inputs(2, None, "weights", Q)
+            content = (tmp_path / "2" / "pytorch_model.bin").read_bytes()
+            assert file.unchecked == {f"0+{len(content)}": hashlib.sha256(content).hexdigest()}
+        finally:
+            system.rm("/pickled", recursive=True)

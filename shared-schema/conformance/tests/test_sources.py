@@ -28,6 +28,8 @@ TRUSTED = {
         "output/text.py": "cells of our own table",
         "stores/pickled/pickles.py": "our own child's words, through a pipe",
         "stores/pickled/unpickle.py": "its parent's request, through a pipe",
+        "stores/transformers/by_library.py": "our own child's words, through a pipe",
+        "stores/transformers/make_model.py": "its parent's request, and what peft reads so too",
     },
 }
 """Where JSON is read by a parser that takes two meanings for one."""

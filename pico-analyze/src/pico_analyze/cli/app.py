@@ -96,6 +96,7 @@ def compute(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -137,6 +138,7 @@ def compute(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     outcome = _answer(asked(wanted, runs, seed=seed), how, form, plot)
     _log(outcome, wandb, wandb_project, "-".join(dict.fromkeys(metrics)))
@@ -229,6 +231,7 @@ def run_study(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
@@ -254,6 +257,7 @@ def run_study(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     outcome = _answer(study.asked(runs or ()), how, form, plot)
     _log(outcome, wandb, wandb_project, study.name)
@@ -291,6 +295,7 @@ def dynamics(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.api import analyze_dynamics, settings
@@ -329,6 +334,7 @@ def dynamics(
         architecture,
         step_pattern,
         allow_pickle,
+        base_model,
     )
     with _console() as console:
         table, outcome = analyze_dynamics(questions, how, tau, evaluation, console)

@@ -26,6 +26,7 @@ def audit(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Find what is wrong with a run's checkpoints: files that are not what was sealed, weights that stand under two
     steps, steps that are missing or lie off the way, a step 0 that is none, a tokenizer or configuration that changes,
@@ -37,7 +38,7 @@ def audit(
     from pico_analyze.stores.opening import ReadOptions, newest_run
     from pico_analyze.stores.run_names import open_named
 
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     found = []
     for name in runs or [str(newest_run())]:
         store = open_named(name, options)

@@ -81,6 +81,7 @@ def behave(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, outputs (extra
     [torch])."""
@@ -109,7 +110,7 @@ def behave(
         jobs=jobs,
         trust_remote_code=trust_remote_code,
         fresh=fresh,
-        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
     done = behave_models(run or str(newest_run()), settings, say)
     typer.echo(behaviour_text(done.frame, form.value, table_width()))

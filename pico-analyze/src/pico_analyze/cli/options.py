@@ -171,6 +171,14 @@ AllowPickle = Annotated[
         help="Open pickled weights of other makers too (.bin, .pt, .ckpt), in a process that takes tensors alone.",
     ),
 ]
+BaseModel = Annotated[
+    str | None,
+    typer.Option(
+        "--base-model",
+        metavar="MODEL",
+        help="What adapters of PEFT are merged with: a path or hf://org/name. [default: what they name, if it is here]",
+    ),
+]
 Wandb = Annotated[WandbMode | None, typer.Option("--wandb", help="Also log table and figures to Weights & Biases.")]
 WandbProject = Annotated[str, typer.Option("--wandb-project", help="Its project, or ENTITY/PROJECT.")]
 

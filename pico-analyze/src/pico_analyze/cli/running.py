@@ -72,6 +72,7 @@ def capture(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Run the models of a run on the same rows, and keep activations and gradients as a run of Pico (extra [torch])."""
     from pico_analyze.cli.console import say
@@ -97,7 +98,7 @@ def capture(
         batch_size=batch_size,
         jobs=jobs,
         trust_remote_code=trust_remote_code,
-        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
+        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
     done = capture_models(run, settings, say)
     kept = f", {len(done.kept)} already there" if done.kept else ""
@@ -119,6 +120,7 @@ def convert(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Seal the weights of models of other makers as a run of Pico: one file a step, linked or copied, with digests."""
     from pico_analyze.cli.console import say
@@ -128,7 +130,7 @@ def convert(
     from pico_analyze.stores.base import ReadOptions
 
     begun = time.monotonic()
-    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     target = made_directory(run, "convert") if out is None else out
     done = convert_models(run, target, steps=steps, copy=copy, read=read, told=say)
     kept = f", {len(done.kept)} already there" if done.kept else ""

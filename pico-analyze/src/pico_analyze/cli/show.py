@@ -22,6 +22,7 @@ def list_runs(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not; what was set aside, and
     what has no site."""
@@ -34,7 +35,7 @@ def list_runs(
     named: list[str | Path] = list(runs) if runs else list(local_runs())
     if not named:
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     stores = [open_named(name, options) for name in named]
     found = [listing.records(store) for store in stores]
     if form is o.Form.table:

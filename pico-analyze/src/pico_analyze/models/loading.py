@@ -119,6 +119,9 @@ def sweep(room: Path) -> None:
 
 
 def _from_pretrained(directory: Path, files: ModelFiles, *, dtype: str, trust_remote_code: bool, eager: bool) -> Any:
+    plain: Any = transformers.PreTrainedModel
+    if trust_remote_code and not hasattr(plain, "all_tied_weights_keys"):
+        plain.all_tied_weights_keys = {}  # code from before transformers 5, as Pico 1.0's, does not call `post_init`
     with _quiet():
         try:
             load: Any = transformers.AutoModelForCausalLM.from_pretrained

@@ -7,6 +7,7 @@ a site are found by cutting the numbers of the module's outputs as its weight is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ import numpy as np
 
 from pico_analyze.errors import DataError, UsageError
 from pico_analyze.stores.base import ReadOptions
-from pico_analyze.stores.transformers.architectures import Architecture, Source, decoder_config
+from pico_analyze.stores.transformers.architecture import Architecture, Source
 from pico_analyze.stores.transformers.cuts import WHOLE
+from pico_analyze.stores.transformers.parts import decoder_config
 from pico_schema import ForeignSpec, Site, SiteError
 from pico_schema.sites import KINDS, check_kind
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pico_analyze.stores.transformers.model import Model
 
 DEFAULT_SITES = ("attn.v", "attn.o", "mlp.down")
+_EXPERTS = re.compile(r"(?:layers\.[0-9]+\.)?mlp\.experts\.(?:[0-9]+\.)?(?:gate|up|down)")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ def chosen_sites(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
     kinds = {site.kind for site in held.values()}
     chosen: set[str] = set()
     for one in wanted or [kind for kind in DEFAULT_SITES if kind in kinds]:
+        if _EXPERTS.fullmatch(one):
+            raise UsageError(
+                f"{one!r} is not captured: an expert computes only the tokens that are routed to it, so that each step "
+                "would give other rows: capture resid, which holds what the experts add, or measure their weights"
+            )
         try:
             found = {one} & held.keys() if one.startswith("layers.") and Site.parse(one) else set[str]()
             found |= {name for name, site in held.items() if site.kind == check_kind(site.kind) == one}

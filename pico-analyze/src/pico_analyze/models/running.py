@@ -6,7 +6,7 @@ In memory there is the model, what one batch takes, and what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,10 +39,18 @@ def state_of(model: Any) -> State:
     """What a loaded model has, by name."""
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     modules = dict(model.named_modules())
-    ends = {"embed": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    ends = {"embed": _end(model.get_input_embeddings), "head": _end(model.get_output_embeddings)}
     named = {kind: name for kind, end in ends.items() for name, module in modules.items() if module is end is not None}
     conv = frozenset(name for name, module in modules.items() if type(module).__name__ == "Conv1D")
     return State(shapes, conv, named)
+
+
+def _end(get: Callable[[], Any]) -> Any:
+    """What a model says is its embedding or head; None where its code does not say it."""
+    try:
+        return get()
+    except (NotImplementedError, AttributeError):
+        return None
 
 
 @contextmanager

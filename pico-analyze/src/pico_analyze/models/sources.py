@@ -6,6 +6,7 @@ Nothing of a model is read here but small files and digests.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -19,7 +20,8 @@ from pico_analyze.stores.opening import is_address
 from pico_analyze.stores.run_names import open_named
 from pico_analyze.stores.transformers.files import HoldsModels, ModelFiles
 from pico_analyze.stores.transformers.pickled_files import is_pickle
-from pico_analyze.stores.transformers.weight_files import INDEX, fault, weight_files
+from pico_analyze.stores.transformers.remade import Remade, of_gguf
+from pico_analyze.stores.transformers.weight_files import INDEX, fault, holds_gguf, weight_files
 from pico_schema import CheckpointManifest, Origin
 
 
@@ -66,7 +68,11 @@ class ModelRun:
 
     def files(self, step: int) -> ModelFiles:
         """The files of a step's model."""
-        return _without_pickles(cast("HoldsModels", self.store).model_files(step))
+        return self._plain(step)
+
+    @lru_cache(maxsize=2)  # noqa: B019 - one run per command; what was made of a step is asked for several times
+    def _plain(self, step: int) -> ModelFiles:
+        return _as_safetensors(cast("HoldsModels", self.store).model_files(step))
 
     def manifest(self, step: int) -> CheckpointManifest | None:
         """What Pico's own manifest says of a step; None for other makers' models."""
@@ -100,8 +106,12 @@ class ModelRun:
             return target.read_bytes()
 
 
-def _without_pickles(files: ModelFiles) -> ModelFiles:
-    """The files of a model, none of them a pickle that has to be opened; as they are, where none is."""
+def _as_safetensors(files: ModelFiles) -> ModelFiles:
+    """The files of a model with weights that transformers loads: none of them a pickle, or of another format."""
+    if isinstance(files, Remade):
+        return files.made()
+    if fault(files) is None and holds_gguf(files):
+        return of_gguf(files, weight_files(files)).made()
     if fault(files) is not None or not (names := weight_files(files)) or not all(is_pickle(name) for name in names):
         return files
     return Unpickled(files, names, index=INDEX)

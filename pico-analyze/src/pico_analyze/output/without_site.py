@@ -20,7 +20,11 @@ def lines(rest: WithoutSite) -> list[str]:
         method = f" ({rest.method})" if rest.method else ""
         said.append(
             f"quantized{method}: {_named(rest.quantized)}: packed or scaled integers are no matrix that can be read: "
-            "dequantize the model with what quantized it, save that, and name it"
+            + (
+                "`pico-analyze convert RUN --out DIR` dequantizes GGUF, and what DIR holds stays rounded"
+                if (rest.method or "").startswith("gguf")
+                else "dequantize the model with what quantized it, save that, and name it"
+            )
         )
     if rest.missing:
         said.append(f"missing: {_named(rest.missing)}: no tensor is there for what this architecture has")

@@ -286,6 +286,8 @@ class ReadOptions:
     """Whose names and layout a model of other makers has, in place of what its configuration says."""
     allow_pickle: bool = False
     """Whether pickled weights of other makers are opened, in a process with limits that takes tensors alone."""
+    base_model: str | None = None
+    """The model that adapters are merged with: path or address, in place of what they name."""
 
     @classmethod
     def of(
@@ -296,6 +298,7 @@ class ReadOptions:
         architecture: str | None,
         step_pattern: str | None,
         allow_pickle: bool = False,
+        base_model: str | Path | None = None,
     ) -> ReadOptions:
         """From the words of a command, in the order in which every command has them."""
         return cls(
@@ -305,4 +308,5 @@ class ReadOptions:
             architecture=architecture,
             step_pattern=step_pattern,
             allow_pickle=allow_pickle,
+            base_model=None if base_model is None else str(base_model),
         )

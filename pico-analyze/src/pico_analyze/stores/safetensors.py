@@ -1,8 +1,9 @@
 """Tensors read by range from safetensors files, from a disk or from anything else that can give bytes at an offset.
 
-The header is foreign input: pico-schema checks it against bounds and against the file's size before anything is
-allocated. bfloat16 is widened to float32 by its bits (no torch needed), and what is widened is marked with its type
-(`pico_analyze.stored`). Names of tensors and what they mean are the stores' business.
+A file of GGUF is one of tensors too, with a header of its own (`gguf_header`), and told by its first bytes. A header is
+foreign input: it is checked against bounds and against the file's size before anything is allocated. bfloat16 is
+widened to float32 by its bits (no torch needed), and what is widened is marked with its type (`pico_analyze.stored`).
+Names of tensors and what they mean are the stores' business.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ import numpy as np
 from pico_analyze.errors import DataError
 from pico_analyze.stored import marked, narrowest
 from pico_analyze.stores.checked_file import CheckedFile, file_size, read_file_range
+from pico_analyze.stores.gguf_header import MAGIC, read_gguf_header
 from pico_analyze.stores.lfs import MAX_POINTER, POINTER, WHAT_A_POINTER_IS, is_pointer
 from pico_schema import TensorHeaderError
-from pico_schema.tensor_header import DTYPE_SIZES, MAX_HEADER, ReadRange, TensorEntry, read_header
+from pico_schema.tensor_header import (
+    DTYPE_SIZES,
+    FIRST_READ,
+    MAX_HEADER,
+    ReadRange,
+    TensorEntry,
+    TensorHeader,
+    read_header,
+)
 
 FLOATS: dict[str, str] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """The types of numbers that can be read → what they are stored as."""
@@ -41,7 +51,7 @@ class TensorFile:
         if size < MAX_POINTER and is_pointer(read(0, min(size, len(POINTER)))):
             raise DataError(f"{where}: {WHAT_A_POINTER_IS}")
         try:
-            header = read_header(read, size, where=where, max_header=max_header)
+            header = _header(read, size, where=where, max_header=max_header)
         except TensorHeaderError as error:
             raise DataError(str(error)) from None
         self.metadata, self.tensors = header.metadata, header.tensors
@@ -106,6 +116,17 @@ class TensorFile:
             raise DataError(f"{self.where}: tensor {name!r} ends early: the file is truncated")
         values = widen(np.frombuffer(content, dtype=FLOATS[info.dtype]), info.dtype)
         return marked(values, NAMES.get(info.dtype) or narrowest(values))
+
+
+def _header(read: ReadRange, size: int, *, where: str, max_header: int) -> TensorHeader:
+    """The header of a file, by the reader of its format; the beginning is read once."""
+    first = bytes(read(0, min(FIRST_READ, size)))
+
+    def again(offset: int, length: int) -> bytes | bytearray | memoryview:
+        return first if (offset, length) == (0, min(FIRST_READ, size)) else read(offset, length)
+
+    header = read_gguf_header if first.startswith(MAGIC) else read_header
+    return header(again, size, where=where, max_header=max_header)
 
 
 def widen(values: np.ndarray, dtype: str) -> np.ndarray:

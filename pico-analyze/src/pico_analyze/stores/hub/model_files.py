@@ -136,7 +136,7 @@ def _has_digest(content: bytes, file: HubFile) -> bool:
 class HubFiles:
     """The files of one commit; every byte is known by its digest before it is read."""
 
-    sealed = True
+    sealed, remade = True, False
 
     def __init__(self, repository: Repository, commit: str, revision: str, files: Mapping[str, HubFile]) -> None:
         self._repository, self.commit, self.name, self._files = repository, commit, revision, files

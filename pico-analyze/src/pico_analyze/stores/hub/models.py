@@ -20,7 +20,7 @@ from pico_analyze.stores.hub.model_files import HubFile, HubFiles, Repository
 from pico_analyze.stores.transformers.other_formats import other_format
 from pico_analyze.stores.transformers.series import Checkpoint, Series
 from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
-from pico_analyze.stores.transformers.weight_files import fault, is_of_a_model
+from pico_analyze.stores.transformers.weight_files import fault, is_gguf, is_of_a_model
 from pico_schema import layout
 
 AT_ONCE = 16
@@ -85,7 +85,8 @@ def _single(address: Address, known: KnownRefs, repository: Repository, pattern:
     if (other := other_format(files.sizes, files.where)) is not None and fault(files) is not None:
         download = f"hf download {address.repo} --revision {revision} --local-dir DIR"
         raise DataError(f"{files.where}: {other}, where DIR is what `{download}` leaves")
-    if layout.MODEL_CONFIG not in files.sizes or any(name.startswith(_PICO_V1) for name in files.sizes):
+    here = layout.MODEL_CONFIG in files.sizes or any(map(is_gguf, files.sizes))
+    if not here or any(name.startswith(_PICO_V1) for name in files.sizes):
         return None
     if (reason := fault(files)) is not None:
         raise DataError(f"{files.where}: {reason}")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -89,6 +89,18 @@ class Pickles:
         file.check()
         return opened
 
+    def open_directory(self, path: Path, parts: Sequence[CheckedFile]) -> TensorFile:
+        """The tensors of a distributed checkpoint, each of whose files has the digest it must have, before it is opened
+        and after; raises as `open` does, or one is not what it was."""
+        for part in parts:
+            part.check()
+        with self._lock:
+            if str(path) not in self._opened:
+                self._opened[str(path)] = self._converted(path, str(path))
+        for part in parts:
+            part.check()
+        return self._opened[str(path)]
+
     def open_fetched(self, fetch: Fetch, *, key: str, where: str) -> TensorFile:
         """The tensors of a pickle that lies elsewhere: fetched once, and thrown away once it was read.
 
@@ -117,10 +129,10 @@ class Pickles:
         return TensorFile.open(out, where=where)
 
     def _convert(self, path: Path, out: Path, where: str) -> None:
-        if not path.is_file():
+        if not path.exists():
             raise DataError(f"{where}: it is missing")
-        size = file_size(path)
-        if size < MAX_POINTER and is_pointer(read_file_range(path, 0, size)):
+        size = sum(map(file_size, path.iterdir())) if path.is_dir() else file_size(path)
+        if path.is_file() and size < MAX_POINTER and is_pointer(read_file_range(path, 0, size)):
             raise DataError(f"{where}: {WHAT_A_POINTER_IS}")
         large = size if self._model else 0
         process, seconds = self._running(large), self._seconds + large / _SLOWEST

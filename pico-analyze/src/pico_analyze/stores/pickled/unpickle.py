@@ -1,13 +1,12 @@
 """The subprocess that opens pickles: tensors in, safetensors out, nothing else.
 
 ``python -m pico_analyze.stores.pickled.unpickle MEMORY FILE_SIZE`` limits its own memory, output and core dumps, then
-answers requests: one JSON line in (`{"path": …, "out": …, "model": …}`), one out (`{"error": null}`). `torch.load` runs
-with `weights_only=True`, which builds tensors and plain containers alone. A capture is a dict from names to tensors of
-floating-point numbers. A model may lie within others (`CONTAINERS`), have buffers of other numbers, and stand beside
-what its maker says of it: a few numbers of that are kept (`TOLD`). Whatever else is there is refused or left out. The
-parent kills a request that takes too long and checks what was written with its own reader.
-
-The only module that imports torch.
+answers requests: one JSON line in (`{"path": …, "out": …, "model": …}`), one out (`{"error": null}`). A path that is a
+directory is a distributed checkpoint, see `distributed`. `torch.load` runs with `weights_only=True`, which builds
+tensors and plain containers alone. A capture is a dict from names to tensors of floating-point numbers. A model may lie
+within others (`CONTAINERS`), have buffers of other numbers, and stand beside what its maker says of it: a few numbers
+of that are kept (`TOLD`). Whatever else is there is refused or left out. The parent kills a request that takes too long
+and checks what was written with its own reader.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def convert(path: Path, out: Path, *, model: bool = False) -> None:
     import torch
     from safetensors.torch import save_file
 
-    loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    loaded: Any = _loaded(path)
     told = _told(loaded) if model else {}
     tensors = {}
     for name, tensor in _named(loaded, model=model):
@@ -59,6 +58,16 @@ def convert(path: Path, out: Path, *, model: bool = False) -> None:
             raise ValueError(f"tensor {name[:100]!r} is of type {tensor.dtype}, layout {tensor.layout}")
         tensors[name] = tensor.detach().contiguous().clone()
     save_file(tensors, out, {TOLD: json.dumps(told)} if told else None)
+
+
+def _loaded(path: Path) -> Any:
+    import torch
+
+    if path.is_dir():
+        from pico_analyze.stores.pickled.distributed import load_distributed
+
+        return load_distributed(path, CONTAINERS, _STEPS)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _named(loaded: Any, *, model: bool) -> Iterator[tuple[Any, Any]]:

@@ -200,9 +200,12 @@ class PicoV1Store:
         paths = [self._directory(step) / DYNAMICS / f"{choice}_{data}.pt" for choice in choices]
         return next((candidate for candidate in paths if candidate.is_file()), paths[0])
 
+    @lru_cache(maxsize=64)  # noqa: B019 - names and headers only
     def files(self, step: int) -> LocalFiles:
         """The files of a step's checkpoint."""
         return LocalFiles(self._directory(step))
+
+    model_files = files
 
     def inputs(self, step: int, split: str | None, data: Data, site: str) -> tuple[Input, ...]:
         """The file or pickle that holds the tensor, and the step's configuration."""

@@ -39,7 +39,8 @@ class Source:
     tensor: str
     cut: Cut
     expert: int | None = None
-    """Which entry of the tensor's first axis, where it holds the matrices of all experts."""
+    """Which entry of the tensor's first axis, where it holds the matrices of all experts; of one of two axes, which of
+    as many equal parts of it."""
 
     def __str__(self) -> str:
         of = "" if self.expert is None else f"[{self.expert}]"
@@ -55,7 +56,7 @@ class Tensor:
     sites: tuple[tuple[str, Cut], ...]
     """Kinds of sites, each with how it is taken out; ``*`` for the number of an expert."""
     all_experts: bool = False
-    """Whether the tensor's first axis counts the experts."""
+    """Whether the tensor's first axis counts the experts, or has the rows of one above those of the next."""
     optional: bool = False
     """Whether there are models, or blocks, of the architecture that have no such tensor."""
 
@@ -99,6 +100,8 @@ class Architecture:
     """What the configuration calls a field of the geometry, where it is not one of `USUAL_FIELDS`."""
     derived: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _everything_said
     """Geometry that follows from other numbers of the configuration, and counts before what fields say."""
+    norm_cut: Cut = WHOLE
+    """How the norm's scale is taken out of its tensor."""
     bare: bool = False
     """Whether names are there without ``.weight`` too, as those of captures."""
 
@@ -173,7 +176,10 @@ class Architecture:
         """The sites that one tensor of this name holds, whatever stands before it; empty for unknown names."""
         if placed := self._placed(name):
             return [(str(site), source.cut) for site, source in placed[1]]
-        return [] if (edge := self._edge(name)) is None else [(edge[1], WHOLE)]
+        return [] if (edge := self._edge(name)) is None else [(edge[1], self._edge_cut(edge[1]))]
+
+    def _edge_cut(self, kind: str) -> Cut:
+        return self.norm_cut if kind == "norm.final" else WHOLE
 
     def found(
         self,
@@ -211,7 +217,8 @@ class Architecture:
                 packed.update({site: name for site, _ in placed[1]})
         chosen = _chosen(towers, prefix, self._attention if parts else frozenset(), where)
         candidates = [pair for tower in chosen for pair in towers[tower]]
-        candidates += _edges(edges, chosen, everywhere=prefix is None and not parts, nearest=prefix is not None)
+        once = _edges(edges, chosen, everywhere=prefix is None and not parts, nearest=prefix is not None)
+        candidates += [(MatrixSite(None, kind), Source(name, self._edge_cut(kind))) for kind, name in once]
         sources: dict[MatrixSite, Source] = {}
         for site, source in candidates:
             if (first := sources.setdefault(site, source)) != source:
@@ -263,18 +270,19 @@ def _chosen(
 
 def _edges(
     edges: Mapping[tuple[str, str], str], chosen: Sequence[str], *, everywhere: bool, nearest: bool
-) -> Iterator[tuple[MatrixSite, Source]]:
-    """What a model has once: embedding and norm beside the blocks, the head there or above. With `everywhere`, any
-    embedding and head (of two, it is not clear which is meant); with `nearest`, of several heads the nearest one."""
+) -> Iterator[tuple[str, str]]:
+    """Kinds and tensors of what a model has once: embedding and norm beside the blocks, the head there or above. With
+    `everywhere`, any embedding and head (of two, it is not clear which is meant); with `nearest`, of several heads the
+    nearest one."""
     heads = []
     for (tower, kind), name in edges.items():
         beside = tower in chosen or not chosen
         if kind == "head" and (everywhere or beside or any(one.startswith(tower) for one in chosen)):
             heads.append((len(tower), name))
         elif kind != "head" and (beside or (everywhere and kind == "embed")):
-            yield MatrixSite(None, kind), Source(name, WHOLE)
+            yield kind, name
     for _, name in [max(heads)] if heads and nearest else heads:
-        yield MatrixSite(None, "head"), Source(name, WHOLE)
+        yield "head", name
 
 
 def _is_scaled(tensor: str, names: Container[str]) -> bool:

@@ -6,8 +6,9 @@ against the model's own forward pass, as transformers has it (tests/with_torch/t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from pico_analyze.errors import UsageError, nearest
@@ -17,8 +18,10 @@ from pico_analyze.stores.transformers.cuts import (
     TRANSPOSED,
     WHOLE,
     Cut,
+    every_other,
     grouped,
     half,
+    half_transposed,
     in_four,
     stacked,
     stacked_transposed,
@@ -32,7 +35,6 @@ __all__ = [
     "Found",
     "Source",
     "architecture_of",
-    "decoder_config",
     "why_unknown",
 ]
 
@@ -76,6 +78,15 @@ def _experts(inside: str, up: str, down: str, gate: str, *, shared: str | None =
     )
 
 
+def _together(gate_up: tuple[str, Cut, Cut], down: tuple[str, Cut]) -> tuple[Tensor, ...]:
+    """All experts in two tensors: gate and up of each, and down."""
+    sites = (("mlp.experts.*.gate", gate_up[1]), ("mlp.experts.*.up", gate_up[2]))
+    return (
+        Tensor(gate_up[0], sites, all_experts=True, optional=True),
+        Tensor(down[0], (("mlp.experts.*.down", down[1]),), all_experts=True, optional=True),
+    )
+
+
 _GATED = ("up_proj", "down_proj", "gate_proj")
 _TIED: dict[str, Any] = {"tie_embeddings": True}
 _WIDE: dict[str, Any] = {"own_head_dim": 128}
@@ -115,6 +126,15 @@ def _latent(config: Mapping[str, Any]) -> Mapping[str, Any]:
         "value_head_dim": config.get("v_head_dim", 128),
         "d_shared": width * shared if isinstance(width, int) and isinstance(shared, int) and shared else None,
     }
+
+
+def _dbrx(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """DBRX: attention and experts have configurations of their own."""
+    attention, experts = (config.get(f"{part}_config") for part in ("attn", "ffn"))
+    attention, experts = (one if isinstance(one, dict) else {} for one in (attention, experts))
+    width = experts.get("ffn_hidden_size", 3584)
+    heads = attention.get("kv_n_heads", 1)
+    return {"n_kv_heads": heads, "n_experts": experts.get("moe_num_experts", 4), "d_expert": width, "d_ff": width}
 
 
 LLAMA = Architecture(
@@ -229,6 +249,75 @@ DEEPSEEK = replace(
     derived=_latent,
 )
 """Keys and values come from a latent of their own, and queries may: those have no matrix that is the site's."""
+GRANITE_MOE = replace(
+    LLAMA,
+    name="granitemoe",
+    types={"granitemoe": {}},
+    tensors=(
+        *_qkvo("self_attn"),
+        *(
+            tensor
+            for gate_up, down in (
+                ("input_linear.weight", "output_linear.weight"),
+                ("experts.gate_up_proj", "experts.down_proj"),
+            )
+            for tensor in _together(
+                (f"block_sparse_moe.{gate_up}", half(0), half(1)), (f"block_sparse_moe.{down}", WHOLE)
+            )
+        ),
+    ),
+    fields=_EXPERT_FIELDS | {"d_expert": ("intermediate_size",)},
+)
+"""Under the names of its files, and under those that transformers gives them since."""
+GPT_OSS = replace(
+    LLAMA,
+    name="gpt_oss",
+    types={"gpt_oss": {"own_head_dim": 64}},
+    tensors=(
+        *_qkvo("self_attn"),
+        *_together(("mlp.experts.gate_up_proj", every_other(0), every_other(1)), ("mlp.experts.down_proj", TRANSPOSED)),
+    ),
+    fields=_EXPERT_FIELDS | {"d_expert": ("intermediate_size",)},
+)
+"""As it is published, its experts are packed (MXFP4), and are told of as quantized."""
+LLAMA4 = replace(
+    LLAMA,
+    name="llama4",
+    types={"llama4_text": _WIDE},
+    tensors=(
+        *_qkvo("self_attn"),
+        *_mlp("feed_forward", *_GATED, optional=True),
+        *_together(
+            ("feed_forward.experts.gate_up_proj", half_transposed(0), half_transposed(1)),
+            ("feed_forward.experts.down_proj", TRANSPOSED),
+        ),
+        *(
+            _one(f"feed_forward.shared_expert.{x}_proj", f"mlp.shared.{x}", optional=True)
+            for x in ("gate", "up", "down")
+        ),
+    ),
+    fields=_EXPERT_FIELDS
+    | {"d_ff": ("intermediate_size_mlp",), "d_expert": ("intermediate_size",)}
+    | {"d_shared": ("intermediate_size",)},
+)
+DBRX = replace(
+    LLAMA,
+    name="dbrx",
+    types={"dbrx": {}},
+    block="blocks",
+    tensors=(
+        *_fused("norm_attn_norm.attn.Wqkv", stacked, "norm_attn_norm.attn.out_proj"),
+        *(
+            Tensor(f"ffn.experts.mlp.{name}", ((f"mlp.experts.*.{part}", cut),), all_experts=True)
+            for name, part, cut in (("w1", "gate", WHOLE), ("v1", "up", WHOLE), ("w2", "down", TRANSPOSED))
+        ),
+    ),
+    embed="wte.weight",
+    norm="norm_f.weight",
+    fields={"n_heads": ("n_heads",)},
+    derived=_dbrx,
+)
+"""Each tensor has the rows of an expert above those of the next."""
 GPT2 = Architecture(
     name="gpt2",
     types={"gpt2": _TIED},
@@ -359,6 +448,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     MIXTRAL,
     QWEN_MOE,
     DEEPSEEK,
+    GRANITE_MOE,
+    GPT_OSS,
+    LLAMA4,
+    DBRX,
     GPT2,
     NANOGPT,
     GPT_BIGCODE,
@@ -376,60 +469,39 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 _BY_TYPE = {kind: one for one in ARCHITECTURES for kind in (one.name, *one.types)}
 
 
-_DECODERS = ("text_config", "language_config", "llm_config")
-"""Where the configuration of a model of several parts describes its decoder."""
-PART_DEFAULTS: Mapping[str, Mapping[str, int]] = {
-    "llama": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
-    | {"vocab_size": 32000},
-    "mistral": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
-    | {"num_key_value_heads": 8, "vocab_size": 32000},
-    "qwen2": {"hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32}
-    | {"num_key_value_heads": 32, "vocab_size": 151936},
-    "gemma": {"hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28, "num_attention_heads": 16}
-    | {"num_key_value_heads": 16, "vocab_size": 256000},
-    "gemma2": {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8}
-    | {"num_key_value_heads": 4, "vocab_size": 256000},
-    "gemma3_text": {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8}
-    | {"num_key_value_heads": 4, "vocab_size": 262208},
-}
-"""The numbers of a decoder that is a part of a model, where the model's configuration leaves them out: the defaults of
-transformers, which writes of a part only what differs from them."""
-
-
-def decoder_config(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    """The configuration of the decoder of a model, and whether the model has other parts."""
-    for name in _DECODERS:
-        if isinstance(part := config.get(name), dict):
-            tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
-            kind = part.get("model_type")
-            return tied | dict(PART_DEFAULTS.get(kind, {}) if isinstance(kind, str) else {}) | part, True
-    return config, False
-
-
-def architecture_of(config: Mapping[str, Any], chosen: str | None = None) -> Architecture | None:
+def architecture_of(
+    config: Mapping[str, Any], chosen: str | None = None, more: Mapping[str, Architecture] = MappingProxyType({})
+) -> Architecture | None:
     """The architecture that a decoder's configuration names, or that was chosen in its place; None if it is not known.
+
+    Args:
+        config: The decoder's configuration.
+        chosen: A name to take in place of its `model_type`.
+        more: Those that are in no table here, by their types.
 
     Raises:
         UsageError: what was chosen is not in the table.
     """
+    by_type = _BY_TYPE | dict(more)
     if chosen is not None:
-        if chosen not in _BY_TYPE:
-            raise UsageError(f"no architecture is called {chosen[:100]!r}{nearest(chosen, _BY_TYPE)} ({_known()})")
-        return _BY_TYPE[chosen]
+        if chosen not in by_type:
+            raise UsageError(f"no architecture is called {chosen[:100]!r}{nearest(chosen, by_type)} ({_known(more)})")
+        return by_type[chosen]
     kind = config.get("model_type")
-    return _BY_TYPE.get(kind) if isinstance(kind, str) else None
+    return by_type.get(kind) if isinstance(kind, str) else None
 
 
-def why_unknown(config: Mapping[str, Any], *, where: str) -> str:
+def why_unknown(config: Mapping[str, Any], more: Iterable[str] = (), *, where: str) -> str:
     """What to say of a model whose architecture is not in the table, and what can be done."""
     kind = config.get("model_type")
     named = f"model_type {kind[:100]!r}" if isinstance(kind, str) else "a model that names no model_type"
-    near = nearest(kind, _BY_TYPE) if isinstance(kind, str) else ""
+    near = nearest(kind, [*_BY_TYPE, *more]) if isinstance(kind, str) else ""
     return (
-        f"{where}: the sites of {named} are not known{near} ({_known()}): name its matrices with --tensor, such as "
+        f"{where}: the sites of {named} are not known{near} ({_known(more)}): name its matrices with --tensor, such as "
         "--tensor 'model.layers.*.mlp.up_proj.weight', or with --architecture the one whose names and layout it has"
     )
 
 
-def _known() -> str:
-    return f"known are {', '.join(dict.fromkeys(kind for one in ARCHITECTURES for kind in one.types))}"
+def _known(more: Iterable[str]) -> str:
+    kinds = (kind for one in ARCHITECTURES for kind in one.types)
+    return f"known are {', '.join(dict.fromkeys([*kinds, *more]))}"

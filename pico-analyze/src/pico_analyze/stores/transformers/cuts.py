@@ -3,7 +3,8 @@
 Alphabet: D d_model, H heads, K heads of keys and values, C head_dim, F d_ff. Weights come out as (out, in): an
 `nn.Linear` is stored so, the Conv1D of GPT-2 is stored transposed. Fused projections hold queries, keys and values
 of all heads one above the other (`stacked`), those of a group of heads after those of another (`grouped`), or in
-four blocks (`in_four`).
+four blocks (`in_four`). GGUF has rows of queries and keys in another order (`unpermuted`), and scales of norms that
+are one larger (`LESS_ONE`).
 """
 
 from __future__ import annotations
@@ -101,6 +102,42 @@ def half(index: Literal[0, 1]) -> Cut:
         return np.split(array, 2)[index]
 
     return Cut(f"{('upper', 'lower')[index]} half", cut)
+
+
+def unpermuted(part: Literal["q", "k"]) -> Cut:
+    """(H·C, in) or (K·C, in): of each head, row i beside row i + C/2, as llama.cpp rotates them → one half above the
+    other, as transformers does. What `permute` of llama.cpp's convert_hf_to_gguf.py does, undone."""
+
+    def cut(array: np.ndarray, model: ModelSpec) -> np.ndarray:
+        heads = model.n_heads if part == "q" else model.n_kv_heads
+        if len(_matrix(array)) != heads * model.head_dim or model.head_dim % 2:
+            raise DataError(f"a projection of {len(array)} rows is none of {heads} heads of {model.head_dim} in pairs")
+        pairs = array.reshape(heads, model.head_dim // 2, 2, array.shape[1])
+        return in_rows(pairs.swapaxes(1, 2).reshape(array.shape))
+
+    return Cut(f"{part} with the rows of each head by halves", cut)
+
+
+LESS_ONE = Cut("less one", lambda array, _model: array - np.float32(1))
+"""A norm's scale where the model computes with 1 + w, and the file holds that."""
+
+
+def half_transposed(index: Literal[0, 1]) -> Cut:
+    """(in, 2·F): gate beside up, as Llama 4 has those of an expert."""
+    inner = half(index)
+    name = f"{('left', 'right')[index]} half, transposed"
+    return Cut(name, lambda array, model: in_rows(inner(_matrix(array).T, model)))
+
+
+def every_other(index: Literal[0, 1]) -> Cut:
+    """(in, 2·F): columns of gate and up in turn, as gpt-oss has those of an expert."""
+
+    def cut(array: np.ndarray, _model: ModelSpec) -> np.ndarray:
+        if _matrix(array).shape[1] % 2:
+            raise DataError(f"a fused projection of {array.shape[1]} columns does not hold pairs of them")
+        return in_rows(array[:, index::2].T)
+
+    return Cut(f"{('even', 'odd')[index]} columns, transposed", cut)
 
 
 def _matrix(array: np.ndarray) -> np.ndarray:

@@ -15,11 +15,12 @@ from pico_analyze.stores.transformers.architectures import (
     Found,
     Source,
     architecture_of,
-    decoder_config,
     why_unknown,
 )
 from pico_analyze.stores.transformers.cuts import WHOLE
 from pico_analyze.stores.transformers.geometry import unknown_spec
+from pico_analyze.stores.transformers.gguf_architectures import OF_GGUF
+from pico_analyze.stores.transformers.parts import decoder_config
 from pico_schema import layout
 from pico_schema.tensor_header import TensorEntry
 
@@ -63,11 +64,11 @@ class Decoder:
         method = config.get("quantization_config", decoder.get("quantization_config"))
         name = method.get("quant_method") if isinstance(method, dict) else None
         self._method = name[:40] if isinstance(name, str) else None
-        self.architecture = architecture_of(decoder, options.architecture)
+        self.architecture = architecture_of(decoder, options.architecture, OF_GGUF)
         if self.architecture is not None and options.architecture in self.architecture.types:
             decoder = {**decoder, "model_type": options.architecture}
         if self.architecture is None:
-            self.unknown: str | None = why_unknown(decoder, where=where)
+            self.unknown: str | None = why_unknown(decoder, OF_GGUF, where=where)
             layers = [MatrixSite.parse(f"{TENSOR}{tensor}").layer or 0 for tensor in tensors if nameable(tensor)]
             self.spec = unknown_spec(max(layers, default=0) + 1)
             self.found = Found({})
@@ -90,10 +91,12 @@ class Decoder:
         for name, entry in self._tensors.items():
             if self.architecture is not None and self.architecture.holds_all_experts(name):
                 held = entry.shape[0] if entry.shape else 0
-                if held != self.spec.n_experts:
+                counted = self.spec.n_experts or 0
+                above = len(entry.shape) == 2 and counted and not held % counted  # one above the next
+                if held != counted and not above:
                     raise DataError(
                         f"{where}: tensor {name[:200]!r} holds {held} experts, and {layout.MODEL_CONFIG} counts "
-                        f"{self.spec.n_experts or 'none'}: they are not of one model"
+                        f"{counted or 'none'}: they are not of one model"
                     )
 
     def source(self, site: str) -> Source | None:

@@ -35,6 +35,8 @@ class ModelFiles(Protocol):
     """Whether `digest` vouches for every byte."""
     pickles_closed: str | None
     """What to do so that pickled weights are opened; None where they are."""
+    remade: bool
+    """Whether the weights are made of another format when they are first asked for."""
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -128,6 +130,8 @@ class LocalFiles:
         only: The one file of weights that is meant, where that was named.
     """
 
+    remade = False
+
     def __init__(
         self,
         path: Path,
@@ -157,7 +161,7 @@ class LocalFiles:
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object, from a file that stays what it was when it was first read."""
-        return checked_json(self._content(name))
+        return checked_json(self.content(name))
 
     def tensors(self, name: str) -> TensorFile:
         """A safetensors file, likewise, or the tensors of a pickle that has stayed so."""
@@ -165,18 +169,19 @@ class LocalFiles:
             return self._headers(name)
         if self._pickles is None:
             raise DataError(f"{self.at(name)}: it is a pickle, and unpickling can run code: {ALLOW}")
-        return self._pickles.open_checked(self._content(name))
+        return self._pickles.open_checked(self.content(name))
 
     @lru_cache(maxsize=256)  # noqa: B019 - headers only
     def _headers(self, name: str) -> TensorFile:
-        return TensorFile.checked(self._content(name))
+        return TensorFile.checked(self.content(name))
 
     def is_pointer(self, name: str) -> bool:
         """Whether a small file is a pointer of git LFS."""
         return is_pointer(read_file_range(self.path / name, 0, self.sizes[name]))
 
-    def _content(self, name: str) -> CheckedFile:
-        """A file of the model. Where nothing says which digest it has, the one found first stays for the analysis."""
+    def content(self, name: str) -> CheckedFile:
+        """A file of the model, compared with its digest. Where nothing says which, the one found first stays for the
+        analysis."""
         if name not in self._checked:
             try:
                 path = self.path.joinpath(*layout.safe_relative_path(name).parts)
@@ -192,7 +197,7 @@ class LocalFiles:
 
     def sha256(self, name: str) -> str:
         """Digest of a file."""
-        return self._content(name).sha256
+        return self.content(name).sha256
 
     def known_digest(self, name: str) -> str | None:
         """What a manifest says."""
@@ -221,7 +226,7 @@ class LocalFiles:
 
     def check(self, name: str) -> None:
         """Compare it with its digest, unless that was done since it was changed last."""
-        self._content(name).check()
+        self.content(name).check()
 
     def provenance(self) -> dict[str, str]:
         """The directory."""

@@ -7,7 +7,7 @@ another process took out of a pickle.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from pico_analyze.stores.transformers.files import ModelFiles
 from pico_analyze.stores.transformers.weight_files import INDEX, configuration, index_of, shards, weight_files
 from pico_schema import ModelSpec, layout
 from pico_schema.tensor_header import TensorEntry
+
+if TYPE_CHECKING:
+    from pico_analyze.stores.safetensors import TensorFile
 
 
 class Model:
@@ -98,10 +101,18 @@ class Model:
     def _weight(self, source: Source) -> np.ndarray:
         file = self.files.tensors(self.weight_map[source.tensor])
         try:
-            return source.cut(file.read(source.tensor, source.expert), self.spec)
+            return source.cut(self._array(file, source), self.spec)
         except DataError as error:
             at = f"{file.where}: tensor {source.tensor[:200]!r}"
             raise error if str(error).startswith(file.where) else DataError(f"{at}: {error}") from None
+
+    def _array(self, file: TensorFile, source: Source) -> np.ndarray:
+        """A tensor, or what one expert has of it."""
+        entry = file.tensors.get(source.tensor)
+        if source.expert is None or entry is None or len(entry.shape) != 2:
+            return file.read(source.tensor, source.expert)
+        rows = entry.shape[0] // (self.decoder.spec.n_experts or 1)
+        return file.read_rows(source.tensor, source.expert * rows, rows)
 
     def _check_tied(self, source: Source, head: np.ndarray) -> None:
         """Refuse a head of its own where the configuration says that the head is the embedding, unless it is that."""

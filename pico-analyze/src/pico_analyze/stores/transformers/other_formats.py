@@ -1,4 +1,4 @@
-"""Checkpoints of formats that are not read: what they are called, and the command that makes one that is.
+"""Checkpoints of other formats: what they are called, and the command that makes of them what is read.
 
 They are recognised by the names of files. `OUT` in a command is the user's to choose; paths are quoted for a shell.
 """
@@ -11,7 +11,8 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
-GGUF = ".gguf"
+from pico_analyze.stores.transformers.pickled_files import ALLOW, COPY
+
 _OF_DEEPSPEED = re.compile(r"(?:.*_)?mp_rank_[0-9]+_(?:model|optim)_states\.pt")
 _THEN = "copy the model's config.json to OUT"
 
@@ -29,14 +30,9 @@ def other_format(names: Collection[str], where: str) -> str | None:
             "it is an adapter of PEFT, which holds differences to another model's weights: merge them by "
             f"`{_python('peft', 'AutoPeftModelForCausalLM', f'{_text(here)}', '.merge_and_unload()')}`"
         )
-    if gguf := next((name for name in sorted(names) if name.endswith(GGUF)), None):
-        return _gguf(here, gguf)
-    if ".metadata" in names and any(name.endswith(".distcp") for name in names):
-        return (
-            "it is a distributed checkpoint of torch (DCP): convert it by `python -m "
-            f"torch.distributed.checkpoint.format_utils dcp_to_torch {_quoted(here)} OUT.pt`, and open OUT.pt with "
-            "--allow-pickle"
-        )
+    if is_distributed(names):
+        what = "it is a distributed checkpoint of torch (DCP), whose index is a pickle, and unpickling can run code"
+        return f"{what}: {COPY if '://' in where else ALLOW}"
     if is_of_deepspeed(names):
         return _deepspeed(here if str(here) == "DIR" else here.parent)
     if "zero_to_fp32.py" in names:
@@ -49,14 +45,14 @@ def other_format(names: Collection[str], where: str) -> str | None:
     return None
 
 
+def is_distributed(names: Collection[str]) -> bool:
+    """Whether files are a distributed checkpoint of torch."""
+    return ".metadata" in names and any(name.endswith(".distcp") for name in names)
+
+
 def is_of_deepspeed(names: Collection[str]) -> bool:
     """Whether files are a part of DeepSpeed's checkpoint, whose commands lie beside the directory."""
     return any(_OF_DEEPSPEED.fullmatch(name) for name in names)
-
-
-def other_file(path: Path) -> str | None:
-    """The same of a single file that was named."""
-    return _gguf(path.parent, path.name) if path.suffix == GGUF else None
 
 
 def _deepspeed(here: Path) -> str:
@@ -66,20 +62,9 @@ def _deepspeed(here: Path) -> str:
     )
 
 
-def _gguf(here: Path, name: str) -> str:
-    plain = "quantization_config=GgufConfig(dequantize=True)"
-    opened = f"{_text(here)}, gguf_file={json.dumps(name)}, {plain}"
-    return (
-        f"it is GGUF ({name}): convert it by `pip install gguf accelerate`, then "
-        f"`{_python('transformers', 'AutoModelForCausalLM', opened, also='GgufConfig')}` (a transformers that has no "
-        "GgufConfig needs no quantization_config); what is quantized there stays rounded"
-    )
-
-
-def _python(package: str, model: str, opened: str, then: str = "", *, also: str = "") -> str:
+def _python(package: str, model: str, opened: str, then: str = "") -> str:
     """The command that opens a model by a library, and saves it as one of transformers."""
-    names = f"{model}, {also}" if also else model
-    code = f'from {package} import {names}; {model}.from_pretrained({opened}){then}.save_pretrained("OUT")'
+    code = f'from {package} import {model}; {model}.from_pretrained({opened}){then}.save_pretrained("OUT")'
     return f"python -c {shlex.quote(code)}"
 
 

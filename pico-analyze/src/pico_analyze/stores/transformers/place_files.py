@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError, NotARunError, PicoAnalyzeError, PluginError, StorageError
 from pico_analyze.stores.json_file import MAX_JSON, json_object
 from pico_analyze.stores.lfs import is_pointer
 from pico_analyze.stores.safetensors import TensorFile
-from pico_analyze.stores.transformers.pickled_files import COPY
+from pico_analyze.stores.transformers.pickled_files import ALLOW, is_pickle
+
+if TYPE_CHECKING:
+    from pico_analyze.stores.pickled.pickles import Pickles
 
 MAX_FILES = 1_000_000
 _STRETCH = 32 << 20
@@ -116,11 +119,11 @@ def look_at(url: str) -> Place:
 class PlaceFiles:
     """The files of one checkpoint at a place."""
 
-    sealed = True
-    pickles_closed: str | None = COPY
+    sealed, remade = True, False
 
-    def __init__(self, place: Place, folder: str) -> None:
-        self._place, self._files = place, place.folders.get(folder, {})
+    def __init__(self, place: Place, folder: str, pickles: Pickles | None = None) -> None:
+        self._place, self._files, self._pickles = place, place.folders.get(folder, {}), pickles
+        self.pickles_closed = ALLOW if pickles is None else None
         self.where = f"{place.url}/{folder}".rstrip("/")
         self.name = folder or place.url.rpartition("/")[2]
         self._ranges: dict[str, dict[tuple[int, int], str]] = {}
@@ -153,8 +156,10 @@ class PlaceFiles:
 
     @lru_cache(maxsize=256)  # noqa: B019 - headers only
     def tensors(self, name: str) -> TensorFile:
-        """A safetensors file, by range."""
+        """A safetensors file, by range; the tensors of a pickle, which is fetched as a whole."""
         file = self._file(name)
+        if is_pickle(name):
+            return self._unpickled(name)
 
         def read(offset: int, length: int) -> bytes:
             content = self._place.read(file, offset, length)
@@ -163,6 +168,18 @@ class PlaceFiles:
             return content
 
         return TensorFile(read, file.size, where=self.at(name))
+
+    def _unpickled(self, name: str) -> TensorFile:
+        if self._pickles is None:
+            raise DataError(f"{self.at(name)}: it is a pickle, and unpickling can run code: {ALLOW}")
+
+        def fetch(target: Path) -> None:
+            self.place(name, target)
+            with target.open("rb") as content, self._lock:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+                self._ranges.setdefault(name, {})[0, self._file(name).size] = digest
+
+        return self._pickles.open_fetched(fetch, key=self.identity(name), where=self.at(name))
 
     def peek(self, name: str) -> TensorFile:
         """The same: nothing is compared with anything."""
@@ -194,7 +211,11 @@ class PlaceFiles:
         return f"not told; {file.size} bytes; {file.identity}"
 
     def unchecked(self, name: str, tensor: str) -> Mapping[str, str]:
-        """What was read of a tensor, and of the header before all of them."""
+        """What was read of a tensor, and of the header before all of them; of a pickle, all of it."""
+        if is_pickle(name):
+            self.tensors(name)
+            with self._lock:
+                return {f"{offset}+{length}": sha for (offset, length), sha in self._ranges.get(name, {}).items()}
         tensors = self.tensors(name).tensors
         begin, own = min(one.offset for one in tensors.values()), tensors[tensor]
         with self._lock:

@@ -14,18 +14,19 @@ def _recognises(location: str) -> bool:
 
 
 def _open(location: str, options: ReadOptions) -> Store:
+    from pico_analyze.stores.pickled.pickles import Pickles
     from pico_analyze.stores.transformers.place_files import PlaceFiles, look_at
     from pico_analyze.stores.transformers.series import assembled
     from pico_analyze.stores.transformers.step_names import StepPattern
     from pico_analyze.stores.transformers.store import TransformersStore
     from pico_analyze.stores.transformers.weight_files import is_of_a_model
 
-    place = look_at(location)
+    place, pickles = look_at(location), Pickles(model=True) if options.allow_pickle else None
     names = [name for name, files in sorted(place.folders.items()) if name and is_of_a_model(files)]
-    own = PlaceFiles(place, "") if is_of_a_model(place.folders.get("", {})) else None
+    own = PlaceFiles(place, "", pickles) if is_of_a_model(place.folders.get("", {})) else None
     run = place.url.rpartition("/")[2]
     pattern = StepPattern(options.step_pattern)
-    series = assembled(run, location, names, lambda name: PlaceFiles(place, name), own, pattern)
+    series = assembled(run, location, names, lambda name: PlaceFiles(place, name, pickles), own, pattern)
     return TransformersStore(location, series, options, kind=NAME)
 
 

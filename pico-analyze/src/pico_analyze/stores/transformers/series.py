@@ -16,7 +16,7 @@ from pico_analyze.errors import DataError, NotARunError
 from pico_analyze.stores.base import Unusable
 from pico_analyze.stores.hub_cache import SNAPSHOTS, cached_repository, repository_name, repository_of
 from pico_analyze.stores.transformers.files import LocalFiles, ModelFiles
-from pico_analyze.stores.transformers.other_formats import other_file, other_format
+from pico_analyze.stores.transformers.other_formats import other_format
 from pico_analyze.stores.transformers.pickled_files import is_pickle
 from pico_analyze.stores.transformers.step_names import NamedStep, StepPattern
 from pico_analyze.stores.transformers.trainer_state import TrainerState, trainer_state
@@ -33,7 +33,13 @@ from pico_schema import layout
 if TYPE_CHECKING:
     from pico_analyze.stores.pickled.pickles import Pickles
 
+AsModel = Callable[[LocalFiles], ModelFiles]
+"""Gives the files of the model that those of a checkpoint come to."""
 _MOST_SHOWN = 5
+
+
+def _as_it_is(files: LocalFiles) -> ModelFiles:
+    return files
 
 
 @dataclass(frozen=True)
@@ -69,31 +75,37 @@ def is_series(path: Path) -> bool:
     return any((child / layout.MODEL_CONFIG).is_file() or is_other(child) for child in _foreign(path))
 
 
-def find_series(path: Path, pattern: StepPattern, pickles: Pickles | None = None) -> Series:
+def find_series(
+    path: Path, pattern: StepPattern, pickles: Pickles | None = None, as_model: AsModel = _as_it_is
+) -> Series:
     """The checkpoints at a path.
 
     Args:
         path: A folder, or a file of weights.
         pattern: Tells steps from names.
         pickles: Opens pickled weights; None if they are not to be opened.
+        as_model: Gives the files of a model that other formats come to.
 
     Raises:
         NotARunError: it holds models whose names tell no step.
         DataError: they belong to several runs, two are of one step, or a model by itself cannot be read.
     """
     if path.is_file():
-        if (other := other_file(path)) is not None:
-            raise DataError(f"{path}: {other}")
         return _single(path.stem, LocalFiles(path.absolute().parent, pickles=pickles, only=path.name), pattern)
     if (refs := cached_repository(path)) is not None:
-        return _cache_series(path, refs, pattern, pickles)
+        return _cache_series(path, refs, pattern, lambda one: as_model(LocalFiles(one, pickles=pickles)))
     names = [child.name for child in _foreign(path) if is_checkpoint(child)]
-    files = LocalFiles(path, pickles=pickles)
+    here = LocalFiles(path, pickles=pickles)
+    files = here if names else as_model(here)
     if not names and (other := other_format(files.sizes, str(path))) is not None and fault(files) is not None:
         raise DataError(f"{path}: {other}")
     own = files if layout.MODEL_CONFIG in files.sizes or (not names and is_of_a_model(files.sizes)) else None
     name = _name(path) if own is not None else path.resolve().name
-    return assembled(name, str(path), names, lambda one: LocalFiles(path / one, pickles=pickles), own, pattern)
+
+    def opened(one: str) -> ModelFiles:
+        return as_model(LocalFiles(path / one, pickles=pickles))
+
+    return assembled(name, str(path), names, opened, own, pattern)
 
 
 def assembled(
@@ -178,15 +190,16 @@ def _usable(
     unusable: list[Unusable] = []
     last: TrainerState | None = None
     for one in named:
-        files = open_files(one.name)
+        files, reason, state = None, None, None
         try:
+            files = open_files(one.name)
             reason, state = damage(files), trainer_state(files)
         except DataError as error:
-            reason, state = _short(error, files), None
+            reason = str(error).partition(f"{one.name}: ")[2] if files is None else _short(error, files)
         if state is not None and state.step not in (None, one.step):
             reason = f"its trainer_state.json is that of step {state.step}"
-        if reason is not None:
-            unusable.append(Unusable(one.name, one.step, reason))
+        if files is None or reason is not None:
+            unusable.append(Unusable(one.name, one.step, reason or "it cannot be read"))
             continue
         last = state or last
         usable.append(Checkpoint(one.name, one.step, (state.tokens if state else None) or one.tokens, files))
@@ -199,7 +212,7 @@ def damage(files: ModelFiles) -> str | None:
         return reason
     try:
         for name in weight_files(files):
-            if not is_pickle(name):  # opening one takes a while: that is left to who reads it
+            if not is_pickle(name) and not files.remade:  # opening one takes a while: that is left to who reads it
                 files.tensors(name)
     except DataError as error:
         return _short(error, files)
@@ -252,7 +265,7 @@ def _name(path: Path) -> str:
     return path.resolve().name or "model"
 
 
-def _cache_series(path: Path, folder: Path, pattern: StepPattern, pickles: Pickles | None) -> Series:
+def _cache_series(path: Path, folder: Path, pattern: StepPattern, open_files: Callable[[Path], ModelFiles]) -> Series:
     """The revisions of a repository that are in the cache: which commit is which step, its refs say."""
     refs = _refs(folder)
     named = pattern.one_series(refs, where=str(path))
@@ -264,8 +277,12 @@ def _cache_series(path: Path, folder: Path, pattern: StepPattern, pickles: Pickl
         if commit not in commits:
             unusable.append(Unusable(one.name, one.step, "it is not in the cache: download it again"))
             continue
-        files = LocalFiles(commits[commit], pickles=pickles)
-        if (reason := damage(files)) is not None:
+        try:
+            files = open_files(commits[commit])
+            reason = damage(files)
+        except DataError as error:
+            reason = str(error)
+        if reason is not None:
             unusable.append(Unusable(one.name, one.step, reason))
         else:
             usable.append(Checkpoint(one.name, one.step, one.tokens, files))

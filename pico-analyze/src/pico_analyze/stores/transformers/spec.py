@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pico_analyze.stores.base import ReadOptions, Store
 from pico_analyze.stores.hub_cache import cached_repository
 from pico_analyze.stores.spec import StoreSpec
 from pico_schema import layout
 
+if TYPE_CHECKING:
+    from pico_analyze.stores.transformers.files import LocalFiles, ModelFiles
+
 
 def _recognises(location: str) -> bool:
     """Whether a directory has a `config.json` beside weights, or directories that do; or is of a format that is named,
     or a pickle: what can be done with those is said when one is opened."""
-    from pico_analyze.stores.transformers.other_formats import other_file
     from pico_analyze.stores.transformers.pickled_files import is_pickle
     from pico_analyze.stores.transformers.series import is_series
-    from pico_analyze.stores.transformers.weight_files import is_other
+    from pico_analyze.stores.transformers.weight_files import is_gguf, is_other
 
     path = Path(location)
     if path.is_file():
-        return is_pickle(path.name) or other_file(path) is not None
+        return is_pickle(path.name) or is_gguf(path.name)
     return path.is_dir() and (
         _is_model(path) or is_other(path) or is_series(path) or cached_repository(path) is not None
     )
@@ -38,12 +41,17 @@ def _is_model(path: Path) -> bool:
 
 def _open(location: str, options: ReadOptions) -> Store:
     from pico_analyze.stores.pickled.pickles import Pickles
+    from pico_analyze.stores.transformers.adapters import as_model
     from pico_analyze.stores.transformers.series import find_series
     from pico_analyze.stores.transformers.step_names import StepPattern
     from pico_analyze.stores.transformers.store import TransformersStore
 
     pickles = Pickles(model=True) if options.allow_pickle else None
-    series = find_series(Path(location), StepPattern(options.step_pattern), pickles)
+
+    def model(files: LocalFiles) -> ModelFiles:
+        return as_model(files, options, pickles)
+
+    series = find_series(Path(location), StepPattern(options.step_pattern), pickles, model)
     return TransformersStore(location, series, options)
 
 

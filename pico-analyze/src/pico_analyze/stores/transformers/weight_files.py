@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,31 @@ INDEX = "model.safetensors.index.json"
 TOLD = "told"
 """Where the metadata of a pickle's tensors has what it says beside them; see `stores.pickled.unpickle`."""
 _MOST_SHOWN = 3
+_GGUF = ".gguf"
+_PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf")
+"""One of several files of GGUF that are one model."""
 
 
 def is_of_a_model(names: Iterable[str]) -> bool:
     """Whether files are some of a model's, be it one that is not whole."""
     return any(
-        name == layout.MODEL_CONFIG or name.endswith((".safetensors", INDEX)) or is_pickle(name) for name in names
+        name == layout.MODEL_CONFIG or name.endswith((".safetensors", INDEX, _GGUF)) or is_pickle(name)
+        for name in names
     )
 
 
+def is_gguf(name: str) -> bool:
+    """Whether a file is one of GGUF, by its name."""
+    return name.endswith(_GGUF)
+
+
 def is_other(path: Path) -> bool:
-    """Whether a directory is a checkpoint of a format that is not read, and that is named."""
+    """Whether a directory is a checkpoint of another format than that of transformers."""
     try:
-        return other_format({entry.name for entry in path.iterdir()}, str(path)) is not None
+        names = {entry.name for entry in path.iterdir()}
     except OSError:
         return False
+    return any(map(is_gguf, names)) or other_format(names, str(path)) is not None
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -53,13 +64,16 @@ def weight_files(files: ModelFiles) -> list[str]:
     """Names of the files of weights, as transformers would choose them: one, or those of an index, or all there are.
 
     Raises:
-        DataError: the index is damaged, or names files that are not there; or it is not clear which pickle is meant.
+        DataError: the index is damaged, or names files that are not there; or it is not clear which file is meant.
     """
     if layout.WEIGHTS in files.sizes:
         return [layout.WEIGHTS]
     if INDEX in files.sizes:
         return sorted(set(shards(files, INDEX).values()))
     plain = sorted(name for name in files.sizes if name.endswith(".safetensors"))
+    gguf = [name for name in files.sizes if is_gguf(name)]
+    if gguf and not has_usual_names(files):
+        return _one_of_gguf(gguf, files.where)
     if plain or files.pickles_closed is not None:
         return plain
     if index_of(files) is not None:
@@ -68,6 +82,31 @@ def weight_files(files: ModelFiles) -> list[str]:
     if len(found) > 1:
         shown = ", ".join(found[:_MOST_SHOWN]) + (", …" if len(found) > _MOST_SHOWN else "")
         raise DataError(f"{files.where}: it has {len(found)} pickled files ({shown}): name the one that you mean")
+    return found
+
+
+def holds_gguf(files: ModelFiles) -> bool:
+    """Whether its weights are those of GGUF."""
+    return any(map(is_gguf, files.sizes)) and any(map(is_gguf, weight_files(files)))
+
+
+def _one_of_gguf(names: Iterable[str], where: str) -> list[str]:
+    """The file of GGUF, or the parts of the one that there is."""
+    models: dict[str, list[str]] = {}
+    for name in sorted(names):
+        part = _PART.fullmatch(name)
+        models.setdefault(name if part is None else f"{part[1]} of {part[3]}", []).append(name)
+    if len(models) > 1:
+        first = [parts[0] for parts in models.values()]
+        shown = ", ".join(first[:_MOST_SHOWN]) + (", …" if len(first) > _MOST_SHOWN else "")
+        raise DataError(f"{where}: it has {len(models)} models of GGUF ({shown}): name the file that you mean")
+    (found,) = models.values()
+    part = _PART.fullmatch(found[0])
+    if part is not None and len(found) != int(part[3]):
+        raise DataError(
+            f"{where}: incomplete: {len(found)} of the {int(part[3])} files of {part[1]} are there: put all of them "
+            "into one folder, and name that"
+        )
     return found
 
 
@@ -113,7 +152,7 @@ def fault(files: ModelFiles) -> str | None:
 
 def _what_lacks(files: ModelFiles) -> str | None:
     names = weight_files(files)
-    if not _has_usual_names(files) and (other := other_format(files.sizes, files.where)) is not None:
+    if not has_usual_names(files) and (other := other_format(files.sizes, files.where)) is not None:
         return other
     pickled = [name for name in names if is_pickle(name)] if names else pickled_weights(files.sizes)
     if pickled:
@@ -122,12 +161,12 @@ def _what_lacks(files: ModelFiles) -> str | None:
         if not names:
             return f"its weights are pickled ({pickled[0]}), and unpickling can run code: {files.pickles_closed}"
         return None
-    if layout.MODEL_CONFIG not in files.sizes:
+    if layout.MODEL_CONFIG not in files.sizes and not files.remade and not any(map(is_gguf, names)):
         return f"incomplete: it has no {layout.MODEL_CONFIG}"
     return None if names else "incomplete: it has no weights (*.safetensors)"
 
 
-def _has_usual_names(files: ModelFiles) -> bool:
+def has_usual_names(files: ModelFiles) -> bool:
     """Whether weights are there under one of the names that transformers gives them, or as other safetensors."""
     plain = (name for name in files.sizes if name.endswith(".safetensors"))
     usual = (PICKLED_WEIGHTS, PICKLED_INDEX, INDEX)
@@ -139,20 +178,22 @@ def _is_pointer(files: ModelFiles, name: str) -> bool:
 
 
 def told(files: ModelFiles) -> Mapping[str, Any]:
-    """What pickled weights say beside the tensors: the step, and the model's numbers; they are opened for it."""
+    """What pickled weights say beside the tensors, and those of GGUF before them: the step, the model's numbers."""
     for name in weight_files(files):
-        if is_pickle(name):
-            file = files.tensors(name)
-            return json_object(file.metadata.get(TOLD, "{}").encode(), where=file.where)
+        file = files.tensors(name)
+        return json_object(file.metadata.get(TOLD, "{}").encode(), where=file.where)
     return {}
 
 
 def configuration(files: ModelFiles) -> dict[str, Any]:
-    """What `config.json` says; for pickled weights without one, what they say themselves, as nanoGPT's do.
+    """What `config.json` says; for pickled weights without one, what they say themselves, as nanoGPT's do. Of GGUF what
+    it says itself, for it has names of its own.
 
     Raises:
         DataError: the file is damaged.
     """
+    if holds_gguf(files):
+        return dict(told(files)["config"])
     if layout.MODEL_CONFIG in files.sizes:
         return files.json(layout.MODEL_CONFIG)
     numbers = told(files).get("model_args")
@@ -161,12 +202,12 @@ def configuration(files: ModelFiles) -> dict[str, Any]:
 
 def shape_of(files: ModelFiles) -> object | None:
     """What is equal where two checkpoints have the same configuration and tensors of the same names and shapes, as far
-    as digests and sizes tell; None where only headers could. Of pickled weights it is the configuration and the names
-    of files: the others of a series are not opened to be listed."""
+    as digests and sizes tell; None where only headers could. Of pickled weights, and those that are made, it is the
+    configuration and the names of files: the others of a series are not opened to be listed."""
     weights = weight_files(files)
-    if layout.MODEL_CONFIG in files.sizes and any(is_pickle(name) for name in weights):
+    if layout.MODEL_CONFIG in files.sizes and (files.remade or any(is_pickle(name) for name in weights)):
         return repr(files.json(layout.MODEL_CONFIG)), tuple(weights)
-    if not files.sealed or layout.MODEL_CONFIG not in files.sizes:
+    if not files.sealed or layout.MODEL_CONFIG not in files.sizes or holds_gguf(files):
         return None
     index = index_of(files)
     named = tuple((name, files.sizes[name]) for name in weights)
