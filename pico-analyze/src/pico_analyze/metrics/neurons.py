@@ -143,7 +143,7 @@ def massive_activations(matrix: Matrix, *, magnitude: float = 100.0, ratio: floa
 
 
 def _magnitudes(matrix: Matrix) -> np.ndarray:
-    return np.abs(matrix.dense())
+    return np.asarray(np.abs(matrix.dense()))
 
 
 _THRESHOLD = {

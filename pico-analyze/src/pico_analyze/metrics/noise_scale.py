@@ -12,11 +12,13 @@ import numpy as np
 
 from pico_analyze.matrices.matrix import Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, single_metric
-from pico_analyze.parameters import Param
+
+_LEVEL = 0.95
+"""Coverage that intervals aim for, as those of resampled rows do."""
 
 
 @single_metric
-def gradient_noise(matrix: Matrix, *, level: float = 0.95) -> Result:
+def gradient_noise(matrix: Matrix) -> Result:
     """Simple noise scale tr(Σ)/|G|² from the gradients of n equal parts of one batch, at the same weights.
 
     Σ is the covariance of the gradient of one row, and G its mean. Of a part of b rows E‖g‖² = |G|² + tr(Σ)/b, and so
@@ -31,7 +33,6 @@ def gradient_noise(matrix: Matrix, *, level: float = 0.95) -> Result:
         matrix: (N, P) array or `Matrix` of N = n + 1 lines and P = 3 columns, as pico-train captures it for each site:
             a line for each part with its rows, ‖g‖² and ‖g − G‖², where G is the batch's gradient; the last line is
             the batch's own: rows, ‖G‖², 0.
-        level: Coverage that the interval aims for.
 
     Returns:
         0 to infinity, the number of rows (of `seq_len` tokens each) at which noise and signal are equal. Undefined
@@ -40,7 +41,7 @@ def gradient_noise(matrix: Matrix, *, level: float = 0.95) -> Result:
         signal |G|², parts, ci_low and ci_high; ci_reason where there is no interval, as of two parts.
 
     Raises:
-        UsageError: a parameter that does not exist or a value that it does not take.
+        UsageError: a parameter that does not exist.
         DataError: not a matrix of real numbers.
 
     References:
@@ -58,7 +59,7 @@ def gradient_noise(matrix: Matrix, *, level: float = 0.95) -> Result:
     if whole == 0 and noise == 0:
         return Result.undefined("every gradient is zero", **facts)
     if noise > 0:
-        facts |= _interval(squares, apart, rows, whole, signal / noise, level)
+        facts |= _interval(squares, apart, rows, whole, signal / noise)
     if signal <= 0:
         return Result.undefined(
             "the parts of the batch do not agree on a direction: the signal cannot be told from noise", **facts
@@ -78,7 +79,7 @@ def _wrong(lines: np.ndarray) -> str | None:
 
 
 def _interval(
-    squares: np.ndarray, apart: np.ndarray, rows: float, whole: float, share: float, level: float
+    squares: np.ndarray, apart: np.ndarray, rows: float, whole: float, share: float
 ) -> dict[str, float | str]:
     """Interval of the noise scale, from its inverse without each of the n parts.
 
@@ -101,7 +102,7 @@ def _interval(
     error = math.sqrt((n - 1) / n * float(np.square(shares - shares.mean()).sum()))
     from scipy.special import stdtrit  # imported when it is needed: other commands start without it
 
-    reach = float(stdtrit(n - 1, 0.5 + level / 2)) * error
+    reach = float(stdtrit(n - 1, 0.5 + _LEVEL / 2)) * error
     low, high = share - reach, share + reach
     return {"ci_low": 1 / high if high > 0 else math.inf, "ci_high": 1 / low if low > 0 else math.inf}
 
@@ -124,7 +125,6 @@ GRADIENT_NOISE = MetricSpec(
         "(arXiv:1812.06162)"
     ),
     accepts=frozenset({"noise"}),
-    params={"level": Param(0.95, "coverage that the interval aims for", low=0.5, high=0.999)},
     power=1,
     axis="log",
     revision=1,
