@@ -155,6 +155,8 @@ def test_the_manifest_says_what_is_in_the_file(single):
         entry, tensors = captured(single, split)
         expected = [f"activations/{name}" for name in entry.activations]
         expected += [f"gradients/{name}" for name in entry.gradients] + list(entry.extras)
+        expected += [f"noise/{name}" for name in entry.noise]
+        assert bool(entry.noise) == (split == "train")
         assert sorted(expected) == sorted(tensors)
         for name in entry.activations:
             assert tensors[f"activations/{name}"].shape[0] == entry.n_samples
@@ -183,8 +185,8 @@ def test_storage_in_bfloat16_is_the_rounded_float32(single, text, tmp_path):
         assert entry.dtype == "bfloat16"
         _, expected = captured(single, split)
         for name, tensor in tensors.items():
-            exact = name.startswith(("exp_avg", "row_loss"))
-            assert tensor.dtype == (torch.float32 if exact else torch.bfloat16)
+            exact = name.startswith(("exp_avg", "row_loss", "noise/"))
+            assert tensor.dtype == (expected[name].dtype if exact else torch.bfloat16)
             assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
 
 
