@@ -78,6 +78,22 @@ def _retyped(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
+def _noisy(spec: ModelSpec) -> list[str]:
+    """All of whose gradients there is noise."""
+    blocks = [sites.block_name(layer) for layer in range(spec.n_layers)]
+    return [*map(str, sites.expand(sites.WEIGHTED_KINDS, spec.n_layers)), *blocks, sites.WHOLE_MODEL]
+
+
+def noise_lines(n_parts: int, seed: int, step: int, group: str) -> np.ndarray:
+    """Norms of gradients of parts of a batch of two rows each, as a captures file holds them."""
+    digest = hashlib.sha256(f"{seed} {step} {group}".encode()).digest()
+    rng = np.random.default_rng(list(digest[:8]))
+    gradients = rng.standard_normal(30) + rng.standard_normal((n_parts, 30)) * 2
+    whole = gradients.mean(axis=0)
+    squares = [*np.square(gradients).sum(axis=1), float(whole @ whole)]
+    return np.column_stack([[2.0] * n_parts + [2.0 * n_parts], squares, [*np.square(gradients - whole).sum(axis=1), 0]])
+
+
 def make_run(
     root: Path,
     name: str = "demo",
@@ -92,6 +108,7 @@ def make_run(
     val_digest: str = "same rows",
     poison: tuple[int, str] | None = None,
     with_weights: bool = True,
+    noise: int | None = None,
 ) -> Path:
     """A finished run.
 
@@ -101,6 +118,7 @@ def make_run(
         val_digest: Stands for the validation rows.
         poison: A step and a site whose validation activation holds a NaN.
         with_weights: Whether the manifest maps sites to weights.
+        noise: Parts of the training batch of whose gradients the norms are kept.
     """
     run_dir = root / name
     run_id = hashlib.sha256(f"{name}{seed}{run_dir}".encode()).hexdigest()[:32]
@@ -127,7 +145,7 @@ def make_run(
                 continue
             tensors = {}
             for site in captured_sites:
-                width = spec.d_model if site.kind == "resid" else weight_shape(site, spec)[0]
+                width = spec.activation_width(site.kind)
                 array = moving((N_ROWS * len(POSITIONS), width), progress, seed, split, "a", str(site))
                 if poison == (step, str(site)) and split == "val":
                     array[0, 0] = np.nan
@@ -135,6 +153,8 @@ def make_run(
                 if site.has_weight:
                     shape = weight_shape(site, spec)
                     tensors[layout.gradient_tensor(site)] = moving(shape, progress, seed, split, "g", str(site))
+            noisy = _noisy(spec) if noise and split == "train" else []
+            tensors |= {layout.noise_tensor(group): noise_lines(noise or 0, seed, step, group) for group in noisy}
             path = layout.captures_file(split)
             files[path] = safetensors_bytes(tensors, bf16=bf16)
             rows = val_digest if split == "val" else f"batch {step}"
@@ -149,6 +169,7 @@ def make_run(
                     positions=POSITIONS,
                     samples_sha256=hashlib.sha256(rows.encode()).hexdigest(),
                     loss=4.0 - progress,
+                    noise=tuple(noisy),
                 )
             )
         for path, content in files.items():

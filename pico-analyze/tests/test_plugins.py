@@ -321,10 +321,13 @@ def test_every_built_in_has_a_complete_page():
 
 
 def test_the_built_in_names_are_these():
-    singles = "norm condition_number effective_rank per stable_rank participation_ratio rankme power_law_alpha"
+    singles = (
+        "norm condition_number effective_rank per stable_rank participation_ratio rankme power_law_alpha "
+        "gradient_noise anisotropy intrinsic_dimension dead_fraction dense_fraction massive_activations"
+    )
     elementwise = "gini hoyer near_zero_fraction kurtosis"
-    pairs = "cka svcca pwcca mean_cca procrustes rsa mutual_knn cosine relative_change subspace_overlap gradient_noise"
+    pairs = "cka svcca pwcca mean_cca procrustes rsa mutual_knn cosine relative_change subspace_overlap"
     assert METRICS.names() == sorted(f"{singles} {elementwise} {pairs}".split())
-    components = "simple ov_circuit qk_circuit mlp embedding unembedding resid"
+    components = "simple ov_circuit qk_circuit mlp embedding unembedding resid neurons head_outputs"
     assert COMPONENTS.names() == sorted(components.split())
     assert STORES.names() == ["fsspec", "hub", "pico", "pico-v1", "transformers"]

@@ -93,7 +93,8 @@ def test_checkpoints_have_the_size_it_says(tmp_path):
         "demo", f"data.paths=[{tmp_path}/text-*.txt]", "data.source=text", "data.tokenizer=train:300",
         "model.vocab_size=300", "data.seq_len=32", "training.max_steps=3", "training.schedule.warmup_steps=1",
         "data.val_rows=8", "model.n_layers=2", f"out={tmp_path}", "checkpoint.keep.last=1", "captures.moments=true",
-        'captures.sites=["attn.v","mlp.up","resid","head","embed","norm.final"]',
+        "captures.noise=4",
+        'captures.sites=["attn.v","attn.z","mlp.up","mlp.act","resid","head","embed","norm.final"]',
     )  # fmt: skip
     report = plan(settled)
     torch.set_num_threads(1)

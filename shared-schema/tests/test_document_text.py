@@ -101,6 +101,12 @@ CAPTURE = {
         ([{"activations": ["head", "embed", "head"]}], "captures.0.activations: Value error, a site is listed twice"),
         ([{}, {}], "document: Value error, a split was captured twice"),
         ([{"gradients": ["layers.1.resid"]}], "document: Value error, site 'layers.1.resid' has no weight"),
+        ([{"gradients": ["layers.1.mlp.act"]}], "document: Value error, site 'layers.1.mlp.act' has no weight"),
+        ([{"noise": ["nonsense"]}], "captures.0.noise: Value error, 'nonsense' is not a site"),
+        ([{"noise": ["layers.0.resid"]}], "captures.0.noise: Value error, noise of 'layers.0.resid': it has no weight"),
+        ([{"noise": ["model", "model"]}], "captures.0.noise: Value error, the noise of a site is listed twice"),
+        ([{"noise": ["layers.2.block"]}], "document: Value error, 'layers.2.block' does not exist: the model has"),
+        ([{"noise": ["layers.2.attn.v"]}], "document: Value error, site 'layers.2.attn.v' does not exist"),
         ([{"activations": ["layers.2.resid"]}], "document: Value error, site 'layers.2.resid' does not exist"),
     ],
 )
@@ -115,8 +121,10 @@ def test_captures_of_what_is_not_there_are_refused(checkpoint: Path, captures: l
 
 def test_the_residual_stream_and_each_split_may_be_captured(checkpoint: Path) -> None:
     path = checkpoint / layout.MANIFEST
-    captures = [CAPTURE | {"activations": ["layers.1.resid", "embed"]}, CAPTURE | {"split": "val"}]
+    noise = ["layers.1.attn.v", "layers.1.block", "model", "embed"]
+    captures = [CAPTURE | {"activations": ["layers.1.resid", "embed"], "noise": noise}, CAPTURE | {"split": "val"}]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"captures": captures}))
     manifest = read_checkpoint(checkpoint)
     assert [capture.split for capture in manifest.captures] == ["train", "val"]
     assert manifest.captures[0].activations == ("layers.1.resid", "embed")
+    assert manifest.captures[0].noise == tuple(noise) and manifest.captures[1].noise == ()

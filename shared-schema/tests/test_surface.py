@@ -56,6 +56,7 @@ FUNCTIONS = {
     "layout": [
         "activation_tensor(site: object) -> str",
         "branch_name(run_name: str) -> str",
+        "noise_tensor(name: object) -> str",
         "captures_file(split: str) -> str",
         "check_paths(paths: Iterable[str]) -> None",
         "check_run_name(name: str) -> str",
@@ -72,6 +73,8 @@ FUNCTIONS = {
     ],
     "results": ["flat_results(results: Mapping[str, Any]) -> dict[str, float]"],
     "sites": [
+        "block_name(layer: int) -> str",
+        "parse_block(name: str) -> int | None",
         "check_kind(kind: str) -> str",
         "expand(kinds: Iterable[str], n_layers: int) -> list[Site]",
         "llama_module(site: Site) -> str",
@@ -103,7 +106,7 @@ CONSTANTS = {
         "TOKENIZER", "TOKENIZER_CONFIG", "TRAINING_STATE", "TRAIN_BATCH", "VALIDATION_COLUMNS", "VALIDATION_ROWS",
         "WEIGHTS",
     ],
-    "sites": ["GLOBAL_KINDS", "KINDS", "LAYER_KINDS", "WEIGHTED_KINDS"],
+    "sites": ["GLOBAL_KINDS", "INPUT_OF", "KINDS", "LAYER_KINDS", "WEIGHTED_KINDS", "WHOLE_MODEL", "WITHOUT_WEIGHT"],
     "tensor_header": ["DTYPE_SIZES", "FIRST_READ", "MAX_DIMENSIONS", "MAX_HEADER", "MAX_NAME", "MAX_TENSORS"],
     "yaml_text": ["MAX_BYTES", "MAX_DEPTH", "MAX_EXPANDED", "MAX_KEY"],
 }  # fmt: skip

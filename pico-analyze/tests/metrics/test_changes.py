@@ -9,7 +9,7 @@ import pytest
 
 from pico_analyze.matrices.factored import Concatenated, Factored
 from pico_analyze.matrices.matrix import Dense
-from pico_analyze.metrics.change import cosine, distance, gradient_noise, inner, relative_change
+from pico_analyze.metrics.change import cosine, distance, inner, relative_change
 
 RNG = np.random.default_rng(41)
 
@@ -96,27 +96,3 @@ def test_only_what_is_zero_has_no_direction_and_no_scale():
     assert cosine(smallest, one) == pytest.approx(0.6, rel=1e-14)
     assert relative_change(one, zero).reason == "the target is zero: change has no scale"
     assert relative_change(zero, one) == 1.0 and relative_change(one, smallest) == pytest.approx(5e150, rel=1e-12)
-
-
-@pytest.mark.parametrize("signal", [0.0, -0.25])
-def test_gradients_without_a_common_direction_have_noise_and_signal_but_no_ratio(signal):
-    result = gradient_noise([[1.0, 0.0]], [[signal, 2.0]])
-    assert math.isnan(result)
-    assert result.reason == "the two gradients do not agree on a direction: the signal cannot be told from noise"
-    assert result.extra == {"noise": pytest.approx(((1 - signal) ** 2 + 4) / 2), "signal": signal}
-
-
-@pytest.mark.parametrize("signal", [1e-12, 0.25, 1.0, 3.0])
-def test_any_common_direction_however_weak_gives_a_noise_scale(signal):
-    result = gradient_noise([[1.0, 0.0]], [[signal, 2.0]])
-    noise = ((1 - signal) ** 2 + 4) / 2  # |difference|² over 1/1 + 1/1
-    assert result == pytest.approx(noise / signal, rel=1e-12) and result.reason is None
-    assert result.extra == {"noise": pytest.approx(noise), "signal": signal}
-
-
-@pytest.mark.parametrize(("batch", "target", "halves"), [(1, 1, 2.0), (4, 1, 1.25), (1, 4, 1.25), (2, 8, 0.625)])
-def test_the_noise_is_that_of_one_example_whatever_the_two_batches(batch, target, halves):
-    x, y = [[2.0, 1.0]], [[2.0, -1.0]]
-    result = gradient_noise(x, y, batch=batch, batch_target=target)
-    assert result.extra == {"noise": pytest.approx(4 / halves), "signal": 3.0}
-    assert result == pytest.approx(4 / halves / 3)

@@ -198,24 +198,6 @@ def test_orthogonal_matrices_have_angular_procrustes_and_overlap_of_their_dimens
     assert METRICS.get("subspace_overlap")(x, y, k=1).value == pytest.approx(0.0, abs=1e-12)
 
 
-def test_gradient_noise_of_a_known_signal_and_noise():
-    # g = signal ± noise: inner product |s|² - |e|², difference 4|e|², halved for two batches of one
-    signal, noise = np.array([[3.0, 0.0]]), np.array([[0.0, 1.0]])
-    result = METRICS.get("gradient_noise")(signal + noise, signal - noise)
-    assert (result.extra["signal"], result.extra["noise"]) == (pytest.approx(8.0), pytest.approx(2.0))
-    assert result.value == pytest.approx(0.25)
-    in_examples = METRICS.get("gradient_noise")(signal + noise, signal - noise, batch=64, batch_target=64)
-    assert in_examples.value == pytest.approx(0.25 * 64)
-
-
-def test_gradient_noise_recovers_the_noise_scale_of_simulated_batches():
-    rng = np.random.default_rng(0)
-    gradient = rng.standard_normal((200, 100)) * 0.1
-    batches = [gradient + rng.standard_normal(gradient.shape) * 0.3 / math.sqrt(b) for b in (4, 16)]
-    value = METRICS.get("gradient_noise")(*batches, batch=4, batch_target=16).value
-    assert value == pytest.approx(0.3**2 / 0.1**2, rel=0.1)  # tr Σ / |G|² = 9
-
-
 @few
 @given(seed=seeds, n=st.integers(2, 12))
 def test_the_spectrum_of_an_orthogonal_matrix_is_flat(seed, n):

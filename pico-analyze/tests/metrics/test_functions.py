@@ -26,16 +26,20 @@ from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
 NAMES = [name for name in metrics.__all__ if name not in ("Result", "activations")]
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((60, 12)), RNG.standard_normal((60, 12))
+PARTS = np.array([[2, 5, 1], [2, 6, 2], [2, 5.5, 1], [2, 6.5, 2], [8, 4.25, 0]])
+"""Rows, squared norm and squared distance of four parts of a batch, and the batch's."""
 SECTION = re.compile(r"^(Args|Returns|Raises|References):$", re.M)
 
 
 def matrices(spec: MetricSpec) -> tuple[np.ndarray, ...]:
+    if spec.accepts == {"noise"}:
+        return (PARTS,)
     return (X,) if spec.kind == "single" else (X, Y + X)
 
 
 def test_every_built_in_metric_is_in_the_namespace_and_seen_there():
     built_in = {spec.name for spec in METRICS.each() if not isinstance(spec, PluginError) and _is_ours(spec)}
-    assert set(NAMES) == built_in and len(NAMES) == 23
+    assert set(NAMES) == built_in and len(NAMES) == 28
     assert set(metrics.__all__) <= set(dir(metrics))
     starred: dict[str, object] = {}
     exec("from pico_analyze.metrics import *", starred)
@@ -106,7 +110,7 @@ def test_a_wrong_parameter_is_the_same_error_as_on_the_command_line(name, run_di
         wrong = "nonsense" if not isinstance(param.default, float) else "much"
         with pytest.raises(UsageError) as error:
             function(*matrices(spec), **{key: wrong})
-        data = next(data for data in ("activations", "gradients", "weights") if data in spec.accepts)
+        data = next(data for data in ("activations", "gradients", "weights", "noise") if data in spec.accepts)
         words = ("compute", name, run_dir, "--data", data, "-p", f"{key}={wrong}", "--out", tmp_path)
         assert pico(*words).error == f"error: {error.value}"
 

@@ -63,7 +63,7 @@ def test_a_shift_of_all_samples_changes_nothing(name, seed):
     assert shifted.value == pytest.approx(METRICS.get(name)(x, y).value, abs=1e-9)
 
 
-@pytest.mark.parametrize(("name", "params"), [*ROTATION_INVARIANT, ("cosine", {}), ("gradient_noise", {})])
+@pytest.mark.parametrize(("name", "params"), [*ROTATION_INVARIANT, ("cosine", {})])
 @few
 @given(seed=seeds)
 def test_comparisons_are_symmetric(name, params, seed):

@@ -21,23 +21,32 @@ SPECS = {spec.name: spec for spec in METRICS.each()}
 EVERY = ("activations", "gradients", "weights")
 HIGHEST = sys.float_info.max
 MOST = 2**31 - 1
+PARTS = [[2.0, 5.0, 1.0], [2.0, 6.0, 2.0], [2.0, 5.5, 1.0], [2.0, 6.5, 2.0], [8.0, 4.25, 0.0]]
+"""Rows, squared norm and squared distance of four parts of a batch, and the batch's."""
 
 
 def value(name, **params):
+    if SPECS[name].accepts == {"noise"}:
+        return SPECS[name](PARTS, **params)
     return SPECS[name](*((X,) if SPECS[name].kind == "single" else (X, Y)), **params)
 
 
 @pytest.mark.parametrize(
     ("name", "accepts", "similar", "bounds", "companion"),
     [
+        ("anisotropy", ("activations",), None, None, None),
         ("cka", ("activations",), "high", (0, 1), "debiased"),
         ("condition_number", EVERY, None, None, None),
         ("cosine", ("gradients", "weights"), "high", None, None),
+        ("dead_fraction", ("activations",), None, (0, 1), None),
+        ("dense_fraction", ("activations",), None, (0, 1), None),
         ("effective_rank", EVERY, None, None, None),
         ("gini", EVERY, None, (0, 1), None),
-        ("gradient_noise", ("gradients",), "low", None, None),
+        ("gradient_noise", ("noise",), None, None, None),
         ("hoyer", EVERY, None, (0, 1), None),
+        ("intrinsic_dimension", ("activations",), None, None, None),
         ("kurtosis", EVERY, None, None, None),
+        ("massive_activations", ("activations",), None, None, None),
         ("mean_cca", ("activations",), "high", (0, 1), None),
         ("mutual_knn", ("activations",), "high", (0, 1), None),
         ("near_zero_fraction", EVERY, None, None, None),
@@ -63,14 +72,14 @@ def test_a_metric_is_defined_on_this_data_and_drawn_on_this_scale(name, accepts,
         bounds,
         companion,
     )
-    assert spec.axis == ("log" if name == "condition_number" else "linear")
+    assert spec.axis == ("log" if name in ("condition_number", "gradient_noise") else "linear")
     assert bounds is None or bounds[0] <= result <= bounds[1]
     assert companion is None or companion in result.extra
 
 
 @pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.kind == "pair"])
 def test_widths_may_differ_but_where_entries_are_compared(name):
-    if name in ("cosine", "relative_change", "gradient_noise"):
+    if name in ("cosine", "relative_change"):
         with pytest.raises(UsageError, match=f"'{name}' needs matrices of the same width, but one has 12 columns"):
             SPECS[name](X, Y[:, :9])
     else:
@@ -81,10 +90,13 @@ def test_widths_may_differ_but_where_entries_are_compared(name):
 DEFAULTS = {
     "cka": {"debiased": False, "kernel": "linear", "bandwidth": 1.0, "batch": 0},
     "condition_number": {"over": "rank", "centre": "auto"},
+    "dead_fraction": {"threshold": 0.1, "relative_to": "rms"},
+    "dense_fraction": {"threshold": 0.1, "relative_to": "rms", "share": 0.5},
     "effective_rank": {"centre": "auto"},
     "gini": {"corrected": False},
-    "gradient_noise": {"batch": 1.0, "batch_target": 1.0},
+    "intrinsic_dimension": {"discard": 0.1},
     "kurtosis": {"excess": True},
+    "massive_activations": {"magnitude": 100.0, "ratio": 1000.0},
     "mean_cca": {"variance": 1.0},
     "mutual_knn": {"k": 10, "distance": "cosine"},
     "near_zero_fraction": {"threshold": 0.01, "relative_to": "rms"},
@@ -125,8 +137,12 @@ def test_without_parameters_a_metric_is_that_of_its_defaults(name):
     [
         ("cka", "bandwidth", 1e-3, math.nextafter(1e-3, 0), 1e3, math.nextafter(1e3, 2e3)),
         ("cka", "batch", 0, -1, MOST, MOST + 1),
-        ("gradient_noise", "batch", 1e-9, math.nextafter(1e-9, 0), HIGHEST, math.inf),
-        ("gradient_noise", "batch_target", 1e-9, math.nextafter(1e-9, 0), HIGHEST, math.inf),
+        ("dead_fraction", "threshold", 0.0, -5e-324, HIGHEST, math.inf),
+        ("dense_fraction", "threshold", 0.0, -5e-324, HIGHEST, math.inf),
+        ("dense_fraction", "share", 0.0, -5e-324, 1.0, math.nextafter(1.0, 2.0)),
+        ("intrinsic_dimension", "discard", 0.0, -5e-324, 0.9, math.nextafter(0.9, 1.0)),
+        ("massive_activations", "magnitude", 0.0, -5e-324, HIGHEST, math.inf),
+        ("massive_activations", "ratio", 0.0, -5e-324, HIGHEST, math.inf),
         ("mean_cca", "variance", 0.01, math.nextafter(0.01, 0), 1.0, math.nextafter(1.0, 2.0)),
         ("mutual_knn", "k", 1, 0, MOST, MOST + 1),
         ("near_zero_fraction", "threshold", 0.0, -5e-324, HIGHEST, math.inf),

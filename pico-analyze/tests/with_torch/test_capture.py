@@ -235,7 +235,17 @@ def observed(model: transformers.PreTrainedModel, family: Family, ids: np.ndarra
 
         return keep
 
+    def input_hook(site: str) -> Callable[..., None]:
+        def keep(_module: object, args: tuple[torch.Tensor, ...]) -> None:
+            outputs[site] = args[0].detach().clone().view(len(ids), T, -1)
+
+        return keep
+
     hooks = [module.register_forward_hook(hook(site)) for site, module in modules.items()]
+    for site, module in modules.items():
+        layer, _, kind = site.partition(".")[2].partition(".")
+        if kind in INPUTS:
+            hooks.append(module.register_forward_pre_hook(input_hook(f"layers.{layer}.{INPUTS[kind]}")))
     model.zero_grad()
     tokens = torch.tensor(ids)
     logits = model(input_ids=tokens[:, :-1]).logits
@@ -243,7 +253,7 @@ def observed(model: transformers.PreTrainedModel, family: Family, ids: np.ndarra
     loss.backward()
     for one in hooks:
         one.remove()
-    grads = {site: module.weight.grad for site, module in modules.items() if not site.endswith("resid")}
+    grads = {site: module.weight.grad for site, module in modules.items() if not site.endswith(WITHOUT_WEIGHT)}
     # as activations are: what goes out last; a Conv1D holds its weight so
     turned = {
         site: grad if grad.ndim < 2 or (family.conv and "layers." in site) else grad.T for site, grad in grads.items()
@@ -252,7 +262,10 @@ def observed(model: transformers.PreTrainedModel, family: Family, ids: np.ndarra
     return Oracle(taken_apart(outputs, family), apart, float(loss.detach()))
 
 
-ALL = ("embed", "attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "resid", "norm.final", "head")
+ALL = ("embed", "attn.q", "attn.k", "attn.v", "attn.z", "attn.o", "mlp.gate", "mlp.up", "mlp.act", "mlp.down", "resid",
+       "norm.final", "head")  # fmt: skip
+WITHOUT_WEIGHT = ("resid", "attn.z", "mlp.act")
+INPUTS = {"attn.o": "attn.z", "mlp.down": "mlp.act"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -273,7 +286,7 @@ def test_activations_and_gradients_are_those_of_hooks_and_autograd(tmp_path: Pat
     )
     info = run.steps()[0].splits["val"]
     assert set(info.activations) == set(expected.activations)
-    assert set(info.gradients) == {site for site in expected.activations if not site.endswith("resid")}
+    assert set(info.gradients) == {site for site in expected.activations if not site.endswith(WITHOUT_WEIGHT)}
     for site, value in expected.activations.items():
         assert_close(run.read(0, "val", "activations", site), value.flatten(0, 1).numpy(), factor=64)
     for site in info.gradients:

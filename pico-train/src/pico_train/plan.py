@@ -219,8 +219,13 @@ def _memory(config: RunConfig, spec: ModelSpec, devices: int, micro: int) -> dic
         "memory_weights": weights,
         "memory_gradients": held * stored,
         "memory_optimizer": 2 * held * stored,
-        "memory_activations": tokens * activation_bytes_per_token(spec, precision) + loss,
+        "memory_activations": tokens * activation_bytes_per_token(spec, precision) + loss + _mask_bytes(config, micro),
     }
+
+
+def _mask_bytes(config: RunConfig, micro: int) -> int:
+    """What keeps documents apart: for each pair of positions of a row a byte, and a number while a layer reads it."""
+    return micro * config.data.seq_len**2 * (1 + _FLOAT) if config.data.document_mask else 0
 
 
 def _stored_bytes(precision: str) -> int:
@@ -251,6 +256,9 @@ def _captures_bytes(config: RunConfig, spec: ModelSpec) -> int:
             total += number * (_samples(split, rows, config.data.seq_len) * sum(widths) + sum(weights))
     if wanted.moments and wanted.train.enabled:
         total += 2 * _FLOAT * sum(weights)
+    if wanted.noise is not None:
+        own = len(sites.expand(sites.WEIGHTED_KINDS, spec.n_layers)) - spec.tie_embeddings
+        total += 8 * 3 * (wanted.noise + 1) * (own + spec.n_layers + 1)
     return total
 
 

@@ -74,7 +74,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         if start.finished:
             return summarize(run_dir, start, started=started) if rank_zero else None
 
-        engine = set_up(fabric, config, config.spec)
+        engine = set_up(fabric, config, config.spec, corpus.eos_id if config.data.document_mask else None)
         state.seed_rng(config.seed, engine.rank)
         if start.checkpoint is not None:
             state.load_weights(engine.decoder, start.checkpoint)
@@ -145,6 +145,14 @@ def _validation(config: RunConfig, engine: Engine, corpus: Corpus) -> torch.Tens
     return torch.from_numpy(corpus.validation(config.data.val_rows)).long().to(engine.device)
 
 
+def _documents(corpus: Corpus, config: RunConfig) -> str:
+    """What keeps documents apart, and how many there are in rows that are at hand."""
+    rows = corpus.validation(config.data.val_rows)[:, :-1]
+    ends, n_rows = int((rows == corpus.eos_id).sum()), counted(len(rows), "validation row")
+    found = f"{ends:,} of them in {n_rows}" if ends else f"none in {n_rows}: each is taken for a part of one document"
+    return f"attention stays within documents, which end with token {corpus.eos_id} ({found})"
+
+
 def _introduce(reporter: Reporter, config: RunConfig, engine: Engine, corpus: Corpus, start: Start) -> None:
     spec, steps = engine.decoder.spec, config.training.max_steps
     where = f"{engine.world_size} × {engine.device.type}" if engine.world_size > 1 else engine.device.type
@@ -154,5 +162,7 @@ def _introduce(reporter: Reporter, config: RunConfig, engine: Engine, corpus: Co
         f"{where}, {config.training.precision}"
     )
     reporter.say(corpus.describe_held_out(config.data.val_rows))
+    if config.data.document_mask:
+        reporter.say(_documents(corpus, config))
     if start.checkpoint is not None:
         reporter.say(f"resuming from step {start.step}")

@@ -38,6 +38,7 @@ FULL = {
     "captures__val": {"positions": 5, "rows": 3},
     "captures__moments": True,
     "captures__per_row_loss": True,
+    "captures__noise": 2,
 }
 
 
@@ -81,13 +82,17 @@ def test_transformers_computes_the_same_activations_gradients_and_losses(single,
         def keep(_module, _args, output, name=name):
             outputs[name] = (output[0] if isinstance(output, tuple) else output).detach()
 
-        modules[llama_module(Site.parse(name))].register_forward_hook(keep)
+        module = modules[llama_module(Site.parse(name))]
+        if name.endswith(("attn.z", "mlp.act")):  # what a projection takes in
+            module.register_forward_pre_hook(lambda module, args, keep=keep: keep(module, (), args[0]))
+        else:
+            module.register_forward_hook(keep)
     logits = model(rows[:, :-1]).logits
     each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none")
     each.mean().backward()
 
     kept = json.loads(safetensors_metadata(single, split)["rows"])
-    assert len(entry.activations) == 2 * 8 + 3
+    assert len(entry.activations) == 2 * 10 + 3
     for name in entry.activations:
         expected = outputs[name][kept][:, list(entry.positions)].flatten(0, 1)
         assert_close(tensors[f"activations/{name}"], expected, factor=ROUNDING, name=name)
@@ -125,8 +130,8 @@ def test_processes_and_micro_batches_change_nothing_but_rounding(single, text, t
             assert_close(entry.loss, expected_entry.loss, factor=ROUNDING, dtype=torch.float32)
             assert tensors.keys() == expected.keys()
             for name, tensor in tensors.items():
-                if step == 0:
-                    assert_close(tensor, expected[name], factor=ROUNDING, name=f"{split} {name}")
+                if step == 0:  # noise is kept in float64, of gradients in float32
+                    assert_close(tensor, expected[name], factor=ROUNDING, dtype=torch.float32, name=f"{split} {name}")
                 else:
                     # After six updates: AdamW turns rounding in tiny gradients into steps of the learning rate's size.
                     assert relative_distance(tensor, expected[name]) < 1e-3, f"{split} {name}"
@@ -150,6 +155,8 @@ def test_the_manifest_says_what_is_in_the_file(single):
         entry, tensors = captured(single, split)
         expected = [f"activations/{name}" for name in entry.activations]
         expected += [f"gradients/{name}" for name in entry.gradients] + list(entry.extras)
+        expected += [f"noise/{name}" for name in entry.noise]
+        assert bool(entry.noise) == (split == "train")
         assert sorted(expected) == sorted(tensors)
         for name in entry.activations:
             assert tensors[f"activations/{name}"].shape[0] == entry.n_samples
@@ -178,8 +185,8 @@ def test_storage_in_bfloat16_is_the_rounded_float32(single, text, tmp_path):
         assert entry.dtype == "bfloat16"
         _, expected = captured(single, split)
         for name, tensor in tensors.items():
-            exact = name.startswith(("exp_avg", "row_loss"))
-            assert tensor.dtype == (torch.float32 if exact else torch.bfloat16)
+            exact = name.startswith(("exp_avg", "row_loss", "noise/"))
+            assert tensor.dtype == (expected[name].dtype if exact else torch.bfloat16)
             assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
 
 

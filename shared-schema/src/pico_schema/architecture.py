@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from pico_schema.errors import SchemaError, SiteError
-from pico_schema.sites import WEIGHTED_KINDS, check_kind
+from pico_schema.sites import WEIGHTED_KINDS, WITHOUT_WEIGHT, check_kind
 
 Dimension = Annotated[int, Field(gt=0, le=2**24)]
 
@@ -98,10 +98,10 @@ class ModelSpec(BaseModel):
         For whatever makes, expects or counts a site's parameters without a model at hand.
 
         Raises:
-            SiteError: not a site kind, or `resid`, which has no weight.
+            SiteError: not a site kind, or one that has no weight.
         """
         if check_kind(kind) not in WEIGHTED_KINDS:
-            raise SiteError(f"site kind {kind!r} has no weight: it is the residual stream after a block")
+            raise SiteError(f"site kind {kind!r} has no weight: it is {WITHOUT_WEIGHT[kind]}")
         out = self.activation_width(kind)
         if kind == "embed":
             return (self.vocab_size, out)
@@ -119,8 +119,10 @@ class ModelSpec(BaseModel):
             "attn.q": self.q_dim,
             "attn.k": self.kv_dim,
             "attn.v": self.kv_dim,
+            "attn.z": self.q_dim,
             "mlp.gate": self.d_ff,
             "mlp.up": self.d_ff,
+            "mlp.act": self.d_ff,
         }
         return widths.get(check_kind(kind), self.vocab_size if kind == "head" else self.d_model)
 
@@ -228,6 +230,8 @@ class ForeignSpec(ModelSpec):
         """
         if kind == "attn.v" and self.value_head_dim is not None:
             return self.n_kv_heads * self.value_head_dim
+        if kind == "attn.z" and self.value_head_dim is not None:
+            return self.n_heads * self.value_head_dim
         if kind == "embed" and self.embed_dim is not None:
             return self.embed_dim
         return super().activation_width(kind)

@@ -120,6 +120,18 @@ def gradient_tensor(site: object) -> str:
     return f"gradients/{site}"
 
 
+def noise_tensor(name: object) -> str:
+    """Name of the noise of a gradient in a captures file: ``noise/layers.0.attn.v``, ``noise/layers.0.block``,
+    ``noise/model``. Since schema 1.2.
+
+    Float64, (n + 1, 3), of a batch that was cut into n parts of equally many rows, where g is the gradient of the mean
+    token loss over a part, and G that over the whole batch. Line i: the rows of part i, ‖gᵢ‖² and ‖gᵢ − G‖², of these
+    parameters; part i are the rows whose number in the batch is i modulo n. The last line: the rows of the batch, ‖G‖²
+    and 0.
+    """
+    return f"noise/{name}"
+
+
 def branch_name(run_name: str) -> str:
     """The Hub branch that holds a run's revisions: the run's own name."""
     return check_run_name(run_name)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pico_schema.architecture import AnySpec
 from pico_schema.layout import check_paths, check_run_name
-from pico_schema.sites import WEIGHTED_KINDS, Site, expand
+from pico_schema.sites import WEIGHTED_KINDS, WHOLE_MODEL, WITHOUT_WEIGHT, Site, expand, parse_block
 
 SCHEMA_VERSION = "1.2"
 """Version of the documents this package writes."""
@@ -118,6 +118,9 @@ class Capture(Document):
     """Digest of the token rows and the positions: equal digests mean the same samples in the same order."""
     loss: float | None = None
     """Mean token loss (nats) over all tokens of the rows that the gradient was taken on."""
+    noise: tuple[str, ...] = ()
+    """Sites of whose weight's gradient the noise is stored, as tensor ``noise/<site>`` (`layout.noise_tensor`), besides
+    ``layers.<i>.block`` for all parameters of a block and ``model`` for all of the model. Since schema 1.2."""
 
     @property
     def n_samples(self) -> int:
@@ -131,6 +134,16 @@ class Capture(Document):
             Site.parse(name)
         if len(set(names)) != len(names):
             raise ValueError("a site is listed twice")
+        return names
+
+    @field_validator("noise")
+    @classmethod
+    def _groups(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if parse_block(name) is None and name != WHOLE_MODEL and not Site.parse(name).has_weight:
+                raise ValueError(f"noise of {name!r}: it has no weight")
+        if len(set(names)) != len(names):
+            raise ValueError("the noise of a site is listed twice")
         return names
 
 
@@ -238,11 +251,27 @@ class CheckpointManifest(Document):
         if both := self.weights.keys() & self.weight_slices.keys():
             raise ValueError(f"site {min(both)!r} is both a tensor and a part of one")
         for capture in self.captures:
-            for name in capture.activations:
-                self._check_site(name, weighted=False)
-            for name in capture.gradients:
-                self._check_site(name, weighted=True)
+            self._check_capture(capture)
         return self
+
+    def _check_capture(self, capture: Capture) -> None:
+        """Refuse a capture of what the model does not have."""
+        for name in capture.activations:
+            self._check_site(name, weighted=False)
+        for name in capture.gradients:
+            self._check_site(name, weighted=True)
+        for name in capture.noise:
+            self._check_noise(name)
+
+    def _check_noise(self, name: str) -> None:
+        """Refuse the noise of a site or block that the model does not have."""
+        if name == WHOLE_MODEL:
+            return
+        layer = parse_block(name)
+        if layer is None:
+            self._check_site(name, weighted=True)
+        elif layer >= self.model.n_layers:
+            raise ValueError(f"{name!r} does not exist: the model has layers 0 to {self.model.n_layers - 1}")
 
     def _check_site(self, name: str, *, weighted: bool) -> None:
         """Refuse a site that the model does not have, or a weight where there is none."""
@@ -250,7 +279,7 @@ class CheckpointManifest(Document):
         if site.layer is not None and site.layer >= self.model.n_layers:
             raise ValueError(f"site {name!r} does not exist: the model has layers 0 to {self.model.n_layers - 1}")
         if weighted and not site.has_weight:
-            raise ValueError(f"site {name!r} has no weight: it is the residual stream after a block")
+            raise ValueError(f"site {name!r} has no weight: it is {WITHOUT_WEIGHT[site.kind]}")
 
     @property
     def weighted_sites(self) -> tuple[str, ...]:

@@ -51,6 +51,8 @@ class CaptureShape(Document):
     """Sites whose weight's gradient is there."""
     n_samples: Annotated[int, Field(ge=0)]
     """Rows of each activation matrix."""
+    noise: tuple[SiteName, ...] = ()
+    """Sites, blocks and the model, of whose gradient the noise is there. Since schema 1.2."""
 
 
 class RevisionShape(Document):
@@ -210,7 +212,10 @@ def _same(one: Revision, other: Revision) -> bool:
 def _shape(manifest: CheckpointManifest) -> RevisionShape:
     captures = {
         capture.split: CaptureShape(
-            activations=capture.activations, gradients=capture.gradients, n_samples=capture.n_samples
+            activations=capture.activations,
+            gradients=capture.gradients,
+            n_samples=capture.n_samples,
+            noise=capture.noise,
         )
         for capture in manifest.captures
     }

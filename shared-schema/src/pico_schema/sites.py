@@ -1,9 +1,11 @@
 """Sites: the canonical names of a decoder's matrices, whatever the architecture calls them.
 
-    embed · layers.3.attn.q|k|v|o · layers.3.mlp.gate|up|down · layers.3.resid · norm.final · head
+    embed · layers.3.attn.q|k|v|z|o · layers.3.mlp.gate|up|act|down · layers.3.resid · norm.final · head
 
-The activation at a site is the output of that module, the gradient at a site is that of its weight. `resid`, the
-residual stream after a block, has an activation only. A *site kind* is a name without its layer: `attn.v`.
+The activation at a site is the output of that module, the gradient at a site is that of its weight. Three sites have an
+activation only: `resid`, the residual stream after a block, `attn.z`, the outputs of the heads side by side, which
+`attn.o` takes in, and `mlp.act`, the neurons, which `mlp.down` takes in. A *site kind* is a name without its layer:
+`attn.v`.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ LAYER_KINDS: tuple[str, ...] = (
     "attn.q",
     "attn.k",
     "attn.v",
+    "attn.z",
     "attn.o",
     "mlp.gate",
     "mlp.up",
+    "mlp.act",
     "mlp.down",
     "resid",
 )
@@ -33,9 +37,23 @@ GLOBAL_KINDS: tuple[str, ...] = ("embed", "norm.final", "head")
 KINDS: tuple[str, ...] = ("embed", *LAYER_KINDS, "norm.final", "head")
 """All site kinds."""
 
-WEIGHTED_KINDS: tuple[str, ...] = tuple(kind for kind in KINDS if kind != "resid")
-"""The site kinds whose module has a weight (and so a gradient and optimizer moments): all but `resid`. What a
+INPUT_OF: dict[str, str] = {"attn.z": "attn.o", "mlp.act": "mlp.down"}
+"""Site kinds whose activation is what the module of another site takes in, and that site's kind. Since schema 1.2."""
+
+WITHOUT_WEIGHT: dict[str, str] = {
+    "resid": "the residual stream after a block",
+    "attn.z": "what attn.o takes in, the outputs of the heads",
+    "mlp.act": "what mlp.down takes in, the neurons",
+}
+"""The site kinds that have an activation only, and what each is."""
+
+WEIGHTED_KINDS: tuple[str, ...] = tuple(kind for kind in KINDS if kind not in WITHOUT_WEIGHT)
+"""The site kinds whose module has a weight (and so a gradient and optimizer moments): all but `WITHOUT_WEIGHT`. What a
 checkpoint's weights are expanded from."""
+
+WHOLE_MODEL = "model"
+"""Name of all parameters of a model, where something is told of parameters together: of gradient noise."""
+_BLOCK = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.block")
 
 _LLAMA_MODULES = {
     "attn.q": "self_attn.q_proj",
@@ -84,8 +102,13 @@ class Site:
 
     @property
     def has_weight(self) -> bool:
-        """Whether a parameter belongs to the site (all but `resid`)."""
+        """Whether a parameter belongs to the site (to all but `WITHOUT_WEIGHT`)."""
         return self.kind in WEIGHTED_KINDS
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the activation is what the module takes in, and not what it gives (`INPUT_OF`)."""
+        return self.kind in INPUT_OF
 
 
 def _unknown(name: str, kinds: tuple[str, ...]) -> str:
@@ -114,9 +137,21 @@ def expand(kinds: Iterable[str], n_layers: int) -> list[Site]:
     return sites + [Site(None, kind) for kind in ("norm.final", "head") if kind in wanted]
 
 
+def block_name(layer: int) -> str:
+    """Name of all parameters of a block, norms included: ``layers.3.block``."""
+    return f"layers.{layer}.block"
+
+
+def parse_block(name: str) -> int | None:
+    """The layer of a name that `block_name` made, or None."""
+    match = _BLOCK.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def llama_module(site: Site) -> str:
-    """Dotted name of the module whose output is the site's activation, in a Llama-style model."""
-    module = _LLAMA_MODULES[site.kind]
+    """Dotted name of the module whose output is the site's activation, in a Llama-style model; whose input it is, where
+    the site `is_input`."""
+    module = _LLAMA_MODULES[INPUT_OF.get(site.kind, site.kind)]
     if site.layer is None:
         return module
     return f"model.layers.{site.layer}" + (f".{module}" if module else "")
@@ -126,8 +161,8 @@ def llama_parameter(site: Site) -> str:
     """Name of the site's weight in a Llama-style state dict, such as ``model.layers.0.self_attn.v_proj.weight``.
 
     Raises:
-        SiteError: the site has no weight (`resid`).
+        SiteError: the site has no weight.
     """
     if not site.has_weight:
-        raise SiteError(f"site {str(site)!r} has no weight: it is the residual stream after a block")
+        raise SiteError(f"site {str(site)!r} has no weight: it is {WITHOUT_WEIGHT[site.kind]}")
     return f"{llama_module(site)}.weight"

@@ -77,7 +77,7 @@ Component = Annotated[
 ]
 DataOption = Annotated[
     list[str] | None,
-    typer.Option("--data", help="weights, activations or gradients; repeatable. [default: by metric]"),
+    typer.Option("--data", help="weights, activations, gradients or noise; repeatable. [default: by metric]"),
 ]
 Split = Annotated[list[str], typer.Option("--split", help="val or train; repeatable.")]
 Sites = Annotated[

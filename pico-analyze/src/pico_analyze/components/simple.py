@@ -44,13 +44,15 @@ SIMPLE = ComponentSpec(
     definition=(
         "Any captured site as it is: the output of a module (activations, samples x features), its weight "
         "or the gradient of that weight (out x in; the scale of a norm is one row). Choose with --site: "
-        f"embed, {', '.join(LAYER_KINDS)}, norm.final, head; in a mixture of experts also mlp.experts.up (of all), "
-        "mlp.experts.5.up (of one) and mlp.shared.up. Of models of other makers --tensor chooses whole tensors."
+        f"embed, {', '.join(LAYER_KINDS)}, norm.final, head; of noise also block and model; in a mixture of experts "
+        "also mlp.experts.up (of all), mlp.experts.5.up (of one) and mlp.shared.up. Of models of other makers --tensor "
+        "chooses whole tensors."
     ),
     reference="",
     units=_units(None),
     needs=_needs,
     build=_build,
+    accepts=ALL_DATA | {"noise"},
     takes_sites=True,
 )
 
@@ -87,4 +89,45 @@ RESID = ComponentSpec(
     needs=_needs,
     build=_build,
     accepts=frozenset({"activations"}),
+)
+
+NEURONS = ComponentSpec(
+    name="neurons",
+    definition=(
+        "The neurons of a block (samples x d_ff): what the gate lets through, which W_down takes in. Activations only, "
+        "of site mlp.act, which has to be captured."
+    ),
+    reference="Voita et al. 2023, Neurons in Large Language Models: Dead, N-gram, Positional (arXiv:2309.04827)",
+    units=_units(frozenset({"mlp.act"})),
+    needs=_needs,
+    build=_build,
+    accepts=frozenset({"activations"}),
+)
+
+
+def _build_heads(read: Read, model: ModelSpec, data: Data, unit: Unit, heads: bool = True) -> Iterator[Labelled]:
+    [whole] = _build(read, model, data, unit)
+    yield whole
+    if heads:
+        array, width = whole.matrix.dense(), model.activation_width(unit.site) // model.n_heads
+        for head in range(model.n_heads):
+            part = Dense(array[:, head * width : (head + 1) * width], samples=True, stored=whole.matrix.stored)
+            yield Labelled(unit.layer, unit.site, head, part)
+
+
+HEAD_OUTPUTS = ComponentSpec(
+    name="head_outputs",
+    definition=(
+        "What attention brings to a position, per head (samples x head_dim) and whole (all heads side by side): the "
+        "values, mixed by the attention pattern, before W_O. Activations only, of site attn.z, which has to be "
+        "captured."
+    ),
+    reference=(
+        "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, transformer-circuits.pub/2021/framework"
+    ),
+    units=_units(frozenset({"attn.z"})),
+    needs=_needs,
+    build=_build_heads,
+    accepts=frozenset({"activations"}),
+    has_heads=True,
 )

@@ -128,7 +128,9 @@ def _fitting(read: Read, model: ModelSpec) -> Read:
         if parsed.tensor is not None:  # whatever shape it has
             return array
         kind = parsed.kind
-        if data == "activations":
+        if data == "noise":
+            fits, expected = array.ndim == 2 and len(array) > 2 and array.shape[1] == 3, "(parts + 1, 3)"
+        elif data == "activations":
             fits = array.ndim == 2 and array.shape[1] == model.activation_width(kind)
             expected = f"(samples, {model.activation_width(kind)})"
         else:

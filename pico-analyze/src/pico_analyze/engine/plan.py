@@ -63,6 +63,9 @@ def resolve(question: Question) -> Question:
     if not comparisons and (question.target is not None or question.pairs != "target"):
         asked = "--target" if question.target is not None else f"--pairs {question.pairs}"
         raise UsageError(f"metric {metrics[0].name!r} describes one checkpoint: {asked} goes with comparisons")
+    if question.data == "noise" and (question.bootstrap or question.null):
+        asked = "--bootstrap" if question.bootstrap else "--null"
+        raise UsageError(f"{asked} is not for noise, of which metrics give an interval of their own: leave it out")
     if question.bootstrap and question.data != "activations":
         raise UsageError(f"a bootstrap resamples samples: {question.data} have none, only activations do")
     if question.null == "permutation" and question.data != "activations":

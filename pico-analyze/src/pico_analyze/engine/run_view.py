@@ -146,6 +146,8 @@ class RunView:
                 if kinds and (split is None) == (data == "weights"):
                     found.append(f"{data if split is None else f'{split} {data}'} at {', '.join(kinds)}")
         held = f"it holds {'; '.join(found)}" if found else "it holds nothing to measure"
+        if self.question.data == "noise":
+            return f"{held}; pico-train keeps it where captures.noise=N says of how many parts of the batch"
         models = isinstance(self.store, NamesTensors) and self.question.data != "weights"
         return (
             f"{held}; `pico-analyze capture {self.store.location}` runs its models and keeps them" if models else held

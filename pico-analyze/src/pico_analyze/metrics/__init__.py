@@ -25,10 +25,15 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time names come from 
     from pico_analyze.metrics.cca import pwcca as pwcca
     from pico_analyze.metrics.cca import svcca as svcca
     from pico_analyze.metrics.change import cosine as cosine
-    from pico_analyze.metrics.change import gradient_noise as gradient_noise
     from pico_analyze.metrics.change import relative_change as relative_change
+    from pico_analyze.metrics.cloud import anisotropy as anisotropy
+    from pico_analyze.metrics.cloud import intrinsic_dimension as intrinsic_dimension
     from pico_analyze.metrics.kernel_alignment import cka as cka
     from pico_analyze.metrics.neighbours import mutual_knn as mutual_knn
+    from pico_analyze.metrics.neurons import dead_fraction as dead_fraction
+    from pico_analyze.metrics.neurons import dense_fraction as dense_fraction
+    from pico_analyze.metrics.neurons import massive_activations as massive_activations
+    from pico_analyze.metrics.noise_scale import gradient_noise as gradient_noise
     from pico_analyze.metrics.norms import norm as norm
     from pico_analyze.metrics.orthogonal_procrustes import procrustes as procrustes
     from pico_analyze.metrics.power_law import power_law_alpha as power_law_alpha

@@ -14,7 +14,6 @@ import numpy as np
 from pico_analyze.matrices.factored import Concatenated, Factor, Factored
 from pico_analyze.matrices.matrix import Dense, Matrix
 from pico_analyze.metrics.spec import MetricSpec, Result, pair_metric
-from pico_analyze.parameters import Param
 from pico_analyze.stores.base import Data
 
 _BOTH: frozenset[Data] = frozenset({"weights", "gradients"})
@@ -110,45 +109,6 @@ def relative_change(x: Matrix, y: Matrix) -> Result:
     return Result(distance(x, y) / reference)
 
 
-@pair_metric
-def gradient_noise(x: Matrix, y: Matrix, *, batch: float = 1.0, batch_target: float = 1.0) -> Result:
-    """Simple noise scale tr(Σ)/|G|² from the gradients of one weight on two independent batches.
-
-    With batches of b and b′ examples, E⟨gₓ, g_y⟩ = |G|² and E|gₓ − g_y|² = tr(Σ)·(1/b + 1/b′), so both are estimated
-    without bias and without rows (in appendix A.1 of the reference with two batch sizes, here with two batches). Meant
-    for two gradients at (nearly) the same weights: neighbouring steps of the train split, whose batches differ; the
-    validation rows are the same at each step, where the difference is that of the weights only.
-
-    Args:
-        x: (N, P) array or `Matrix`: the gradient on one batch.
-        y: (N, P) gradient of the same weight on another batch.
-        batch: Examples behind the first gradient, above 0.
-        batch_target: Examples behind the second.
-
-    Returns:
-        0 to infinity, the batch size at which noise and signal are equal: in examples when `batch` and `batch_target`
-        count examples, by default in batches of the captured size, where above 1 one batch's gradient is mostly noise.
-        Undefined (NaN) when the inner product is not positive: the batches do not agree on a direction. `extra`: noise
-        tr(Σ), signal |G|².
-
-    Raises:
-        UsageError: different numbers of rows or columns, or a parameter or value that does not exist.
-        DataError: not matrices of real numbers.
-
-    References:
-        McCandlish, Kaplan, Amodei and others 2018, An Empirical Model of Large-Batch Training, equation 2.9 and
-        appendix A.1 (arXiv:1812.06162).
-    """
-    signal = inner(x, y)
-    noise = distance(x, y) ** 2 / (1.0 / batch + 1.0 / batch_target)
-    extra = {"noise": noise, "signal": signal}
-    if signal <= 0:
-        return Result.undefined(
-            "the two gradients do not agree on a direction: the signal cannot be told from noise", **extra
-        )
-    return Result(noise / signal, extra=extra)
-
-
 COSINE = MetricSpec(
     name="cosine",
     kind="pair",
@@ -174,30 +134,6 @@ RELATIVE_CHANGE = MetricSpec(
     cost="one pass; for circuits a QR of their factors",
     reference="Golub and Van Loan 2013, Matrix Computations (4th ed.), section 2.6.2",
     accepts=_BOTH,
-    same_width=True,
-    similar="low",
-    power=2,
-)
-
-GRADIENT_NOISE = MetricSpec(
-    name="gradient_noise",
-    kind="pair",
-    fn=gradient_noise,
-    definition=(
-        "Simple gradient noise scale tr(Σ)/|G|² estimated from the gradients on two independent batches at "
-        "(nearly) the same weights: neighbouring steps of the train split (--split train --target prev; the "
-        "validation rows are the same at each step). The batch size at which noise and signal are equal, in "
-        "captured batches, or in examples when batch and batch_target say how many each gradient is a mean of."
-    ),
-    range="0 to infinity",
-    best="0: no noise; above 1 (default unit): one batch's gradient is mostly noise",
-    cost="one pass; for circuits a QR of their factors",
-    reference="McCandlish et al. 2018, An Empirical Model of Large-Batch Training, equation 2.9 and appendix A.1",
-    accepts=frozenset({"gradients"}),
-    params={
-        "batch": Param(1.0, "examples behind the first gradient", low=1e-9),
-        "batch_target": Param(1.0, "examples behind the target's gradient", low=1e-9),
-    },
     same_width=True,
     similar="low",
     power=2,

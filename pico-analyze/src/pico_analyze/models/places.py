@@ -20,7 +20,7 @@ from pico_analyze.stores.transformers.architecture import Architecture, Source
 from pico_analyze.stores.transformers.cuts import WHOLE
 from pico_analyze.stores.transformers.parts import decoder_config
 from pico_schema import ForeignSpec, Site, SiteError
-from pico_schema.sites import KINDS, check_kind
+from pico_schema.sites import INPUT_OF, KINDS, check_kind
 
 if TYPE_CHECKING:
     from pico_analyze.stores.transformers.model import Model
@@ -35,11 +35,13 @@ class Place:
 
     site: str
     module: str
-    """Dotted name of the module whose output is the activation."""
+    """Dotted name of the module whose output is the activation, or what it takes in."""
     columns: np.ndarray | None
-    """Features of that output which are the site's, in order; None for all of them."""
+    """Features of it which are the site's, in order; None for all of them."""
     source: Source | None
     """Name of the parameter, and how the weight is taken out of it; None where there is no weight (`resid`)."""
+    is_input: bool = False
+    """Whether the activation is what the module takes in (`attn.z`, `mlp.act`), and not what it gives."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ def chosen_sites(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
         raise DataError(decoder.unknown)
     held = {name: Site.parse(name) for name in decoder.found.sites if _is_site(name)}
     held |= {str(site): site for site in (Site(layer, "resid") for layer in range(model.spec.n_layers))}
+    for kind, of in INPUT_OF.items():
+        inputs = (Site(site.layer, kind) for site in list(held.values()) if site.kind == of)
+        held |= {str(site): site for site in inputs}
     kinds = {site.kind for site in held.values()}
     chosen: set[str] = set()
     for one in wanted or [kind for kind in DEFAULT_SITES if kind in kinds]:
@@ -147,6 +152,8 @@ def _place(
         if block is None:
             raise _not_there(name, model)
         return Place(name, block, None, None)
+    if site.is_input:
+        return _input(site, model, found, state)
     source = found.get(name)
     if source is None or source.tensor not in state.shapes:
         raise _not_there(name, model)
@@ -165,6 +172,21 @@ def _place(
     if site.kind == "embed":
         return Place(name, module, None, source)  # its rows are tokens; its features are all there are
     return Place(name, module, None if np.array_equal(columns, np.arange(n_out)) else columns, source)
+
+
+def _input(site: Site, model: Model, found: Mapping[str, Source], state: State) -> Place:
+    """Where what a projection takes in is found: before the module that has its weight."""
+    source = found.get(str(Site(site.layer, INPUT_OF[site.kind])))
+    if source is None or source.tensor not in state.shapes:
+        raise _not_there(str(site), model)
+    module, shape = source.tensor.removesuffix(".weight"), state.shapes[source.tensor]
+    width = shape[0] if module in state.transposed else shape[-1]
+    if len(shape) != 2 or width != model.spec.activation_width(site.kind):
+        raise DataError(
+            f"{model.files.where}: {source.tensor} of the loaded model takes in {width} features, which are to be site "
+            f"{str(site)!r}, and its configuration says {model.spec.activation_width(site.kind)}"
+        )
+    return Place(str(site), module, None, None, is_input=True)
 
 
 def _not_there(site: str, model: Model) -> DataError:

@@ -147,9 +147,15 @@ class _Tap:
         handles = []
         for place in places:
             if place.module not in modules:
-                raise DataError(f"the loaded model has no module {place.module!r}, whose output site {place.site} is")
+                raise DataError(f"the loaded model has no module {place.module!r}, where site {place.site} is")
             columns = None if place.columns is None else torch.as_tensor(place.columns, device=self._positions_P.device)
-            handles.append(modules[place.module].register_forward_hook(self._hook(place, columns)))
+            keep = self._keeper(place, columns)
+            module = modules[place.module]
+            handles.append(
+                module.register_forward_pre_hook(lambda _module, args, keep=keep: keep(args[0] if args else None))
+                if place.is_input
+                else module.register_forward_hook(lambda _module, _args, output, keep=keep: keep(output))
+            )
         try:
             yield
         finally:
@@ -160,12 +166,14 @@ class _Tap:
         self._first, self._rows, self._seq_len = first, rows, seq_len
         self._now.clear()
 
-    def _hook(self, place: Place, columns: Tensor | None) -> Any:
-        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+    def _keeper(self, place: Place, columns: Tensor | None) -> Callable[[Any], None]:
+        what = "takes in" if place.is_input else "gives"
+
+        def keep(output: Any) -> None:
             found = output[0] if isinstance(output, tuple) else output
             # Some blocks put all positions of all rows into one axis.
             if not isinstance(found, Tensor) or found.numel() % max(1, self._rows * self._seq_len):
-                raise DataError(f"module {place.module!r} gives what is no activation of {self._seq_len} tokens")
+                raise DataError(f"module {place.module!r} {what} what is no activation of {self._seq_len} tokens")
             given = found.detach().reshape(self._rows, self._seq_len, -1)
             kept = given.index_select(1, self._positions_P)  # a copy: some modules add to their output in place
             self._now[place.site] = kept if columns is None else kept.index_select(2, columns)
@@ -182,7 +190,7 @@ class _Tap:
     def activations(self, places: Sequence[Place]) -> dict[str, Tensor]:
         for place in places:
             if place.site not in self._kept:
-                raise DataError(f"the model does not call module {place.module!r}, whose output site {place.site} is")
+                raise DataError(f"the model does not call module {place.module!r}, where site {place.site} is")
         return {activation_tensor(place.site): self._kept[place.site].flatten(0, 1) for place in places}
 
 

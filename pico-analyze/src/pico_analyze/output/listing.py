@@ -38,6 +38,7 @@ def records(store: Store) -> list[dict[str, Any]]:
                     split: {
                         "activations": list(held.activations),
                         "gradients": list(held.gradients),
+                        "noise": list(held.noise),
                         "n_samples": held.n_samples,
                     }
                     for split, held in info.splits.items()
@@ -123,5 +124,5 @@ def _captures(captures: dict[str, dict[str, Any]]) -> str:
     by_sites: dict[str, list[str]] = {}
     for split, held in captures.items():
         kinds = sorted({Site.parse(site).kind for site in (*held["activations"], *held["gradients"])}, key=KINDS.index)
-        by_sites.setdefault(" ".join(kinds), []).append(split)
+        by_sites.setdefault(" ".join([*kinds, *(["(noise)"] if held["noise"] else [])]), []).append(split)
     return "; ".join(f"{', '.join(splits)}: {kinds}" for kinds, splits in by_sites.items()) or "-"

@@ -14,7 +14,7 @@ from pico_analyze.errors import PluginError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.output.text import Format, aligned, as_csv, as_json
 from pico_analyze.parameters import Param
-from pico_analyze.stores.base import DATA
+from pico_analyze.stores.base import ALL_DATA, DATA
 
 _WIDTH = 100
 
@@ -51,7 +51,7 @@ def _listing(records: list[dict[str, Any]], columns: tuple[str, ...], specs: Ite
     header = [*columns, "what it is"]
     rows = []
     for record in records:
-        short = record | {"data": "all" if len(record["data"]) == len(DATA) else record["data"]}
+        short = record | {"data": "all" if set(record["data"]) >= ALL_DATA else record["data"]}
         cells = [textwrap.shorten(cell(short[name]), 28, placeholder=" …") for name in columns]
         rows.append([*cells, _first_sentence(record["definition"])])
     lines = [aligned(header, rows, left=range(len(header)))]

@@ -32,6 +32,8 @@ Chosen = str | int | Iterable[int]
 """Steps or layers: a selection such as ``0,3-5``, one number, or numbers."""
 Given = Mapping[str, object] | Iterable[tuple[str, object]]
 """Parameters by name, or by ``OWNER.name`` for one of several metrics or components."""
+_FIXED: dict[Data, list[str | None]] = {"weights": [None], "noise": ["train"]}
+"""The split of data of which there is one: weights have none, and noise is that of the training batch."""
 
 
 def measurement(
@@ -162,7 +164,7 @@ def questions(measurement: Measurement, *, steps: Numbers = "all", seed: int = 0
         # What goes with comparisons, or with samples, is left out of the others: where there are no others, it stays.
         compares = not paired or any(spec.kind == "pair" for spec, _ in of_data)
         resamples = not sampled or data == "activations"
-        for split in [None] if data == "weights" else measurement.splits:
+        for split in _FIXED.get(data) or measurement.splits:
             asked.append(
                 Question(
                     metrics=tuple(_use(spec, named) for spec, named in of_data),
@@ -200,9 +202,9 @@ def default_data(metric: MetricSpec, component: ComponentSpec) -> Data:
     Raises:
         UsageError: metric and component have no kind of data in common.
     """
-    order: tuple[Data, ...] = ("weights", "activations", "gradients")
+    order: tuple[Data, ...] = ("weights", "activations", "gradients", "noise")
     if metric.kind == "pair":
-        order = ("activations", "weights", "gradients")
+        order = ("activations", "weights", "gradients", "noise")
     for data in order:
         if data in metric.accepts and data in component.accepts:
             return data

@@ -149,7 +149,7 @@ class Question:
     component: Use = Use("simple")
     """What it is computed of."""
     data: Data = "activations"
-    """weights, activations or gradients."""
+    """weights, activations, gradients or noise."""
     split: str | None = "val"
     """train or val; None for weights, which belong to no split."""
     sites: tuple[str, ...] | None = None

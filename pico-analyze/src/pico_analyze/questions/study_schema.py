@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from pico_analyze.errors import UsageError, nearest
+from pico_analyze.stores.base import Data
 
 Value = bool | int | float | str
 MAX_COUNT = 2**31 - 1
@@ -67,10 +68,10 @@ class Measurement(Section):
     """Names, or names with parameters."""
     components: Annotated[list[Named], Field(min_length=1)] = [Named(name="simple")]
     """Names, or names with parameters."""
-    data: Annotated[list[Literal["weights", "activations", "gradients"]], Field(min_length=1)] | None = None
+    data: Annotated[list[Data], Field(min_length=1)] | None = None
     """Kinds of data; by default what suits each metric."""
     splits: Annotated[list[Literal["train", "val"]], Field(min_length=1)] = ["val"]
-    """Splits of activations and gradients."""
+    """Splits of activations and gradients; noise is of the training batch whatever is said."""
     sites: list[str] | None = None
     """Site kinds or names, for the component simple, or globs of tensors' own names after tensor:; by default each
     captured site."""

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from pico_analyze.stores.set_aside import SetAside
     from pico_schema import CheckpointManifest, ModelSpec
 
-Data = Literal["weights", "activations", "gradients"]
-DATA: tuple[Data, ...] = ("weights", "activations", "gradients")
-ALL_DATA: frozenset[Data] = frozenset(DATA)
+Data = Literal["weights", "activations", "gradients", "noise"]
+DATA: tuple[Data, ...] = ("weights", "activations", "gradients", "noise")
+ALL_DATA: frozenset[Data] = frozenset({"weights", "activations", "gradients"})
+"""What most metrics and components are defined for: everything but noise, which are norms of gradients of parts of a
+batch (`pico_schema.layout.noise_tensor`), and no matrix of the model's."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class SplitInfo:
     """Rows of each activation matrix, where that is known without reading one."""
     samples_sha256: str | None = None
     """Digest of the samples; equal means the same samples in the same order. None: the store cannot tell."""
+    noise: tuple[str, ...] = ()
+    """Sites, blocks (``layers.3.block``) and the ``model``, of whose gradient the noise is there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class StepInfo:
         info = self.splits.get(split or "")
         if info is None:
             return ()
-        return info.activations if data == "activations" else info.gradients
+        return {"activations": info.activations, "gradients": info.gradients}.get(data, info.noise)
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,9 @@ class Store(Protocol):
 
     def read(self, step: int, split: str | None, data: Data, site: str) -> np.ndarray:
         """One tensor, float32 (float64 where it is stored so): activations (n_samples, n_features), weights and
-        gradients (out, in), as (vocab, d_model) for `embed`. `split` is ignored for weights. What is stored in a
-        coarser type is marked with it (`pico_analyze.stored.marked`), so that its rounding is told from directions."""
+        gradients (out, in), as (vocab, d_model) for `embed`, noise (n_parts + 1, 3). `split` is ignored for weights.
+        What is stored in a coarser type is marked with it (`pico_analyze.stored.marked`), so that its rounding is told
+        from directions."""
         ...
 
     def samples(self, step: int, split: str) -> pandas.DataFrame:

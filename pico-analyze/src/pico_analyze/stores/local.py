@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 def step_info(manifest: CheckpointManifest, digest: str) -> StepInfo:
     """What a manifest says a checkpoint holds; `digest` is the manifest's own sha256."""
     splits: dict[str, SplitInfo] = {
-        capture.split: SplitInfo(capture.activations, capture.gradients, capture.n_samples, capture.samples_sha256)
+        capture.split: SplitInfo(
+            capture.activations, capture.gradients, capture.n_samples, capture.samples_sha256, capture.noise
+        )
         for capture in manifest.captures
     }
     return StepInfo(
@@ -72,9 +74,13 @@ def tensor_place(manifest: CheckpointManifest, split: str | None, data: Data, si
             return layout.WEIGHTS, manifest.weight_slices[site].tensor
     else:
         capture = manifest.capture(split or "")
-        if capture is not None and site in (capture.activations if data == "activations" else capture.gradients):
-            name = layout.activation_tensor(site) if data == "activations" else layout.gradient_tensor(site)
-            return capture.file, name
+        if capture is not None:
+            held, name = {
+                "activations": (capture.activations, layout.activation_tensor(site)),
+                "gradients": (capture.gradients, layout.gradient_tensor(site)),
+            }.get(data, (capture.noise, layout.noise_tensor(site)))
+            if site in held:
+                return capture.file, name
     of = data if data == "weights" else f"{split} {data}"
     raise DataError(f"run {manifest.run_name!r} step {manifest.step} holds no {of} at site {site!r}")
 

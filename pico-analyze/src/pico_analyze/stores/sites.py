@@ -3,6 +3,7 @@
     layers.3.attn.v · embed                      sites, see `pico_schema.sites`
     layers.3.mlp.experts.5.up                    a matrix of one expert of a mixture; `mlp.experts.up` names all
     layers.3.mlp.shared.up                       a matrix of the expert that every token goes through
+    model · layers.3.block                       all parameters of the model or of a block (gradient noise)
     tensor:model.layers.3.mlp.router.weight      a whole tensor by its own name; its layer is the first part of the name
                                                  that is a number
 
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pico_schema import SiteError
-from pico_schema.sites import KINDS, Site, check_kind
+from pico_schema.sites import KINDS, WHOLE_MODEL, WITHOUT_WEIGHT, Site, check_kind, parse_block
 
 TENSOR = "tensor:"
 """What the name of a whole tensor begins with."""
+BLOCK = "block"
+"""The kind of all parameters of a block."""
 _LAYER = r"layers\.(0|[1-9][0-9]{0,3})\."
 _EXPERTS = re.compile(rf"{_LAYER}(mlp\.(?:experts\.(0|[1-9][0-9]{{0,4}})|shared)\.(?:gate|up|down))")
 _FAMILIES = {f"mlp.{of}.{part}" for of in ("experts", "shared") for part in ("gate", "up", "down")}
@@ -46,6 +49,8 @@ class MatrixSite:
             return cls._of_tensor(name)
         if match := _EXPERTS.fullmatch(name):
             return cls(int(match[1]), match[2])
+        if name == WHOLE_MODEL or (layer := parse_block(name)) is not None:
+            return cls(None, name) if name == WHOLE_MODEL else cls(layer, BLOCK)
         site = Site.parse(name)
         return cls(site.layer, site.kind)
 
@@ -76,8 +81,8 @@ class MatrixSite:
 
     @property
     def has_weight(self) -> bool:
-        """Whether a parameter belongs to it: to all but `resid`."""
-        return self.kind != "resid"
+        """Whether a parameter belongs to it: to all but those that are activations only."""
+        return self.kind not in WITHOUT_WEIGHT
 
     def is_named_by(self, wanted: str) -> bool:
         """Whether a person who writes this means it: its name, its kind, its kind for all experts, or a glob."""
@@ -93,6 +98,8 @@ def nameable(tensor: str) -> bool:
 
 def check_site(name: str) -> None:
     """Raise SiteError unless this could name a site, a kind, experts or tensors of some model."""
+    if name in (WHOLE_MODEL, BLOCK) or parse_block(name) is not None:
+        return
     if name.startswith(TENSOR) or name in _FAMILIES or _EXPERTS.fullmatch(f"layers.0.{name}"):
         return
     if name.startswith("layers."):

@@ -34,7 +34,8 @@ COLUMNS: dict[str, str] = {
     "tokens.",
     "target_layer": "Comparisons between layers: layer compared with (also in params).",
     "n_features": "Columns of the matrix.",
-    "ci_low": "Lower end of the 95 % interval over rows of tokens; if there is none, `extra` says why (`ci_reason`).",
+    "ci_low": "Lower end of the 95 % interval over rows of tokens, of gradient noise over parts of the batch; if there "
+    "is none, `extra` says why (`ci_reason`).",
     "ci_high": "Upper end of it.",
     "null_mean": "Mean of the values by chance.",
     "null_p": "Probability of a value as extreme by chance, at least 1 / (draws + 1).",

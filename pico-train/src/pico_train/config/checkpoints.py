@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from pico_schema.sites import check_kind
-from pico_train.config.base import Listed, NonNegativeInt, PositiveInt, Section
+from pico_train.config.base import MAX_COUNT, Listed, NonNegativeInt, PositiveInt, Section, Whole
 
 
 class Cadence(Section):
@@ -63,7 +63,8 @@ class CapturesConfig(Section):
     """Activations and gradients kept with a checkpoint."""
 
     sites: Listed[str] = ("attn.v", "attn.o", "mlp.down")
-    """Site kinds: attn.q|k|v|o, mlp.gate|up|down, resid, embed, norm.final, head."""
+    """Site kinds: attn.q|k|v|o, mlp.gate|up|down, embed, norm.final, head; without a weight: resid (the stream after a
+    block), attn.z (the outputs of the heads), mlp.act (the neurons)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of stored activations and gradients."""
     train: CaptureSplit = CaptureSplit()
@@ -74,6 +75,9 @@ class CapturesConfig(Section):
     """Also keep AdamW's first and second moments of the sites' weights."""
     per_row_loss: bool = False
     """Also keep the mean token loss of each row."""
+    noise: Annotated[int, Field(ge=2, le=MAX_COUNT), Whole] | None = None
+    """Also keep how much the gradient of batch N varies: squared norms of the gradients of this many equal parts of it,
+    which divide training.batch_size (8 is a good number; 2 halves give no interval). One more pass over the batch."""
 
     @field_validator("sites")
     @classmethod

@@ -38,6 +38,10 @@ class DataConfig(Section):
     """Seed of the order; by default derived from the run's seed."""
     encoding_errors: Literal["refuse", "replace"] = "refuse"
     """What to do with a text file that is not UTF-8."""
+    document_mask: bool = False
+    """Whether attention stays within documents: a position reads those before it back to the end-of-text token that
+    ended the document before. Off, it reads all of the row, other documents too. The checkpoint is a plain Llama either
+    way."""
     val_rows: PositiveInt = 64
     """Rows of the fixed validation set."""
     val_paths: Listed[str] = ()

@@ -129,6 +129,16 @@ class RunConfig(Section):
                 f"training.micro_batch_size={micro} does not divide training.batch_size={training.batch_size}: "
                 f"{near} would"
             )
+        parts = self.captures.noise
+        if parts is not None and not self.captures.train.enabled:
+            raise ValueError(f"captures.noise={parts} is of the training batch, and captures.train.enabled is false")
+        if parts is not None and training.batch_size % parts:
+            fits = [d for d in divisors(training.batch_size) if d > 1]
+            ways = f"{max((d for d in fits if d <= parts), default=fits[0])} would" if fits else "one row has no parts"
+            raise ValueError(
+                f"captures.noise={parts} does not divide training.batch_size={training.batch_size} into equal parts: "
+                f"{ways}"
+            )
         warmup = schedule.warmup_steps
         if schedule.name != "constant" and warmup is not None and warmup >= training.max_steps > 1:
             raise ValueError(

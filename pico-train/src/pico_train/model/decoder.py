@@ -70,6 +70,19 @@ def rotate(x_BHTC: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
     return (x_BHTC * cos_TC + turned_BHTC * sin_TC).type_as(x_BHTC)
 
 
+def document_mask(input_ids_BT: Tensor, separator: int) -> Tensor:
+    """Which positions each position attends to where rows hold several documents, (B, 1, T, T) bool: those of its own
+    document up to itself.
+
+    A document begins with the token that ended the one before it, so that its first token is predicted from that one
+    alone: that is what the token means at the beginning of a text (`bos_token` of the checkpoint's tokenizer).
+    Positions run on over a row: rotary scores depend on distances alone, so a document's are those that it has by
+    itself.
+    """
+    document_BT = (input_ids_BT == separator).cumsum(1)
+    return (document_BT[:, :, None] == document_BT[:, None, :]).tril()[:, None]
+
+
 class KVCache:
     """Keys and values of the positions seen so far, one pair of tensors per layer, for decoding token by token.
 
@@ -107,14 +120,17 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(spec.d_model, spec.kv_dim, bias=False)
         self.o_proj = nn.Linear(spec.d_model, spec.d_model, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_TC: Tensor, sin_TC: Tensor, cache: KVCache | None) -> Tensor:
-        """Return what each position reads from itself and from those before it, (B, T, D)."""
+    def forward(
+        self, x_BTD: Tensor, cos_TC: Tensor, sin_TC: Tensor, cache: KVCache | None, mask_B1TT: Tensor | None
+    ) -> Tensor:
+        """Return what each position reads from itself and from those before it, or of these from those that the mask
+        leaves it, (B, T, D)."""
         B, T, _ = x_BTD.shape
         q_BHTC = self.q_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
         k_BKTC = self.k_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
         v_BKTC = self.v_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
         q_BHTC, k_BKTC = rotate(q_BHTC, cos_TC, sin_TC), rotate(k_BKTC, cos_TC, sin_TC)
-        mask_TS, causal = None, T > 1
+        mask_TS, causal = mask_B1TT, T > 1 and mask_B1TT is None
         if cache is not None:
             if causal and cache.length:
                 # Several new positions behind a filled cache: `is_causal` would align its triangle to the first key,
@@ -155,9 +171,16 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(spec.d_model, spec.norm_eps)
         self.mlp = FeedForward(spec)
 
-    def forward(self, x_BTD: Tensor, cos_TC: Tensor, sin_TC: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        cos_TC: Tensor,
+        sin_TC: Tensor,
+        cache: KVCache | None = None,
+        mask_B1TT: Tensor | None = None,
+    ) -> Tensor:
         """Return the residual stream after this block, (B, T, D)."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TC, sin_TC, cache)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TC, sin_TC, cache, mask_B1TT)
         out_BTD: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out_BTD
 
@@ -165,8 +188,9 @@ class Block(nn.Module):
 class Body(nn.Module):
     """Everything below the head: embedding, blocks, final norm."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, separator: int | None = None) -> None:
         super().__init__()
+        self.separator = separator
         self.head_dim, self.rope_theta = spec.head_dim, spec.rope_theta
         self.embed_tokens = nn.Embedding(spec.vocab_size, spec.d_model)
         self.layers = nn.ModuleList(Block(spec, layer) for layer in range(spec.n_layers))
@@ -174,11 +198,14 @@ class Body(nn.Module):
 
     def forward(self, input_ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return the normalised final hidden states, (B, T, D)."""
+        if cache is not None and self.separator is not None:
+            raise ValueError("a decoder that keeps documents apart reads whole rows: it has no use for a cache")
         start, T = cache.length if cache is not None else 0, input_ids_BT.shape[1]
         cos_TC, sin_TC = rotary_tables(start, T, self.head_dim, self.rope_theta, input_ids_BT.device)
+        mask_B1TT = None if self.separator is None else document_mask(input_ids_BT, self.separator)
         x_BTD = self.embed_tokens(input_ids_BT)
         for block in self.layers:
-            x_BTD = block(x_BTD, cos_TC, sin_TC, cache)
+            x_BTD = block(x_BTD, cos_TC, sin_TC, cache, mask_B1TT)
         if cache is not None:
             cache.length += T
         normed_BTD: Tensor = self.norm(x_BTD)
@@ -186,12 +213,16 @@ class Body(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A Llama-style language model of the given shape; call `init_weights` or load a state dict before use."""
+    """A Llama-style language model of the given shape; call `init_weights` or load a state dict before use.
 
-    def __init__(self, spec: ModelSpec) -> None:
+    With a `separator`, the token that ends a document, attention stays within documents (`document_mask`); the weights
+    are the same, and nothing else tells it from one without.
+    """
+
+    def __init__(self, spec: ModelSpec, *, separator: int | None = None) -> None:
         super().__init__()
         self.spec = spec
-        self.model = Body(spec)
+        self.model = Body(spec, separator)
         self.lm_head = nn.Linear(spec.d_model, spec.vocab_size, bias=False)
         if spec.tie_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight

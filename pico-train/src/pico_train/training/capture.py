@@ -9,7 +9,7 @@ Letters: B rows of a micro-batch, T positions, R rows kept, P positions kept, F 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, cast
@@ -78,8 +78,13 @@ class ActivationTap:
         for site in self.sites:
             # The head is not called where the loss works in chunks: its output is formed for the kept samples alone,
             # from the final norm's.
-            name = "model.norm" if site.kind == "head" else llama_module(site)
-            self._handles.append(modules[name].register_forward_hook(self._hook(site)))
+            module = modules["model.norm" if site.kind == "head" else llama_module(site)]
+            keep = self._keeper(site)
+            self._handles.append(
+                module.register_forward_pre_hook(lambda _module, args, keep=keep: keep(args[0]))
+                if site.is_input
+                else module.register_forward_hook(lambda _module, _args, output, keep=keep: keep(output))
+            )
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -96,13 +101,13 @@ class ActivationTap:
         """Keep the mean token loss of each row of a micro-batch, kept rows or not."""
         self.row_losses.append(each_BT.mean(1))
 
-    def _hook(self, site: Site) -> Any:
-        def keep(_module: nn.Module, _args: Any, output: Tensor) -> None:
+    def _keeper(self, site: Site) -> Callable[[Tensor], None]:
+        def keep(activation: Tensor) -> None:
             assert self._expected is not None, "a pass that was not announced"
             rows_R1, positions_P = self._expected
             if not len(rows_R1):
                 return
-            kept_RPF = output.detach()[rows_R1, positions_P]
+            kept_RPF = activation.detach()[rows_R1, positions_P]
             if site.kind == "head":
                 kept_RPF = F.linear(kept_RPF, self.decoder.lm_head.weight.detach())  # type: ignore[union-attr,operator]
             self.kept.setdefault(site, []).append(kept_RPF)

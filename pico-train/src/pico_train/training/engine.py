@@ -263,10 +263,11 @@ class _Shard:
         return module
 
 
-def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec) -> Engine:
+def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec, separator: int | None = None) -> Engine:
     """Build the model with its initial weights on its devices, and the optimizer.
 
-    Every process calls this after `fabric.launch`.
+    Every process calls this after `fabric.launch`. With a `separator`, the id of the token that ends a document,
+    attention stays within documents.
     """
     if config.training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
@@ -275,7 +276,7 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec) -> Engine:
         keep_freed_memory()
     if fabric.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = not config.training.deterministic
-    decoder = Decoder(spec)
+    decoder = Decoder(spec, separator=separator)
     if config.distributed.strategy != "fsdp":
         decoder.init_weights(config.sub_seed("weights"), scaled=config.model.init == "scaled")
     if config.training.compile == "on" or (config.training.compile == "auto" and fabric.device.type == "cuda"):

@@ -31,6 +31,7 @@ from pico_train.training import capture
 from pico_train.training.divergence import Divergence
 from pico_train.training.engine import Engine
 from pico_train.training.forward_backward import Captured, accumulate, eagerly, validation_capture, validation_loss
+from pico_train.training.noise import gradient_noise
 from pico_train.training.optimizer import set_learning_rate
 from pico_train.training.step import Due, Measured, Snapshot
 
@@ -104,7 +105,7 @@ def fit(
         verdict = divergence.judge(measured, batch, last=last)
 
         if tap is not None and verdict.update:
-            captured["train"] = _train_capture(engine, config, tap, measured, fixed)
+            captured["train"] = _train_capture(engine, config, batch, tap, measured, fixed)
             clock.lap(measured, "capture")
         if (due.checkpoint or stopped_by) and verdict.may_save:
             seal(Snapshot(batch, due.with_state() if stopped_by else due, captured, measured))
@@ -232,12 +233,14 @@ def _synchronize(
 
 
 def _train_capture(
-    engine: Engine, config: RunConfig, tap: capture.ActivationTap, measured: Measured, fixed: _Fixed
+    engine: Engine, config: RunConfig, batch: Batch, tap: capture.ActivationTap, measured: Measured, fixed: _Fixed
 ) -> Captured:
     """What the tap kept of this step, with gradients and moments as they are before clipping and update."""
     tensors = tap.gathered(engine, fixed.dtype) | capture.gradients(engine, fixed.sites, fixed.dtype)
     if config.captures.moments:
         tensors |= capture.moments(engine, fixed.sites)
+    if (parts := config.captures.noise) is not None:
+        tensors |= gradient_noise(engine, batch.input_ids, parts, micro_batch=fixed.micro_batch, chunk=fixed.chunk)
     assert measured.loss is not None
     return Captured(fixed.samples, tensors, tuple(fixed.sites), measured.loss)
 

@@ -139,6 +139,7 @@ def capture_contents(split: str, captured: Captured, rows: np.ndarray, step: int
     names = list(captured.tensors)
     activations = [name.partition("/")[2] for name in names if name.startswith("activations/")]
     gradients = [name.partition("/")[2] for name in names if name.startswith("gradients/")]
+    noise = [name.partition("/")[2] for name in names if name.startswith("noise/")]
     dtype = str(captured.tensors[names[0]].dtype).removeprefix("torch.")
     entry = Capture(
         split=split,  # type: ignore[arg-type]
@@ -146,11 +147,12 @@ def capture_contents(split: str, captured: Captured, rows: np.ndarray, step: int
         dtype=dtype,  # type: ignore[arg-type]
         activations=tuple(activations),
         gradients=tuple(gradients),
-        extras=tuple(name for name in names if not name.startswith(("activations/", "gradients/"))),
+        extras=tuple(name for name in names if not name.startswith(("activations/", "gradients/", "noise/"))),
         n_rows=len(samples.rows),
         positions=samples.positions,
         samples_sha256=samples_digest(rows, samples),
         loss=captured.loss,
+        noise=tuple(noise),
     )
     metadata = {
         "step": str(step),

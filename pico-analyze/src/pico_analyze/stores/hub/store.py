@@ -162,7 +162,7 @@ class HubStore:
         for revision in index.revisions:
             shape = index.shapes[revision.shape]
             splits: dict[str, SplitInfo] = {
-                split: SplitInfo(s.activations, s.gradients, s.n_samples, revision.samples_sha256.get(split))
+                split: SplitInfo(s.activations, s.gradients, s.n_samples, revision.samples_sha256.get(split), s.noise)
                 for split, s in shape.captures.items()
             }
             found.append(
