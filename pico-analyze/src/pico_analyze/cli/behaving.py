@@ -71,6 +71,7 @@ def behave(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with a model in memory.")
     ] = 1,
+    shard: o.ShardOption = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that lies beside a model's weights.")
     ] = False,
@@ -86,6 +87,7 @@ def behave(
     [torch])."""
     from pico_analyze.cli.console import say
     from pico_analyze.counting import counted
+    from pico_analyze.engine.tasks import Shard
     from pico_analyze.models.behave import behave_models
     from pico_analyze.models.behave_settings import behave_settings
     from pico_analyze.output.behaviour import behaviour_pictures, behaviour_text
@@ -107,16 +109,24 @@ def behave(
         device=device,
         batch_size=batch_size,
         jobs=jobs,
+        shard=None if shard is None else Shard.parse(shard),
         trust_remote_code=trust_remote_code,
         fresh=fresh,
         read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
     done = behave_models(run or str(newest_run()), settings, say)
+    kept = f", {len(done.kept)} already there" if done.kept else ""
+    if done.shard is not None:  # a table or picture of a share would look like the whole
+        say(
+            f"shard {done.shard}: {counted(len(done.steps), 'step')} probed{kept} ({counted(len(done.frame), 'row')}, "
+            f"{time.monotonic() - begun:.1f} s), as parts in {done.directory}: when all shards are done, the same "
+            "command without --shard brings them together"
+        )
+        return
     typer.echo(behaviour_text(done.frame, form.value))
     written = [path.name for path in behaviour_pictures(done.frame, done.directory)] if plot else []
     for why, count in done.frame["reason"].dropna().value_counts().items():
         say(f"undefined: {counted(int(count), 'row')}: {why}")
-    kept = f", {len(done.kept)} already there" if done.kept else ""
     files = ", ".join(["rows.parquet", "rows.csv", *written])
     say(
         f"{counted(len(done.steps), 'step')} probed{kept} ({counted(len(done.frame), 'row')}, "

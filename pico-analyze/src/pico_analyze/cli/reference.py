@@ -16,7 +16,7 @@ from pico_analyze.matrices.rounding import MARGIN
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.output import metric_pages, probe_pages
 from pico_analyze.probes.spec import PROBES
-from pico_analyze.questions.study_schema import Measurement, Named, Section, StudyConfig
+from pico_analyze.questions.study_schema import Measurement, Named, Probing, Section, StudyConfig, Telling
 from pico_analyze.table.columns import COLUMNS, CORE, KEY
 
 _MADE = "Made from the code by `make docs`."
@@ -130,6 +130,8 @@ def study() -> str:
         "the study": StudyConfig,
         "each of `measurements`": Measurement,
         "a metric or component with parameters": Named,
+        "`probes`": Probing,
+        "`transition`": Telling,
     }
     for title, model in parts.items():
         lines += ["", f"## Keys of {title}", "", "| key | default | meaning |", "|---|---|---|"]

@@ -39,6 +39,8 @@ from pico_schema import layout
 if TYPE_CHECKING:
     import pandas
 
+    from pico_analyze.engine.tasks import Shard
+
 
 @dataclass(frozen=True)
 class Behaved:
@@ -52,6 +54,8 @@ class Behaved:
     """Steps whose models were run now."""
     kept: tuple[int, ...]
     """Steps of which all was there."""
+    shard: Shard | None = None
+    """The share of the steps that this was: rows lie in parts, and what follows from several steps is missing."""
 
 
 def behave_models(run: str, settings: BehaveSettings, told: Told = lambda _: None) -> Behaved:
@@ -74,6 +78,8 @@ def behave_models(run: str, settings: BehaveSettings, told: Told = lambda _: Non
     settings = replace(settings, device=loading.chosen_device(settings.device))
     source = ModelRun.open(run, settings.read)
     infos = source.chosen(settings.steps)
+    if settings.shard is not None:
+        return _share(source, infos, settings, settings.shard, told)
     steps = [info.step for info in infos]
     compared = _Target(settings, source, steps) if "output_distance" in settings.probes else None
     if compared is not None and compared.beyond:
@@ -98,6 +104,19 @@ def behave_models(run: str, settings: BehaveSettings, told: Told = lambda _: Non
     wanted = {work.digests[probe, step] for probe in settings.probes for step in steps} | series.digests
     frame = RowStore(work.directory, work.started, merge=False).frame(wanted)
     return Behaved(frame, work.directory, tuple(done), tuple(kept))
+
+
+def _share(source: ModelRun, infos: Sequence[StepInfo], settings: BehaveSettings, shard: Shard, told: Told) -> Behaved:
+    """Probe one share of the steps; what compares steps is left to the call that brings all together."""
+    from pico_analyze.models import loading
+
+    steps = [info.step for info in shard.of(infos)]
+    work = _prepared(source, infos, settings, told, loading.versions())
+    loading.sweep(work.directory)
+    done, kept = _carry_out(work, source, steps, told)
+    wanted = {work.digests[probe, step] for probe in settings.probes for step in steps}
+    frame = RowStore(work.directory, work.started, merge=False).frame(wanted)
+    return Behaved(frame, work.directory, tuple(done), tuple(kept), shard)
 
 
 class _Target:
@@ -182,7 +201,7 @@ def _content(source: ModelRun, info: StepInfo) -> object:
 
 def _carry_out(work: Work, source: ModelRun, steps: Sequence[int], told: Told) -> tuple[list[int], list[int]]:
     """Measure what is missing of steps; which they were, and of which all was there."""
-    with RowStore(work.directory, work.started, merge=True) as table:
+    with RowStore(work.directory, work.started, merge=work.settings.shard is None) as table:
         known = table.known(work.digests.values())
         known = set() if work.settings.fresh else known & complete(table.frame(known))
         for part in table.put_aside:

@@ -11,6 +11,7 @@ from pico_analyze.probes.spec import chosen
 from pico_analyze.stores.base import ReadOptions
 
 if TYPE_CHECKING:
+    from pico_analyze.engine.tasks import Shard
     from pico_analyze.questions.builder import Chosen, Words
 
 SEQ_LEN = 512
@@ -50,6 +51,8 @@ class BehaveSettings:
     """Processes, each with a model of its own in memory."""
     trust_remote_code: bool = False
     """Whether code that lies beside weights may be run."""
+    shard: Shard | None = None
+    """Only this share of the steps; the rows of all shares are brought together by a call without one."""
     fresh: bool = False
     """Whether what is there is computed again."""
     read: ReadOptions = field(default_factory=ReadOptions)
