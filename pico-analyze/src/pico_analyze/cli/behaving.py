@@ -25,6 +25,10 @@ def behave(
         list[str] | None,
         typer.Option("--probe", help="Probes, with commas or repeated; see `pico-analyze probes`. [default: all]"),
     ] = None,
+    probe_param: Annotated[
+        list[str] | None,
+        typer.Option("--probe-param", help="k=v, or PROBE.k=v for one of several, such as llc.chains=8; repeatable."),
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,6 +76,17 @@ def behave(
         int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with a model in memory.")
     ] = 1,
     shard: o.ShardOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin curvature and llc, whatever they cost.")] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            min=0,
+            max=1e6,
+            callback=o.finite_or_none,
+            help="Begin them if they take so many minutes.",
+        ),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that lies beside a model's weights.")
     ] = False,
@@ -84,7 +99,7 @@ def behave(
     allow_pickle: o.AllowPickle = False,
 ) -> None:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, outputs (extra
-    [torch])."""
+    [torch]); by name also curvature and llc (extra [curvature])."""
     from pico_analyze.cli.console import say
     from pico_analyze.counting import counted
     from pico_analyze.engine.tasks import Shard
@@ -98,6 +113,9 @@ def behave(
     settings = behave_settings(
         out=out,
         probes=probe,
+        probe_params=o.parameters(probe_param, "probe"),
+        yes=yes,
+        budget=budget,
         data=data,
         steps=steps,
         target=target,

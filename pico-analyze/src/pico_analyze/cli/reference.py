@@ -93,6 +93,8 @@ def probes() -> str:
             "| " + " | ".join([f"`{m['name']}`", *(_cell(m[key]) for key in ("definition", "range", "rows"))]) + " |"
             for m in one["metrics"]
         ]
+        if one["params"]:
+            lines += ["", *(f"- parameter `{p['name']}`: {_cell(metric_pages.param_text(p))}" for p in one["params"])]
         named = {"needs": "needs", "cost": "cost", "arrays": "kept at each step", "reference": "reference"}
         lines += ["", *(f"- {title}: {_cell(one[key])}" for key, title in named.items() if one[key])]
     return "\n".join(lines) + "\n"

@@ -37,6 +37,7 @@ def probe_settings(
             behave_settings(
                 out=out,
                 probes=probing.names,
+                probe_params=probing.params,
                 data=probing.data,
                 steps=steps,
                 target=None,

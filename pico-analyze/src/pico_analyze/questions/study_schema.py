@@ -23,7 +23,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pico_analyze.errors import UsageError, nearest
-from pico_analyze.probes.spec import PROBES, chosen
+from pico_analyze.parameters import resolve_params, shared_out
+from pico_analyze.probes.spec import PROBES, chosen, costly
 
 Value = bool | int | float | str
 MAX_COUNT = 2**31 - 1
@@ -116,6 +117,8 @@ class Probing(Section):
 
     names: Annotated[list[str], Field(min_length=1)]
     """Names of probes; see `pico-analyze probes`."""
+    params: dict[str, Value] = {}
+    """Their parameters, by name, or by PROBE.name for one of several."""
     data: list[str] | None = None
     """Rows: text, token ids, or a run of Pico; by default each run's own validation rows, or text of Python's
     library."""
@@ -136,6 +139,18 @@ class Probing(Section):
             return list(chosen(names))
         except UsageError as error:
             raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _of_these_probes(self) -> Self:
+        try:
+            given = shared_out(self.params, {name: PROBES[name].params for name in self.names}, "probe")
+            for name, params in given.items():
+                resolve_params(f"probe {name}", PROBES[name].params, params)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        if costly(self.names):
+            raise ValueError(f"{costly(self.names)[0]} asks before it begins: measure it with `pico-analyze behave`")
+        return self
 
     @field_validator("data", mode="before")
     @classmethod
