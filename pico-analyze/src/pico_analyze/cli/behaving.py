@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pico_analyze.cli import options as o
+
+if TYPE_CHECKING:
+    from pico_analyze.models.behave_settings import BehaveSettings
+
+
+def _as_they_come(run: str, settings: BehaveSettings) -> str:
+    """Probe steps as standard input names them, until it ends; all of them, as a selection.
+
+    Raises:
+        UsageError: a line that is no step, or an end before any.
+    """
+    from pico_analyze.cli.console import say
+    from pico_analyze.engine.tasks import Shard
+    from pico_analyze.errors import UsageError
+    from pico_analyze.models.behave import behave_models
+
+    if settings.shard is not None:
+        raise UsageError("--steps - and --shard exclude each other: steps that come are not known beforehand")
+    alone = Shard(1, 1)  # what compares steps is left to the end
+    named: set[int] = set()
+    for line in sys.stdin:
+        text = line.strip()
+        if not text:
+            continue
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise UsageError(f"--steps -: {text[:40]!r} is no step: give one a line")
+        if int(text) not in named:
+            behave_models(run, replace(settings, steps=text, shard=alone), say)
+        named.add(int(text))
+    if not named:
+        raise UsageError("--steps -: standard input named no step")
+    return ",".join(map(str, sorted(named)))
 
 
 def behave(
@@ -37,7 +71,13 @@ def behave(
             "text of Python's library]",
         ),
     ] = None,
-    steps: o.Steps = "all",
+    steps: Annotated[
+        str,
+        typer.Option(
+            "--steps",
+            help="0,8,16-64, 0-1000:100, first, last; or - for steps from standard input, one a line, as they come.",
+        ),
+    ] = "all",
     rows: Annotated[
         int | None,
         typer.Option("--rows", min=1, max=1_000_000, help="Rows, evenly spaced. [default: 32 of text, all ids]"),
@@ -117,7 +157,7 @@ def behave(
         yes=yes,
         budget=budget,
         data=data,
-        steps=steps,
+        steps="all" if steps == "-" else steps,
         target=target,
         dtype=dtype.value,
         rows=rows,
@@ -132,7 +172,10 @@ def behave(
         fresh=fresh,
         read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle),
     )
-    done = behave_models(run or str(newest_run()), settings, say)
+    name = run or str(newest_run())
+    if steps == "-":
+        settings = replace(settings, steps=_as_they_come(name, settings))
+    done = behave_models(name, settings, say)
     kept = f", {len(done.kept)} already there" if done.kept else ""
     if done.shard is not None:  # a table or picture of a share would look like the whole
         say(
