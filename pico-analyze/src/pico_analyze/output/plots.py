@@ -88,7 +88,7 @@ def draw_panels(
     layers = sorted(int(layer) for layer in every["layer"].dropna().unique())
     colour = dict(zip(layers, _colours(len(layers)), strict=True))
     with mpl.rc_context(_STYLE):
-        figure, axes = _panels(len(panels), 4.0, 3.2) if window is None else _stack(len(panels), 7.5, 1.7)
+        figure, axes = _panels(len(panels), 4.0, 3.2) if window is None else _stack(len(panels), 7.5, 1.4)
         for ax, (name, rows) in zip(axes, panels, strict=True):
             if window is not None:
                 ax.axvspan(window[0], window[2], color="#f3d9a4", alpha=0.5, linewidth=0)
@@ -97,9 +97,10 @@ def draw_panels(
                 width = 1.5 if plain(head) is None else _HEAD_WIDTH
                 _line(ax, line.sort_values("step"), colour.get(plain(layer), "#444444"), None, width)
             ax.set_title(name)
-            _step_axis(ax, rows if window is None else every)
-            if window is not None and ax is not axes[-1]:
-                ax.set_xlabel("")
+            if window is None:
+                _step_axis(ax, rows)
+        if window is not None:  # a linear axis: what is shaded is narrow, and late
+            axes[-1].set_xlabel("step")
         if layers:
             _legend(figure, layers, colour, every)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left", fontweight="bold")
