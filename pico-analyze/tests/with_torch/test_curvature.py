@@ -149,12 +149,12 @@ def run(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 def test_rows_say_what_was_measured_and_how_sure_it_is(run) -> None:
     asked = {"data": "rows.jsonl", "probes": ["curvature", "llc"], "out": "analysis"}
-    params = {"iterations": 20, "vectors": 8, "draws": 40, "burn_in": 5, "lr": 1e-7, "localization": 1e6}
+    params = {"iterations": 12, "vectors": 4, "chains": 2, "draws": 12, "burn_in": 2, "lr": 1e-7, "localization": 1e6}
     frame = pico_analyze.behave(run, **asked, probe_params=params)
     assert set(frame["metric"]) == {"hessian_top", "hessian_trace", "llc"} and set(frame["step"]) == {0, 10}
     top = frame[frame["metric"] == "hessian_top"].set_index("step")
     expected = np.linalg.eigvalsh(exact_hessian(make("llama", seed=10), rows()))[-1]
-    assert top.loc[10, "value"] == pytest.approx(expected, rel=0.02)
+    assert top.loc[10, "value"] == pytest.approx(expected, rel=0.05)
     assert {"iterations", "vectors", "seed", "rows"} <= json.loads(top.loc[10, "params"]).keys()
     for row in frame[frame["metric"] == "llc"].to_dict("records"):
         extra = json.loads(row["extra"])
@@ -167,13 +167,13 @@ def test_rows_say_what_was_measured_and_how_sure_it_is(run) -> None:
     assert len(traces) == 2, "the losses of each step are kept"
     again = pico_analyze.behave(run, **asked, probe_params=params, budget=0)
     assert again["value"].equals(frame["value"]), "what is there costs nothing"
-    other = pico_analyze.behave(run, **asked, probe_params=params | {"draws": 50})
-    assert len(other) == 6 and (other["digest"] != frame["digest"]).any()
+    other = pico_analyze.behave(run, **asked, probe_params=params | {"draws": 13}, steps="10")
+    assert set(other[other["metric"] == "llc"]["digest"]).isdisjoint(frame["digest"]), "another question"
 
 
 def test_chains_that_drift_have_no_value(run) -> None:
     """From weights that are no minimum, without a burn-in: the losses fall all the way."""
-    params = {"draws": 100, "burn_in": 0, "lr": 1e-4, "localization": 1.0, "n_beta": 1000.0}
+    params = {"chains": 2, "draws": 40, "burn_in": 0, "lr": 1e-4, "localization": 1.0, "n_beta": 1000.0}
     frame = pico_analyze.behave(run, data="rows.jsonl", probes="llc", probe_params=params, steps="0", batch_size=5)
     (row,) = frame.to_dict("records")
     extra = json.loads(row["extra"])
@@ -182,14 +182,16 @@ def test_chains_that_drift_have_no_value(run) -> None:
 
 
 def test_a_step_size_that_diverges_is_said(run) -> None:
-    params = {"draws": 60, "burn_in": 0, "lr": 900.0, "n_beta": 1e9}
+    params = {"chains": 2, "draws": 20, "burn_in": 0, "lr": 900.0, "n_beta": 1e9}
     frame = pico_analyze.behave(run, data="rows.jsonl", probes="llc", probe_params=params, steps="0")
     (row,) = frame.to_dict("records")
     assert math.isnan(row["value"]) and row["reason"] == "a chain met what is not finite: give a smaller llc.lr"
 
 
 def test_nothing_costly_begins_before_it_is_agreed_to(run) -> None:
-    with pytest.raises(UsageError, match=r"curvature at 2 steps .*: more than the budget of 0 min: give --budget 1"):
+    with pytest.raises(
+        UsageError, match=r"curvature at 2 steps .*: more than the budget of 0 min: give --budget [0-9]+, or"
+    ):
         pico_analyze.behave(run, data="rows.jsonl", probes="curvature", budget=0)
     assert "curvature" not in set(pico_analyze.behave(run, data="rows.jsonl")["site"]), "nor where no probe is named"
 

@@ -163,7 +163,7 @@ def langevin(
                 if not torch.isfinite(value):
                     break
                 if step >= 0:
-                    losses[chain, step] = float(value)
+                    losses[chain, step] = float(value.detach())
                 value.backward()  # type: ignore[no-untyped-call]
                 sampler.step()
                 sampler.zero_grad(set_to_none=True)
