@@ -189,9 +189,7 @@ def test_a_step_size_that_diverges_is_said(run) -> None:
 
 
 def test_nothing_costly_begins_before_it_is_agreed_to(run) -> None:
-    with pytest.raises(
-        UsageError, match=r"curvature at 2 steps .*: more than the budget of 0 min: give --budget [0-9]+, or"
-    ):
+    with pytest.raises(UsageError, match=r"curvature at 2 steps .*: more than the budget of 0 min: give --budget \d"):
         pico_analyze.behave(run, data="rows.jsonl", probes="curvature", budget=0)
     assert "curvature" not in set(pico_analyze.behave(run, data="rows.jsonl")["site"]), "nor where no probe is named"
 
