@@ -189,7 +189,8 @@ def study(
     """Carry out the study in a YAML file.
 
     Args:
-        file: The study; one of pico-analyze 1.0 is accepted too.
+        file: The study; one of pico-analyze 1.0 is accepted too. Or the name of one that comes with this package, such
+            as ``induction``.
         runs: Runs in place of those in the file, as for `compute`.
         out: Directory in which each run gets its own table; without it nothing is written, whatever `out` the file
             names for the command line.
@@ -211,7 +212,7 @@ def study(
         base_model: What adapters of PEFT are merged with: path or address, in place of what they name.
 
     Returns:
-        The rows of all its measurements, as `compute` gives them.
+        The rows of all its measurements, as `compute` gives them, and of its probes, as `behave` does.
 
     Raises:
         UsageError: the file cannot be read, or names something that does not exist or does not fit.
@@ -228,7 +229,8 @@ def study(
     """
     from pico_analyze.questions.study import load_study
 
-    questions = load_study(Path(file))[0].asked(_listed(runs))
+    found = load_study(Path(file))[0]
+    questions = found.asked(_listed(runs))
     how = settings(
         out,
         jobs,
@@ -245,7 +247,18 @@ def study(
         allow_pickle,
         base_model,
     )
-    return analyze(questions, how).frame
+    from tempfile import TemporaryDirectory
+
+    import pandas
+
+    from pico_analyze.models.behave import behave_models
+    from pico_analyze.models.study_probes import probe_settings
+
+    with TemporaryDirectory(prefix="pico-study-") as nowhere:
+        probed = probe_settings(found, _listed(runs), how, nowhere if out is None else out)
+        behaved = [behave_models(location, one) for location, one in probed]
+        outcome = analyze(questions, how)
+    return pandas.concat([outcome.frame, *(one.frame for one in behaved)], ignore_index=True)
 
 
 def dynamics(

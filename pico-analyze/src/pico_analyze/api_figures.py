@@ -112,6 +112,7 @@ def plot(
     architecture: str | None = None,
     step_pattern: str | None = None,
     allow_pickle: bool = False,
+    base_model: str | Path | None = None,
 ) -> list[Path]:
     """Draw tables and runs into a file, with a CSV of exactly the values that are drawn.
 
@@ -145,6 +146,7 @@ def plot(
         architecture: As for `open_run`.
         step_pattern: As for `open_run`.
         allow_pickle: As for `open_run`.
+        base_model: As for `open_run`.
 
     Returns:
         The figure's file and its CSV.
@@ -168,7 +170,7 @@ def plot(
     words = [sources] if isinstance(sources, str | Path) else list(sources or [])
     request = Request(kind, hue, facet, over, x, width, order, _words(evaluation))
     chosen = selection(metric, component, data, split, site, layers, heads, steps, target, params)
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     where = Path(analyses)
     return write(found(words, where, options), chosen, request, None if out is None else Path(out), where / "figures")
 

@@ -5,9 +5,12 @@ The words are those of the command line. Those that run models need the extra ``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pico_analyze.engine.tasks import Shard
+from pico_analyze.errors import UsageError
 from pico_analyze.questions.builder import Chosen, Words
 from pico_analyze.stores.opening import ReadOptions
 from pico_analyze.stores.run_names import open_named
@@ -15,6 +18,7 @@ from pico_analyze.stores.run_names import open_named
 if TYPE_CHECKING:
     import pandas
 
+    from pico_analyze.parameters import ParamValue
     from pico_analyze.stores.base import Store
 
 
@@ -118,6 +122,7 @@ def behave(
     run: str | Path,
     *,
     probes: Words | None = None,
+    probe_params: Mapping[str, ParamValue] | None = None,
     out: str | Path | None = None,
     data: Words | None = None,
     steps: Chosen = "all",
@@ -130,6 +135,8 @@ def behave(
     dtype: str = "float32",
     batch_size: int = 8,
     jobs: int = 1,
+    shard: str | None = None,
+    budget: float | None = None,
     trust_remote_code: bool = False,
     fresh: bool = False,
     offline: bool = False,
@@ -146,7 +153,9 @@ def behave(
 
     Args:
         run: A run of Pico, or models of other makers: a name under ./runs, a path, or an ``hf://`` address.
-        probes: Probes, of those that ``pico-analyze probes`` lists; all without.
+        probes: Probes, of those that ``pico-analyze probes`` lists; without, all but ``curvature`` and ``llc``, which
+            need the extra ``pico-analyze[curvature]``.
+        probe_params: Their parameters, by name, or by ``PROBE.name`` for one of several.
         out: Directory in which the run gets its own table, with arrays beside it; what is there already is not computed
             again. Without it everything is computed, and nothing is kept.
         data: Files of text or of token ids, or one run of Pico, whose validation rows are taken; without, the run's own
@@ -162,6 +171,9 @@ def behave(
         batch_size: Rows of a forward pass.
         jobs: Processes, each with a model in memory.
         trust_remote_code: Run the code that lies beside a model's weights.
+        shard: Only the I-th of N shares of the steps, written ``I/N``, for which `out` is needed; the same call without
+            it brings all together.
+        budget: Minutes that ``curvature`` and ``llc`` may take, as measured on one batch; any number without.
         fresh: Compute again what is already there.
         offline: Read runs on the Hub from the local cache only.
         cache_dir: Where remote files are cached.
@@ -194,10 +206,16 @@ def behave(
     from pico_analyze.models.behave import behave_models
     from pico_analyze.models.behave_settings import behave_settings
 
+    if shard is not None and out is None:
+        raise UsageError("a shard without a directory for its rows is lost work: give one (out)")
     with TemporaryDirectory(prefix="pico-behave-") as nowhere:
         how = behave_settings(
             out=nowhere if out is None else out,
             probes=probes,
+            probe_params=probe_params or {},
+            shard=None if shard is None else Shard.parse(shard),
+            yes=budget is None,
+            budget=budget,
             data=data,
             steps=steps,
             target=target,

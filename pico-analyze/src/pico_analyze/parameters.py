@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pico_analyze.errors import UsageError, nearest
 
 ParamValue = bool | int | float | str
+Given = Mapping[str, object] | Iterable[tuple[str, object]]
+"""Parameters by name, or by ``OWNER.name`` for one of several metrics or components."""
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST = sys.float_info.max
 
@@ -92,3 +94,25 @@ def resolve_params(owner: str, declared: Mapping[str, Param], given: Mapping[str
         name: param.parse(owner, name, given[name]) if name in given else param.default
         for name, param in declared.items()
     }
+
+
+def shared_out(given: Given, declared: Mapping[str, Mapping[str, Param]], what: str) -> dict[str, dict[str, object]]:
+    """Parameters by the metric, component or probe they belong to; each has to belong to at least one of them.
+
+    Raises:
+        UsageError: a parameter that none of them has.
+    """
+    found: dict[str, dict[str, object]] = {owner: {} for owner in declared}
+    for key, value in given.items() if isinstance(given, Mapping) else given:
+        owner, dot, name = key.strip().rpartition(".")
+        if dot and owner not in declared:
+            text = f"--{what}-param '{key}={value}'"
+            raise UsageError(f"{text}: {what} {owner!r} is not asked for{nearest(owner, declared)}")
+        owners = [owner] if dot else [one for one, params in declared.items() if name in params]
+        if not owners:
+            known = [f"{one}: {', '.join(params) or 'none'}" for one, params in declared.items()]
+            names = [each for params in declared.values() for each in params]
+            raise UsageError(f"no {what} here has a parameter {name!r}{nearest(name, names)} ({'; '.join(known)})")
+        for one in owners:
+            found[one][name] = value
+    return found

@@ -7,7 +7,7 @@ from synthetic import make_run
 
 from pico_analyze.errors import UsageError
 from pico_analyze.questions.question import Selection, Use
-from pico_analyze.questions.study import load_study, parse
+from pico_analyze.questions.study import load_study, parse, studies
 from pico_analyze.questions.study_v1 import translate
 
 STUDY = {
@@ -253,3 +253,32 @@ def test_a_parameter_beyond_every_float_is_refused(tmp_path):
     study, _ = load_study(tmp_path / "s.yaml")
     with pytest.raises(UsageError, match="is not a whole number"):
         study.asked([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"probes": "inductoin"}, r"no probe is called 'inductoin'; did you mean 'induction'\?"),
+        ({"probes": ["llc"]}, "llc asks before it begins: measure it with `pico-analyze behave`"),
+        ({"probes": {"names": "induction", "params": {"token": "seen"}}}, "no probe here has a parameter 'token'"),
+        ({"probes": {"names": "induction", "row": 3}}, r"unknown key probes\.row; did you mean 'rows'\?"),
+        ({"probes": "attention", "transition": {"metric": "copying"}}, "copying is no metric of the study's probes"),
+        ({"transition": {"metric": "copying"}}, "none, for no probe is named"),
+        ({"probes": "induction", "transition": {"metric": "copying", "least": -1}}, r"transition\.least=-1"),
+    ],
+)
+def test_probes_and_transitions_that_do_not_exist_are_refused(more: dict, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse({"measurements": [{"metrics": ["per"]}]} | more, where="s.yaml")
+
+
+def test_the_studies_of_the_package_are_sound_and_found_by_name(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert studies() == ["induction"]
+    for name in studies():
+        study, notes = load_study(Path(name))
+        assert study.name == name and notes == []
+    with pytest.raises(UsageError, match="no study of this name; did you mean 'induction'"):
+        load_study(Path("inductoin"))
+    (tmp_path / "induction").write_text("measurements: [{metrics: [per]}]")
+    assert load_study(Path("induction"))[0].config.probes is None, "a file of that name is the file"

@@ -16,6 +16,7 @@ from subprocess import Popen
 
 import torch
 
+from pico_train import probing
 from pico_train.checkpoint import signals, state
 from pico_train.config import RunConfig
 from pico_train.counting import counted
@@ -55,6 +56,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
     """
     started = time.perf_counter()
     reporter = reporter or Reporter()
+    probing.check(config.evaluation.probes)
     run_dir = Path(config.out) / config.name
     with ExitStack() as stack:
         others: list[Popen[bytes]] = []

@@ -3,7 +3,7 @@
     a batch comes            `watched`     its digest is noted, where digests are logged
     a step is done           `record`      speed is measured; metrics.jsonl, tracker and reporter get their line
     a checkpoint is due      `save`        it is copied off the model and handed to the writer
-    a checkpoint is sealed   `on_sealed`   in the background: its evaluation beside it; the publisher is told
+    a checkpoint is sealed   `on_sealed`   in the background: its evaluation beside it; publisher and probes are told
     a loss is not finite     `last_good`   the newest sealed step, for the message
 
 `open_hooks` opens what they need (log, tracker, publisher, writer) and closes it again, in the opposite order.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from pico_schema import Evaluation, RunManifest, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
 from pico_schema.files import replace_file
 from pico_train.checkpoint import set_aside, state
+from pico_train.checkpoint.cadence import is_due, steps_due
 from pico_train.checkpoint.metrics_log import MetricsLog
 from pico_train.checkpoint.writer import CheckpointWriter
 from pico_train.config import RunConfig
@@ -31,6 +32,7 @@ from pico_train.counting import counted
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
+from pico_train.probing import Probing, probed
 from pico_train.publish.publisher import Publisher, PublishStatus, start_publisher
 from pico_train.reporter import Reporter
 from pico_train.training.engine import Engine
@@ -48,15 +50,18 @@ class SealedHook:
     run: RunManifest
     run_dir: Path
     publisher: Publisher | None
+    probing: Probing | None = None
     val_losses: dict[int, float] = field(default_factory=dict)
     """Validation loss by step, noted by the loop before the checkpoint is written."""
 
     def on_sealed(self, step: int, directory: Path) -> None:
-        """A checkpoint is in the index: put its evaluation beside it, tell the publisher."""
+        """A checkpoint is in the index: put its evaluation beside it, tell the publisher and the probes."""
         if step in self.val_losses:
             _write_evaluation(self.run_dir, self.run, self.config, step, directory, self.val_losses[step])
         if self.publisher is not None:
             self.publisher.enqueue(step)
+        if self.probing is not None and is_due(self.config.evaluation.cadence, step, self.config.training.max_steps):
+            self.probing.tell(step)
 
 
 @dataclass
@@ -131,6 +136,8 @@ class RunHooks:
             _forget_repeated(self.run_dir)
         if self.sealed.publisher is not None and stopped:
             self.sealed.publisher.close(timeout=0.0)  # a signal leaves no time; the next run takes up what is pending
+        if self.sealed.probing is not None and stopped:
+            self.reporter.say(self.sealed.probing.close(wait=False))
 
 
 @contextmanager
@@ -147,7 +154,8 @@ def open_hooks(
         publisher = None
         if engine.is_rank_zero and config.publish.repo is not None:
             publisher = stack.enter_context(_publishing(config, run_dir, reporter))
-        sealed = SealedHook(config, run, run_dir, publisher)
+        probes = stack.enter_context(_probing(config, run_dir, reporter)) if engine.is_rank_zero else None
+        sealed = SealedHook(config, run, run_dir, publisher, probes)
         writer = CheckpointWriter(
             run_dir,
             keep=config.checkpoint.keep,
@@ -159,6 +167,14 @@ def open_hooks(
         stack.enter_context(writer)
         group, meter = _background_group(engine), Meter(engine, config)
         yield RunHooks(config, run, run_dir, engine, corpus, reporter, log, tracker, sealed, writer, group, meter)
+
+
+def _probing(config: RunConfig, run_dir: Path, reporter: Reporter) -> AbstractContextManager[Probing | None]:
+    """Probe while the run trains: the sealed checkpoints of the evaluation's steps."""
+    due = steps_due(config.evaluation.cadence, config.training.max_steps)
+    there = {entry.step for entry in documents.read_run(run_dir).checkpoints}
+    evaluation = config.evaluation
+    return probed(run_dir, evaluation.probes, evaluation.probes_out, sorted(there & {*due}), reporter.say)
 
 
 def last_sealed(run_dir: Path) -> int | None:

@@ -55,7 +55,7 @@ def test_help_needs_no_torch(tmp_path: Path) -> None:
 
 def test_presets_and_configurations_print_as_json(tmp_path: Path) -> None:
     presets = json.loads(call("presets", "--format", "json", cwd=tmp_path).stdout)
-    assert [row["preset"] for row in presets] == ["demo", "tiny", "small", "medium", "large", "xl"]
+    assert [row["preset"] for row in presets] == ["demo", "induction", "tiny", "small", "medium", "large", "xl"]
     shown = json.loads(call("config", "show", "--preset", "tiny", "--format", "json", cwd=tmp_path).stdout)
     assert shown["model"]["d_model"] == 96
 

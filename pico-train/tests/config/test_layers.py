@@ -12,6 +12,7 @@ from pico_train.errors import ConfigError, UsageError
 
 PARAMETERS = {  # by hand from the dimensions: 2·V·d + layers·(2·d² + 2·d·kv + 3·d·ff + 2·d) + d
     "demo": 2 * 4096 * 128 + 4 * (2 * 128**2 + 2 * 128 * 64 + 3 * 128 * 512 + 256) + 128,
+    "induction": 2 * 959 * 64 + 2 * (2 * 64**2 + 2 * 64 * 64 + 3 * 64 * 128 + 128) + 64,
     "tiny": 2 * 50304 * 96 + 12 * (2 * 96**2 + 2 * 96 * 32 + 3 * 96 * 384 + 192) + 96,
     "small": 2 * 50304 * 384 + 12 * (2 * 384**2 + 2 * 384 * 128 + 3 * 384 * 1536 + 768) + 384,
     "medium": 2 * 50304 * 768 + 12 * (2 * 768**2 + 2 * 768 * 256 + 3 * 768 * 3072 + 1536) + 768,
@@ -38,7 +39,7 @@ def test_the_demo_has_one_to_two_and_a_half_million() -> None:
 
 
 def test_sizes_differ_in_size_alone() -> None:
-    family = [name for name in layers.presets() if name != "demo"]
+    family = [name for name in layers.presets() if name not in ("demo", "induction")]
     trees = {name: layers.load_config(preset=name).model_dump() for name in family}
     for tree in trees.values():
         for size in ("d_model", "d_ff"):
@@ -105,7 +106,7 @@ def test_what_is_no_assignment_says_how_to_write_one(assignment: str) -> None:
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean 'medium': presets are demo, tiny, small"):
+    with pytest.raises(UsageError, match="did you mean 'medium': presets are demo, induction, tiny, small"):
         layers.load_config(preset="meduim")
 
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from pico_analyze.cli.console import Console
     from pico_analyze.engine.outcome import Outcome
     from pico_analyze.engine.settings import Settings
+    from pico_analyze.models.behave import Behaved
     from pico_analyze.questions.question import Question
+    from pico_analyze.questions.study import Study
 
 # Several BLAS threads per small matrix spin more than they compute; the work is shared out by layers instead.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -162,9 +164,15 @@ def _console() -> Iterator[Console]:
         console.close()
 
 
-def _answer(questions: Sequence[tuple[str, Question]], settings: Settings, form: o.Form, plot: bool) -> Outcome:
-    """Carry out, print, draw, conclude."""
-    from pico_analyze.cli.console import conclude, table_width
+def _answer(
+    questions: Sequence[tuple[str, Question]],
+    settings: Settings,
+    form: o.Form,
+    plot: bool,
+    study: tuple[Study, Sequence[Behaved]] | None = None,
+) -> Outcome:
+    """Carry out, print, draw, conclude; with the rows of a study's probes, and what it tells, where it has some."""
+    from pico_analyze.cli.console import conclude
     from pico_analyze.engine.pipeline import analyze
 
     begun = time.monotonic()
@@ -173,14 +181,18 @@ def _answer(questions: Sequence[tuple[str, Question]], settings: Settings, form:
     if outcome.shard is not None:  # a table or picture of a share would look like the whole
         conclude(outcome, [], time.monotonic() - begun)
         return outcome
-    from pico_analyze.output.text import frame_as, table_text
+    from pico_analyze.cli.studying import probed_frame, tables, tell
+    from pico_analyze.output.text import frame_as
 
+    behaved = study[1] if study is not None else ()
+    texts, written = ([], []) if study is None else tell(study[0], outcome, behaved, plot=plot)
+    if behaved:
+        outcome.frame = probed_frame(outcome, behaved)
     if form is o.Form.table:
-        width = table_width()
-        typer.echo("\n\n".join(dict.fromkeys(table_text(rows, width) for _, rows in outcome.frames())))
+        typer.echo("\n\n".join([*tables(outcome, behaved), *texts]))
     else:
         typer.echo(frame_as(outcome.frame, "json" if form is o.Form.json else "csv"))
-    written = _draw(outcome) if plot else []
+    written = [*(_draw(outcome) if plot else []), *written]
     conclude(outcome, [path.name for path in written], time.monotonic() - begun)
     outcome.figures = written
     return outcome
@@ -212,7 +224,13 @@ def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) ->
 
 @app.command("run")
 def run_study(
-    file: Annotated[Path, typer.Argument(help="YAML of a study; one of pico-analyze 1.0 is accepted too.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="YAML of a study; one of pico-analyze 1.0 is accepted too. Or the name of a study that "
+            "comes with this package: induction."
+        ),
+    ],
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs, in place of those in the file.")
     ] = None,
@@ -238,6 +256,8 @@ def run_study(
     """Carry out a whole study: several metrics, components, steps, splits and runs in one pass."""
     from pico_analyze.api import settings
     from pico_analyze.cli.console import say
+    from pico_analyze.models.behave import behave_models
+    from pico_analyze.models.study_probes import probe_settings
     from pico_analyze.questions.study import load_study
 
     study, notes = load_study(file)
@@ -259,7 +279,10 @@ def run_study(
         allow_pickle,
         base_model,
     )
-    outcome = _answer(study.asked(runs or ()), how, form, plot)
+    questions = study.asked(runs or ())
+    probed = probe_settings(study, runs or (), how, out or Path(study.out))
+    behaved = [behave_models(location, one, say) for location, one in probed]
+    outcome = _answer(questions, how, form, plot, (study, behaved) if behaved else None)
     _log(outcome, wandb, wandb_project, study.name)
 
 

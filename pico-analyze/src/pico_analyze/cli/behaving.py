@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pico_analyze.cli import options as o
+
+if TYPE_CHECKING:
+    from pico_analyze.models.behave_settings import BehaveSettings
+
+
+def _as_they_come(run: str, settings: BehaveSettings) -> str:
+    """Probe steps as standard input names them, until it ends; all of them, as a selection.
+
+    Raises:
+        UsageError: a line that is no step, or an end before any.
+    """
+    from pico_analyze.cli.console import say
+    from pico_analyze.engine.tasks import Shard
+    from pico_analyze.errors import UsageError
+    from pico_analyze.models.behave import behave_models
+
+    if settings.shard is not None:
+        raise UsageError("--steps - and --shard exclude each other: steps that come are not known beforehand")
+    alone = Shard(1, 1)  # what compares steps is left to the end
+    named: set[int] = set()
+    for line in sys.stdin:
+        text = line.strip()
+        if not text:
+            continue
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise UsageError(f"--steps -: {text[:40]!r} is no step: give one a line")
+        if int(text) not in named:
+            behave_models(run, replace(settings, steps=text, shard=alone), say)
+        named.add(int(text))
+    if not named:
+        raise UsageError("--steps -: standard input named no step")
+    return ",".join(map(str, sorted(named)))
 
 
 def behave(
@@ -25,6 +59,10 @@ def behave(
         list[str] | None,
         typer.Option("--probe", help="Probes, with commas or repeated; see `pico-analyze probes`. [default: all]"),
     ] = None,
+    probe_param: Annotated[
+        list[str] | None,
+        typer.Option("--probe-param", help="k=v, or PROBE.k=v for one of several, such as llc.chains=8; repeatable."),
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -33,7 +71,13 @@ def behave(
             "text of Python's library]",
         ),
     ] = None,
-    steps: o.Steps = "all",
+    steps: Annotated[
+        str,
+        typer.Option(
+            "--steps",
+            help="0,8,16-64, 0-1000:100, first, last; or - for steps from standard input, one a line, as they come.",
+        ),
+    ] = "all",
     rows: Annotated[
         int | None,
         typer.Option("--rows", min=1, max=1_000_000, help="Rows, evenly spaced. [default: 32 of text, all ids]"),
@@ -71,6 +115,18 @@ def behave(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with a model in memory.")
     ] = 1,
+    shard: o.ShardOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin curvature and llc, whatever they cost.")] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            min=0,
+            max=1e6,
+            callback=o.finite_or_none,
+            help="Begin them if they take so many minutes.",
+        ),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that lies beside a model's weights.")
     ] = False,
@@ -84,9 +140,10 @@ def behave(
     base_model: o.BaseModel = None,
 ) -> None:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, outputs (extra
-    [torch])."""
+    [torch]); by name also curvature and llc (extra [curvature])."""
     from pico_analyze.cli.console import say, table_width
     from pico_analyze.counting import counted
+    from pico_analyze.engine.tasks import Shard
     from pico_analyze.models.behave import behave_models
     from pico_analyze.models.behave_settings import behave_settings
     from pico_analyze.output.behaviour import behaviour_pictures, behaviour_text
@@ -97,8 +154,11 @@ def behave(
     settings = behave_settings(
         out=out,
         probes=probe,
+        probe_params=o.parameters(probe_param, "probe"),
+        yes=yes,
+        budget=budget,
         data=data,
-        steps=steps,
+        steps="all" if steps == "-" else steps,
         target=target,
         dtype=dtype.value,
         rows=rows,
@@ -108,16 +168,27 @@ def behave(
         device=device,
         batch_size=batch_size,
         jobs=jobs,
+        shard=None if shard is None else Shard.parse(shard),
         trust_remote_code=trust_remote_code,
         fresh=fresh,
         read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
-    done = behave_models(run or str(newest_run()), settings, say)
+    name = run or str(newest_run())
+    if steps == "-":
+        settings = replace(settings, steps=_as_they_come(name, settings))
+    done = behave_models(name, settings, say)
+    kept = f", {len(done.kept)} already there" if done.kept else ""
+    if done.shard is not None:  # a table or picture of a share would look like the whole
+        say(
+            f"shard {done.shard}: {counted(len(done.steps), 'step')} probed{kept} ({counted(len(done.frame), 'row')}, "
+            f"{time.monotonic() - begun:.1f} s), as parts in {done.directory}: when all shards are done, the same "
+            "command without --shard brings them together"
+        )
+        return
     typer.echo(behaviour_text(done.frame, form.value, table_width()))
     written = [path.name for path in behaviour_pictures(done.frame, done.directory)] if plot else []
     for why, count in done.frame["reason"].dropna().value_counts().items():
         say(f"undefined: {counted(int(count), 'row')}: {why}")
-    kept = f", {len(done.kept)} already there" if done.kept else ""
     files = ", ".join(["rows.parquet", "rows.csv", *written])
     say(
         f"{counted(len(done.steps), 'step')} probed{kept} ({counted(len(done.frame), 'row')}, "

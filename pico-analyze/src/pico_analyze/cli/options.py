@@ -22,6 +22,11 @@ def finite(value: float) -> float:
     return value
 
 
+def finite_or_none(value: float | None) -> float | None:
+    """As `finite`, of an option that may be left out."""
+    return None if value is None else finite(value)
+
+
 class Form(StrEnum):
     """How rows are printed."""
 

@@ -120,6 +120,7 @@ def plot(
     architecture: o.Architecture = None,
     step_pattern: o.StepPattern = None,
     allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
 ) -> None:
     """Draw a table or a run: a figure for paper or screen, with a CSV of exactly its values beside it."""
     from pico_analyze.cli.console import say
@@ -150,7 +151,7 @@ def plot(
         target,
         dict(o.parameters(param)),
     )
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle)
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     written = write(found(sources or (), analyses, options), selected, request, out, analyses / "figures")
     for path in written:
         typer.echo(path)

@@ -16,7 +16,7 @@ from pico_analyze.matrices.rounding import MARGIN
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.output import metric_pages, probe_pages
 from pico_analyze.probes.spec import PROBES
-from pico_analyze.questions.study_schema import Measurement, Named, Section, StudyConfig
+from pico_analyze.questions.study_schema import Measurement, Named, Probing, Section, StudyConfig, Telling
 from pico_analyze.table.columns import COLUMNS, CORE, KEY
 
 _MADE = "Made from the code by `make docs`."
@@ -93,6 +93,8 @@ def probes() -> str:
             "| " + " | ".join([f"`{m['name']}`", *(_cell(m[key]) for key in ("definition", "range", "rows"))]) + " |"
             for m in one["metrics"]
         ]
+        if one["params"]:
+            lines += ["", *(f"- parameter `{p['name']}`: {_cell(metric_pages.param_text(p))}" for p in one["params"])]
         named = {"needs": "needs", "cost": "cost", "arrays": "kept at each step", "reference": "reference"}
         lines += ["", *(f"- {title}: {_cell(one[key])}" for key, title in named.items() if one[key])]
     return "\n".join(lines) + "\n"
@@ -130,6 +132,8 @@ def study() -> str:
         "the study": StudyConfig,
         "each of `measurements`": Measurement,
         "a metric or component with parameters": Named,
+        "`probes`": Probing,
+        "`transition`": Telling,
     }
     for title, model in parts.items():
         lines += ["", f"## Keys of {title}", "", "| key | default | meaning |", "|---|---|---|"]

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from pico_analyze.components.spec import COMPONENTS, Unit
 from pico_analyze.errors import UsageError
@@ -20,6 +21,7 @@ from pico_analyze.questions.question import Question, Use
 from pico_analyze.stores.base import Data
 from pico_analyze.table.columns import digest
 
+T = TypeVar("T")
 TensorKey = tuple[int, int, str | None, Data, str]
 """One tensor: index of the run, step, split (None for weights), kind of data, site."""
 _Place = tuple[int, str | None, Data, str]
@@ -95,8 +97,8 @@ class Shard:
             raise UsageError(f"there is no shard {match[1]} of {match[2]}: I of I/N counts from 1 to N")
         return cls(int(match[1]), int(match[2]))
 
-    def of(self, tasks: Sequence[Task]) -> Sequence[Task]:
-        """The tasks of this shard: a stretch of them, so that what shares tensors stays together."""
+    def of(self, tasks: Sequence[T]) -> Sequence[T]:
+        """Those of this shard, of tasks or steps: a stretch of them, so that what shares tensors stays together."""
         low, high = ((self.index - 1) * len(tasks)) // self.count, (self.index * len(tasks)) // self.count
         return tasks[low:high]
 

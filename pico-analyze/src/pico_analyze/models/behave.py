@@ -7,10 +7,11 @@ command goes on from there, and computes what is missing and nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,14 @@ from pico_analyze.models.anatomy import anatomy
 from pico_analyze.models.beginning import Told, chosen_rows
 from pico_analyze.models.behave_plan import Given, work_of
 from pico_analyze.models.behave_settings import SEQ_LEN, BehaveSettings
-from pico_analyze.models.behaving import Work, complete, leave
+from pico_analyze.models.behaving import Around, Work, complete, leave
 from pico_analyze.models.behaviour_series import Series
+from pico_analyze.models.cost import Cost, agreed
 from pico_analyze.models.extra import extra
 from pico_analyze.models.rows import check_fit
 from pico_analyze.models.sources import ModelRun, weights_digests
 from pico_analyze.models.trained_rows import trained_rows
+from pico_analyze.probes.spec import costly
 from pico_analyze.questions.question import Selection
 from pico_analyze.stores.base import HasManifests, StepInfo
 from pico_analyze.stores.run_names import is_known
@@ -38,6 +41,8 @@ from pico_schema import layout
 
 if TYPE_CHECKING:
     import pandas
+
+    from pico_analyze.engine.tasks import Shard
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Behaved:
     """Steps whose models were run now."""
     kept: tuple[int, ...]
     """Steps of which all was there."""
+    shard: Shard | None = None
+    """The share of the steps that this was: rows lie in parts, and what follows from several steps is missing."""
 
 
 def behave_models(run: str, settings: BehaveSettings, told: Told = lambda _: None) -> Behaved:
@@ -71,9 +78,13 @@ def behave_models(run: str, settings: BehaveSettings, told: Told = lambda _: Non
     """
     with extra():
         from pico_analyze.models import loading
+    if costly(settings.probes):
+        from pico_analyze.models import curvature as curvature  # says first what is not installed
     settings = replace(settings, device=loading.chosen_device(settings.device))
     source = ModelRun.open(run, settings.read)
     infos = source.chosen(settings.steps)
+    if settings.shard is not None:
+        return _share(source, infos, settings, settings.shard, told)
     steps = [info.step for info in infos]
     compared = _Target(settings, source, steps) if "output_distance" in settings.probes else None
     if compared is not None and compared.beyond:
@@ -98,6 +109,19 @@ def behave_models(run: str, settings: BehaveSettings, told: Told = lambda _: Non
     wanted = {work.digests[probe, step] for probe in settings.probes for step in steps} | series.digests
     frame = RowStore(work.directory, work.started, merge=False).frame(wanted)
     return Behaved(frame, work.directory, tuple(done), tuple(kept))
+
+
+def _share(source: ModelRun, infos: Sequence[StepInfo], settings: BehaveSettings, shard: Shard, told: Told) -> Behaved:
+    """Probe one share of the steps; what compares steps is left to the call that brings all together."""
+    from pico_analyze.models import loading
+
+    steps = [info.step for info in shard.of(infos)]
+    work = _prepared(source, infos, settings, told, loading.versions())
+    loading.sweep(work.directory)
+    done, kept = _carry_out(work, source, steps, told)
+    wanted = {work.digests[probe, step] for probe in settings.probes for step in steps}
+    frame = RowStore(work.directory, work.started, merge=False).frame(wanted)
+    return Behaved(frame, work.directory, tuple(done), tuple(kept), shard)
 
 
 class _Target:
@@ -182,7 +206,7 @@ def _content(source: ModelRun, info: StepInfo) -> object:
 
 def _carry_out(work: Work, source: ModelRun, steps: Sequence[int], told: Told) -> tuple[list[int], list[int]]:
     """Measure what is missing of steps; which they were, and of which all was there."""
-    with RowStore(work.directory, work.started, merge=True) as table:
+    with RowStore(work.directory, work.started, merge=work.settings.shard is None) as table:
         known = table.known(work.digests.values())
         known = set() if work.settings.fresh else known & complete(table.frame(known))
         for part in table.put_aside:
@@ -191,6 +215,7 @@ def _carry_out(work: Work, source: ModelRun, steps: Sequence[int], told: Told) -
             step: tuple(name for name in work.settings.probes if not _there(work, name, step, known)) for step in steps
         }
         left = {step: probes for step, probes in left.items() if probes}
+        _agree(work, source, left, told)
         kept = [step for step in steps if step not in left]
         told(
             f"probing {counted(len(left), 'step')} of {source.store.run} ({', '.join(work.settings.probes)}, "
@@ -201,6 +226,35 @@ def _carry_out(work: Work, source: ModelRun, steps: Sequence[int], told: Told) -
             for number, step in enumerate(finished, start=1):
                 told(f"step {step}: done ({number} of {len(left)})")
     return list(left), kept
+
+
+def _agree(work: Work, source: ModelRun, left: Mapping[int, Sequence[str]], told: Told) -> None:
+    """Measure what costly probes will take, on the first of the models, and go on where that was agreed to."""
+    steps = {step: wanted for step, probes in left.items() if (wanted := costly(probes))}
+    if not steps:
+        return
+    from pico_analyze.models import running
+
+    settings = work.settings
+    with running.torch_threads(work.torch_threads), _model(work, source, min(steps)) as (module, _):
+        agreed(settings, Cost.of(settings, steps, module, work.rows.ids_NT), told)
+
+
+@contextmanager
+def _model(work: Work, source: ModelRun, step: int) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The model of a step, with attention computed step by step, and digests of its files."""
+    from pico_analyze.models import loading
+
+    how = work.settings
+    with loading.loaded(
+        source.files(step),
+        device=how.device,
+        dtype=how.dtype,
+        trust_remote_code=how.trust_remote_code,
+        room=work.directory,
+        eager=True,
+    ) as found:
+        yield found
 
 
 def _there(work: Work, name: str, step: int, known: set[str]) -> bool:
@@ -242,7 +296,7 @@ def _finished(work: Work, source: ModelRun, left: dict[int, tuple[str, ...]]) ->
 
 def _measured(work: Work, source: ModelRun, step: int, probes: tuple[str, ...]) -> int:
     """Load the model of a step once, have it read once what is needed, and leave what was seen."""
-    from pico_analyze.models import loading, running
+    from pico_analyze.models import running
     from pico_analyze.models.repeats import read_repeats
     from pico_analyze.models.watching import Look, read_rows
 
@@ -253,14 +307,7 @@ def _measured(work: Work, source: ModelRun, step: int, probes: tuple[str, ...]) 
     how: dict[str, Any] = {"batch_size": settings.batch_size, "device": settings.device}
     with (
         running.torch_threads(work.torch_threads),
-        loading.loaded(
-            files,
-            device=settings.device,
-            dtype=settings.dtype,
-            trust_remote_code=settings.trust_remote_code,
-            room=work.directory,
-            eager=True,
-        ) as (module, inputs),
+        _model(work, source, step) as (module, inputs),
     ):
         parts = anatomy(model, module, running.state_of(module), source.options)
         look = Look(
@@ -277,8 +324,28 @@ def _measured(work: Work, source: ModelRun, step: int, probes: tuple[str, ...]) 
         if "token_losses" in probes and work.trained is not None:
             ids = work.trained.ids_NT[work.trained.run_on, : 2 * work.continuation]  # prompt and continuation
             trained = read_rows(module, parts, ids, Look(), **how) if ids.shape[1] else None
-    leave(work, lambda probe: work.origin(source.store, step, probe, inputs), step, probes, seen, repeats, trained)
+        around = _around(work, probes, module)
+    origin_of = partial(work.origin, source.store, step, inputs=inputs)
+    leave(work, origin_of, step, probes, seen, repeats, trained, around)
     return step
+
+
+def _around(work: Work, probes: Sequence[str], module: Any) -> Around:
+    """What costly probes see around the weights of a model."""
+    if not costly(probes):
+        return Around()
+    from pico_analyze.models.curvature import batches_of, read_chains, read_hessian
+
+    settings = work.settings
+    batches = batches_of(work.rows.ids_NT, settings.batch_size, settings.device)
+    hessian = chains = None
+    if "curvature" in probes:
+        how: dict[str, Any] = dict(settings.probe_params["curvature"])
+        hessian = read_hessian(module, batches, **how, seed=settings.seed)
+    if "llc" in probes:
+        how = {name: value for name, value in settings.probe_params["llc"].items() if name != "n_beta"}
+        chains = read_chains(module, batches, n_beta=work.n_beta, how=how, seed=settings.seed)
+    return Around(hessian, chains)
 
 
 _opened: dict[str, ModelRun] = {}

@@ -16,7 +16,7 @@ from pico_analyze.models.behaving import Work
 from pico_analyze.models.rows import spaced
 from pico_analyze.probes import induction
 from pico_analyze.probes.distributions import POSITIONS
-from pico_analyze.probes.spec import PROBES
+from pico_analyze.probes.spec import PROBES, costly
 from pico_analyze.probes.token_losses import counted_ngrams
 from pico_analyze.table.columns import digest
 
@@ -60,12 +60,17 @@ def work_of(given: Given, contents: Mapping[int, object], *, torch_threads: int)
     ngrams = None
     if "token_losses" in settings.probes:
         ngrams = counted_ngrams(rows.ids_NT if trained is None else trained.ids_NT, model.vocab_size)
-    length = induction.repeated_length(model.max_seq_len, model.vocab_size)
+    seen = settings.probe_params.get("induction", {}).get("tokens") == "seen"
+    drawn = np.unique(rows.ids_NT) if seen else np.arange(model.vocab_size)
+    length = induction.repeated_length(model.max_seq_len, len(drawn))
     repeats = None
     if "induction" in settings.probes and length >= induction.SHORTEST:
-        repeats = induction.repeated_tokens(model.vocab_size, length, induction.SEQUENCES, settings.seed)
+        repeats = induction.repeated_tokens(drawn, length, induction.SEQUENCES, settings.seed)
     continuation, params = _continuation(settings, rows, trained), _params(settings, rows)
-    more = {"token_losses": [continuation, trained and trained.digest], "induction": [length, settings.seed]}
+    more = {
+        "token_losses": [continuation, trained and trained.digest],
+        "induction": [length, settings.seed, *["seen"] * seen],
+    }
     digests = {
         (name, step): digest(
             "behave",
@@ -106,7 +111,12 @@ def _params(settings: BehaveSettings, rows: Rows) -> dict[str, dict[str, Any]]:
     base = {"rows": hashlib.sha256(repr(ids.shape).encode() + ids.tobytes()).hexdigest()[:12]}
     base |= {"dtype": settings.dtype} if settings.dtype != "float32" else {}
     at_positions: dict[str, Any] = {**base, "positions": min(POSITIONS, ids.shape[1] - 1)}
-    return {name: dict(at_positions if name in ("logit_lens", "output_distance") else base) for name in settings.probes}
+    found = {
+        name: dict(at_positions if name in ("logit_lens", "output_distance") else base) for name in settings.probes
+    }
+    for name in costly(settings.probes):
+        found[name] |= {**settings.probe_params[name], "seed": settings.seed, "batch": settings.batch_size}
+    return found
 
 
 def _continuation(settings: BehaveSettings, rows: Rows, trained: TrainedRows | None) -> int:

@@ -16,6 +16,8 @@ import numpy as np
 from pico_analyze.models import behaviour_rows as rows_of
 from pico_analyze.models.behaviour_rows import Origin
 from pico_analyze.probes import induction
+from pico_analyze.probes.chains import inverse_temperature
+from pico_analyze.probes.spec import PROBES
 from pico_analyze.table.arrays_file import write_arrays
 from pico_analyze.table.columns import Row, as_json
 from pico_analyze.table.rows_file import part_content
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pandas
 
     from pico_analyze.models.behave_settings import BehaveSettings
+    from pico_analyze.models.curvature import Chains, Hessian
     from pico_analyze.models.repeats import Repeats
     from pico_analyze.models.rows import Rows
     from pico_analyze.models.trained_rows import TrainedRows
@@ -40,6 +43,14 @@ _COUNT = "rows_of_probe"
 """In the provenance of a row: how many rows its probe has at this step."""
 ARRAYS = "behaviour"
 """The folder beside the table in which arrays lie."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """What was seen around the weights of a model; None for what was not looked at."""
+
+    hessian: Hessian | None = None
+    chains: Chains | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,12 @@ class Work:
             digest=self.digests[probe, step],
         )
 
+    @property
+    def n_beta(self) -> float:
+        """The inverse temperature of the probe `llc`: as asked for, or n / ln n for n tokens that are predicted."""
+        n_rows, length = self.rows.ids_NT.shape
+        return float(self.settings.probe_params["llc"]["n_beta"]) or inverse_temperature(n_rows * (length - 1))
+
     def arrays(self, probe: str, step: int) -> Path:
         """Where the arrays of a probe at a step lie."""
         return self.directory / ARRAYS / probe / f"{layout.step_dir(step)}-{self.digests[probe, step]}.safetensors"
@@ -98,6 +115,7 @@ def leave(
     seen: Seen,
     repeats: Repeats | None,
     trained: Seen | None,
+    around: Around,
 ) -> None:
     """Leave the arrays of a step, then its rows.
 
@@ -109,13 +127,17 @@ def leave(
         seen: What was seen while the rows were read.
         repeats: While repeated random tokens were; None where the model reads too few.
         trained: While rows of training were; None where the run keeps none.
+        around: What was seen around the weights.
     """
     found: list[Row] = []
     for probe in probes:
         origin = origin_of(probe)
-        rows = _rows(work, origin, probe, seen, repeats, trained)
+        if PROBES[probe].costly:
+            rows = _around(work, origin, probe, around)
+        else:
+            rows = _rows(work, origin, probe, seen, repeats, trained)
         found += [row | {"provenance": _with_count(row["provenance"], len(rows))} for row in rows]
-        if arrays := _arrays(probe, seen, trained):
+        if arrays := _arrays(probe, seen, trained, around):
             write_arrays(work.arrays(probe, step), arrays, origin.digest)
     name = f"{work.started:020d}-{work.digests[probes[0], step]}.parquet"
     write_part(work.directory, name, part_content(found))
@@ -159,6 +181,8 @@ def _induction(work: Work, origin: Origin, seen: Seen, repeats: Repeats | None) 
     length = 0 if work.repeats is None else work.repeats.shape[1] // 2
     params = {"length": length, "sequences": induction.SEQUENCES, "seed": settings.seed}
     params |= {"dtype": settings.dtype} if settings.dtype != "float32" else {}
+    if settings.probe_params["induction"]["tokens"] == "seen":
+        params |= {"tokens": "seen", "rows": origin.params["rows"]}
     of_heads = replace(origin, split=None, params=params)
     if repeats is None:
         short = (
@@ -191,10 +215,21 @@ def _token_losses(work: Work, origin: Origin, seen: Seen, trained: Seen | None) 
     return found
 
 
-def _arrays(probe: str, seen: Seen, trained: Seen | None) -> dict[str, np.ndarray]:
+def _around(work: Work, origin: Origin, probe: str, around: Around) -> list[Row]:
+    n_rows = len(work.rows.ids_NT)
+    if probe == "curvature":
+        assert around.hessian is not None
+        return list(rows_of.hessian_rows(origin, around.hessian, n_rows))
+    assert around.chains is not None
+    return [rows_of.llc_row(origin, around.chains, work.n_beta, n_rows)]
+
+
+def _arrays(probe: str, seen: Seen, trained: Seen | None, around: Around) -> dict[str, np.ndarray]:
     """What is kept of a step beside its rows."""
     if probe == "attention":
         return dict(seen.attention)
+    if probe == "llc" and around.chains is not None:
+        return {"losses": around.chains.losses_CD}
     if probe == "token_losses":
         found = {"losses": seen.losses_NT, "correct": seen.correct_NT.astype(np.uint8)}
         if trained is not None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pico_analyze.probes import attention, induction
+from pico_analyze.probes import attention, chains, induction
 from pico_analyze.probes.distributions import entropy
 from pico_analyze.probes.token_losses import matching_tokens
 from pico_analyze.table.columns import Row, as_json
+
+if TYPE_CHECKING:
+    from pico_analyze.models.curvature import Chains, Hessian
 
 DATA, COMPONENT = "behaviour", "probe"
 
@@ -152,6 +155,30 @@ def lens_rows(
             continue
         for layer, at_positions in enumerate(found):
             yield origin.mean(metric, at_positions.astype(float).reshape(n_rows, -1).mean(1), layer=layer)
+
+
+def hessian_rows(origin: Origin, found: Hessian, n_rows: int) -> Iterator[Row]:
+    """Largest eigenvalue and trace."""
+    yield origin.row("hessian_top", found.top, n_samples=n_rows, extra={"residual": found.residual})
+    yield origin.row("hessian_trace", found.trace, n_samples=n_rows, extra={"standard_error": found.trace_error})
+
+
+def llc_row(origin: Origin, found: Chains, n_beta: float, n_rows: int) -> Row:
+    """The local learning coefficient, where the chains agree."""
+    extra = {"n_beta": n_beta, "loss_before": found.loss_before}
+    if not np.isfinite(found.losses_CD).all():
+        reason = "a chain met what is not finite: give a smaller llc.lr"
+        return origin.row("llc", math.nan, reason=reason, n_samples=n_rows, extra=extra)
+    value, error = chains.learning_coefficient(found.losses_CD, found.loss_before, n_beta)
+    r_hat = chains.split_r_hat(found.losses_CD)
+    extra |= {"standard_error": error, "r_hat": r_hat}
+    if r_hat > chains.AGREE:
+        reason = (
+            f"the chains have not converged (split R-hat {r_hat:.3g}, above {chains.AGREE:g}): give more llc.burn_in "
+            "and llc.draws, a larger llc.localization, or another llc.lr"
+        )
+        return origin.row("llc", math.nan, reason=reason, n_samples=n_rows, extra=extra | {"not_converged": value})
+    return origin.row("llc", value, n_samples=n_rows, extra=extra)
 
 
 def output_row(origin: Origin, log_p_SV: np.ndarray, n_rows: int) -> Row:

@@ -9,13 +9,14 @@ from pico_analyze.errors import PluginError
 
 
 @contextmanager
-def extra() -> Iterator[None]:
-    """A block that imports what runs models.
+def extra(name: str = "torch") -> Iterator[None]:
+    """A block that imports what an extra brings: what runs models, or what reads the curvature of their loss.
 
     Raises:
-        PluginError: torch or transformers is not installed.
+        PluginError: something of it is not installed.
     """
     try:
         yield
     except ImportError as error:
-        raise PluginError(f"running models needs {error.name or error}: pip install 'pico-analyze[torch]'") from None
+        what = "running models" if name == "torch" else name
+        raise PluginError(f"{what} needs {error.name or error}: pip install 'pico-analyze[{name}]'") from None

@@ -82,7 +82,7 @@ def metric_record(spec: MetricSpec) -> dict[str, Any]:
         "reference": spec.reference,
         "data": [data for data in DATA if data in spec.accepts],
         "same_width": spec.same_width,
-        "params": _params(spec.params),
+        "params": param_records(spec.params),
     }
 
 
@@ -94,11 +94,12 @@ def component_record(spec: ComponentSpec) -> dict[str, Any]:
         "reference": spec.reference,
         "data": [data for data in DATA if data in spec.accepts],
         "heads": spec.has_heads,
-        "params": _params(spec.params),
+        "params": param_records(spec.params),
     }
 
 
-def _params(params: Mapping[str, Param]) -> list[dict[str, Any]]:
+def param_records(params: Mapping[str, Param]) -> list[dict[str, Any]]:
+    """Everything about some parameters."""
     return [
         {
             "name": name,

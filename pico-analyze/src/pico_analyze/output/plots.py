@@ -64,13 +64,20 @@ def draw(frame: pandas.DataFrame, directory: Path, suffix: str = "png", *, chose
     return written
 
 
-def draw_panels(panels: Sequence[tuple[str, pandas.DataFrame]], title: str, path: Path) -> None:
+def draw_panels(
+    panels: Sequence[tuple[str, pandas.DataFrame]],
+    title: str,
+    path: Path,
+    window: tuple[int, int, int] | None = None,
+) -> None:
     """One figure of lines over steps: a panel for each table, with its title; layers are coloured by depth.
 
     Args:
         panels: Title and tidy rows of one metric, of each panel.
         title: Of the whole.
         path: The file, which is replaced.
+        window: Three steps, begin, middle and end of what is shaded; panels then stand one above the other, on one axis
+            of steps.
     """
     import matplotlib as mpl
 
@@ -82,13 +89,19 @@ def draw_panels(panels: Sequence[tuple[str, pandas.DataFrame]], title: str, path
     layers = sorted(int(layer) for layer in every["layer"].dropna().unique())
     colour = dict(zip(layers, _colours(len(layers)), strict=True))
     with mpl.rc_context(_STYLE):
-        figure, axes = _panels(len(panels), 4.0, 3.2)
+        figure, axes = _panels(len(panels), 4.0, 3.2) if window is None else _stack(len(panels), 7.5, 1.4)
         for ax, (name, rows) in zip(axes, panels, strict=True):
+            if window is not None:
+                ax.axvspan(window[0], window[2], color="#f3d9a4", alpha=0.5, linewidth=0)
+                ax.axvline(window[1], color="#b8860b", linewidth=0.8)
             for (layer, head), line in rows.groupby(["layer", "head"], sort=True, dropna=False):
                 width = 1.5 if plain(head) is None else _HEAD_WIDTH
                 _line(ax, line.sort_values("step"), colour.get(plain(layer), "#444444"), None, width)
             ax.set_title(name)
-            _step_axis(ax, rows)
+            if window is None:
+                _step_axis(ax, rows)
+        if window is not None:  # a linear axis: what is shaded is narrow, and late
+            axes[-1].set_xlabel("step")
         if layers:
             _legend(figure, layers, colour, every)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left", fontweight="bold")
@@ -194,6 +207,16 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
     for spare in flat[count:]:
         spare.set_visible(False)
     return figure, flat[:count]
+
+
+def _stack(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Panels one above the other, which share the axis of steps."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        count, 1, figsize=(width + 0.9, height * count + 0.5), squeeze=False, sharex=True, layout="constrained"
+    )
+    return figure, list(axes.flat)
 
 
 def _colours(count: int) -> list[Any]:

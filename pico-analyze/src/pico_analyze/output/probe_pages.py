@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from pico_analyze.output.metric_pages import param_records, param_text
 from pico_analyze.output.text import Format, aligned, as_csv, as_json
 from pico_analyze.probes.spec import PROBES, ProbeSpec, probe
 
@@ -42,6 +43,7 @@ def record(spec: ProbeSpec) -> dict[str, Any]:
         "cost": spec.cost,
         "reference": spec.reference,
         "arrays": spec.arrays,
+        "params": param_records(spec.params),
     }
 
 
@@ -51,6 +53,7 @@ def page(one: Mapping[str, Any]) -> str:
     for metric in one["metrics"]:
         text = f"{metric['definition']} Range: {metric['range']}. A row for each {metric['rows']}."
         lines.append(_entry(metric["name"], text))
+    lines += [_entry(param["name"], param_text(param)) for param in one["params"]]
     lines += [_entry(key, one[key]) for key in ("needs", "cost", "arrays", "reference") if one[key]]
     return "\n".join(lines)
 

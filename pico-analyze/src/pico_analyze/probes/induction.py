@@ -29,11 +29,11 @@ def repeated_length(max_seq_len: int, vocab_size: int) -> int:
     return min(max_seq_len // 2, LONGEST, vocab_size)
 
 
-def repeated_tokens(vocab_size: int, length: int, n_rows: int, seed: int) -> np.ndarray:
+def repeated_tokens(vocab_size: int | np.ndarray, length: int, n_rows: int, seed: int) -> np.ndarray:
     """Rows x_0 … x_{L-1} x_0 … x_{L-1}, the x of a row distinct, uniform over the vocabulary.
 
     Args:
-        vocab_size: V, at least `length`.
+        vocab_size: V, at least `length`; or the tokens themselves, that many.
         length: L.
         n_rows: B.
         seed: Equal seeds give equal rows.

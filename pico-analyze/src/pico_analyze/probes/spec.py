@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pico_analyze.errors import UsageError, nearest
+from pico_analyze.parameters import Param
+from pico_analyze.probes.chains import AGREE
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class ProbeSpec:
     """Raised whenever a value changes for the same question: rows of before are computed again."""
     arrays: str = ""
     """What is stored beside the table at each step; empty for nothing."""
+    params: Mapping[str, Param] = field(default_factory=dict)
+    """Its parameters, by name."""
+    costly: bool = False
+    """Whether it is only measured where it is named, and its cost agreed to; it then needs the extra [curvature]."""
 
 
 _HEAD, _LAYER, _STEP, _PAIR = "step, layer, head", "step, layer", "step", "pair of steps"
@@ -77,6 +83,14 @@ INDUCTION = ProbeSpec(
     cost="one pass over 8 rows of 2 L random tokens, one over the rows",
     reference="Olsson et al. 2022, In-context Learning and Induction Heads, transformer-circuits.pub (per-head "
     "evaluators; in-context learning score)",
+    params={
+        "tokens": Param(
+            "all",
+            "what random tokens are drawn from: the whole vocabulary, or the tokens that occur in the rows, for a "
+            "model that was trained on few of those that it knows (Olsson et al. leave out the least common ones)",
+            choices=("all", "seen"),
+        )
+    },
 )
 
 ATTENTION = ProbeSpec(
@@ -195,8 +209,65 @@ OUTPUT_DISTANCE = ProbeSpec(
     arrays="ln p of the whole vocabulary at the positions, float32",
 )
 
+CURVATURE = ProbeSpec(
+    name="curvature",
+    definition="The Hessian of the mean token loss over the rows, with respect to all weights, by products with "
+    "vectors: its largest eigenvalue by Lanczos' method, its trace by random vectors of ±1 (hessian-eigenthings).",
+    metrics=(
+        Measured(
+            "hessian_top",
+            "Largest eigenvalue λ, nats; residual in extra is ‖H v - λ v‖ of its vector, which bounds the error.",
+            "any; 2 / lr is where gradient descent with the step lr is no longer stable",
+            _STEP,
+        ),
+        Measured("hessian_trace", "Mean of vᵀ H v over random v, nats; with its standard error.", "any", _STEP),
+    ),
+    needs="the extra [curvature], weights in float32; given by name only, and begun by --yes or --budget",
+    cost="iterations + vectors products with the Hessian, each three gradients of all rows; memory for iterations "
+    "vectors of the model's size",
+    reference="Ghorbani, Krishnan & Xiao 2019, An Investigation into Neural Net Optimization via Hessian Eigenvalue "
+    "Density, section 2; Hutchinson 1989; Cohen et al. 2021, Gradient Descent on Neural Networks Typically Occurs at "
+    "the Edge of Stability",
+    params={
+        "iterations": Param(30, "steps of Lanczos' method", low=2, high=1000),
+        "vectors": Param(32, "random vectors for the trace", low=2, high=100_000),
+    },
+    costly=True,
+)
+
+LLC = ProbeSpec(
+    name="llc",
+    definition="The local learning coefficient: how fast the loss rises around the weights, as half the number of "
+    "directions that count. Chains of stochastic gradient Langevin dynamics around the weights (devinterp) at the "
+    "inverse temperature n β, on batches of the rows; n is the number of tokens predicted in them.",
+    metrics=(
+        Measured(
+            "llc",
+            "n β (mean loss along the chains - loss at the weights); standard_error over chains, r_hat, n_beta and "
+            f"loss_before in extra. NaN where split R-hat is above {AGREE:g}, with the value as not_converged.",
+            "half the number of weights for a regular minimum, less where it is singular; below 0 where the weights "
+            "are no minimum",
+            _STEP,
+        ),
+    ),
+    needs="the extra [curvature], weights in float32; given by name only, and begun by --yes or --budget",
+    cost="chains × (burn_in + draws) gradients of one batch",
+    reference="Lau, Furman, Wang, Murfet & Wei 2023, The Local Learning Coefficient: A Singularity-Aware Complexity "
+    "Measure, sections 3 and 4; Gelman et al. 2013, Bayesian Data Analysis, section 11.4 (split R-hat)",
+    arrays="the loss at each draw of each chain (chain, draw), float64",
+    params={
+        "chains": Param(4, "chains", low=2, high=1000),
+        "draws": Param(200, "draws of each chain", low=4, high=1_000_000),
+        "burn_in": Param(300, "steps of each chain before its first draw", low=0, high=1_000_000),
+        "lr": Param(2e-5, "step size of the chains", low=1e-30, high=1e3),
+        "localization": Param(1000.0, "strength γ with which chains are drawn back to the weights", low=0.0, high=1e12),
+        "n_beta": Param(0.0, "inverse temperature; 0 for n / ln n", low=0.0, high=1e30),
+    },
+    costly=True,
+)
+
 PROBES: dict[str, ProbeSpec] = {
-    spec.name: spec for spec in (INDUCTION, ATTENTION, TOKEN_LOSSES, LOGIT_LENS, OUTPUT_DISTANCE)
+    spec.name: spec for spec in (INDUCTION, ATTENTION, TOKEN_LOSSES, LOGIT_LENS, OUTPUT_DISTANCE, CURVATURE, LLC)
 }
 """All probes, in the order in which they are told."""
 
@@ -213,6 +284,11 @@ def probe(name: str) -> ProbeSpec:
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """Probes by name, in their order; all without a name."""
-    wanted = {probe(name).name for name in names} or set(PROBES)
+    """Probes by name, in their order; without a name all but the costly ones."""
+    wanted = {probe(name).name for name in names} or {name for name, spec in PROBES.items() if not spec.costly}
     return tuple(name for name in PROBES if name in wanted)
+
+
+def costly(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of some probes whose cost is told before they begin."""
+    return tuple(name for name in names if PROBES[name].costly)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.components.spec import COMPONENTS, ComponentSpec
-from pico_analyze.errors import UsageError, nearest
+from pico_analyze.errors import UsageError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.parameters import Given, shared_out
 from pico_analyze.questions.question import NULLS, PAIRS, SPLITS, Question, Selection, Target, Use, choose
 from pico_analyze.questions.study_schema import Measurement, Named, Numbers, listed, validated
 from pico_analyze.stores.base import DATA, Data
@@ -24,14 +25,12 @@ from pico_analyze.stores.run_names import RunName, is_known, resolve, resolve_al
 from pico_analyze.stores.sites import TENSOR
 
 if TYPE_CHECKING:
-    from pico_analyze.parameters import Param, ParamValue
+    from pico_analyze.parameters import ParamValue
 
 Words = str | Iterable[str]
 """One name, several, or several in one text with commas between them."""
 Chosen = str | int | Iterable[int]
 """Steps or layers: a selection such as ``0,3-5``, one number, or numbers."""
-Given = Mapping[str, object] | Iterable[tuple[str, object]]
-"""Parameters by name, or by ``OWNER.name`` for one of several metrics or components."""
 _FIXED: dict[Data, list[str | None]] = {"weights": [None], "noise": ["train"]}
 """The split of data of which there is one: weights have none, and noise is that of the training batch."""
 
@@ -85,8 +84,8 @@ def measurement(
         raise UsageError("name a metric, such as cka (`pico-analyze metrics` lists them)")
     specs = [METRICS.get(name) for name in names]
     parts = [COMPONENTS.get(name) for name in listed(component)]
-    of_metric = _shared_out(metric_params, {spec.name: spec.params for spec in specs}, "metric")
-    of_part = _shared_out(component_params, {part.name: part.params for part in parts}, "component")
+    of_metric = shared_out(metric_params, {spec.name: spec.params for spec in specs}, "metric")
+    of_part = shared_out(component_params, {part.name: part.params for part in parts}, "component")
     written = {
         "metrics": [{"name": spec.name, "params": of_metric[spec.name]} for spec in specs],
         "components": [{"name": part.name, "params": of_part[part.name]} for part in parts],
@@ -111,28 +110,6 @@ def _numbers(chosen: Chosen | None) -> str | list[int] | None:
     if chosen is None or isinstance(chosen, str):
         return chosen
     return [index(number) for number in chosen] if isinstance(chosen, Iterable) else [index(chosen)]
-
-
-def _shared_out(given: Given, declared: Mapping[str, Mapping[str, Param]], what: str) -> dict[str, dict[str, object]]:
-    """Parameters by the metric or component they belong to; each has to belong to at least one of them.
-
-    Raises:
-        UsageError: a parameter that none of them has.
-    """
-    found: dict[str, dict[str, object]] = {owner: {} for owner in declared}
-    for key, value in given.items() if isinstance(given, Mapping) else given:
-        owner, dot, name = key.strip().rpartition(".")
-        if dot and owner not in declared:
-            text = f"--{what}-param '{key}={value}'"
-            raise UsageError(f"{text}: {what} {owner!r} is not asked for{nearest(owner, declared)}")
-        owners = [owner] if dot else [one for one, params in declared.items() if name in params]
-        if not owners:
-            known = [f"{one}: {', '.join(params) or 'none'}" for one, params in declared.items()]
-            names = [each for params in declared.values() for each in params]
-            raise UsageError(f"no {what} here has a parameter {name!r}{nearest(name, names)} ({'; '.join(known)})")
-        for one in owners:
-            found[one][name] = value
-    return found
 
 
 def questions(measurement: Measurement, *, steps: Numbers = "all", seed: int = 0) -> list[Question]:

@@ -9,6 +9,8 @@
       - metrics: [per, {name: norm, params: {kind: nuclear}}]
         components: [ov_circuit, {name: simple}]
         data: [weights, gradients]
+    probes: [induction]
+    transition: {metric: prefix_matching, least: 0.3}
 
 `builder.py` makes questions of it; what the names in it mean for a run is found out by `engine/plan.py`.
 """
@@ -16,11 +18,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pico_analyze.errors import UsageError, nearest
+from pico_analyze.parameters import resolve_params, shared_out
+from pico_analyze.probes.spec import PROBES, chosen, costly
 from pico_analyze.stores.base import Data
 
 Value = bool | int | float | str
@@ -109,6 +113,61 @@ class Measurement(Section):
         return listed(value) if texts else value  # type: ignore[arg-type]
 
 
+class Probing(Section):
+    """What the models of the study's runs do, over the study's steps; needs the extra [torch]."""
+
+    names: Annotated[list[str], Field(min_length=1)]
+    """Names of probes; see `pico-analyze probes`."""
+    params: dict[str, Value] = {}
+    """Their parameters, by name, or by PROBE.name for one of several."""
+    data: list[str] | None = None
+    """Rows: text, token ids, or a run of Pico; by default each run's own validation rows, or text of Python's
+    library."""
+    rows: Annotated[int, Field(gt=0, le=1_000_000), Whole] | None = None
+    """Rows, evenly spaced; by default 32 of text, and all that are given as ids."""
+    seq_len: Annotated[int, Field(gt=0, le=1_000_000), Whole] | None = None
+    """Tokens that are read of a row cut from text; by default 512, or as many as the model reads."""
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return listed(value) if isinstance(value, str) else value
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        try:
+            return list(chosen(names))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _of_these_probes(self) -> Self:
+        try:
+            given = shared_out(self.params, {name: PROBES[name].params for name in self.names}, "probe")
+            for name, params in given.items():
+                resolve_params(f"probe {name}", PROBES[name].params, params)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        if costly(self.names):
+            raise ValueError(f"{costly(self.names)[0]} asks before it begins: measure it with `pico-analyze behave`")
+        return self
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_source(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+
+class Telling(Section):
+    """What the study's courses are told against: a text and a figure for each run."""
+
+    metric: str
+    """Metric of one of the probes: the change of it, where it changes most."""
+    least: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    """How far it has to go at least; where it does not, that is said."""
+
+
 class StudyConfig(Section):
     """A whole study."""
 
@@ -124,6 +183,30 @@ class StudyConfig(Section):
     """Seed of bootstrap and null."""
     measurements: Annotated[list[Measurement], Field(min_length=1)]
     """What is measured."""
+    probes: Probing | None = None
+    """Also what models do: names of probes, or names with rows."""
+    transition: Telling | None = None
+    """What everything else is told against: when it happens, and what the others do meanwhile."""
+
+    @field_validator("probes", mode="before")
+    @classmethod
+    def _names_alone(cls, value: object) -> object:
+        """Names stand for probes of the usual rows."""
+        return {"names": value} if isinstance(value, str | list) else value
+
+    @model_validator(mode="after")
+    def _told_by_a_probe(self) -> Self:
+        if self.transition is None:
+            return self
+        named = () if self.probes is None else self.probes.names
+        metrics = [metric.name for name in named for metric in PROBES[name].metrics]
+        if self.transition.metric not in metrics:
+            hint = nearest(self.transition.metric, metrics)
+            raise ValueError(
+                f"transition.metric={self.transition.metric} is no metric of the study's probes{hint} "
+                f"(there are: {', '.join(metrics) or 'none, for no probe is named'})"
+            )
+        return self
 
     @field_validator("runs", mode="before")
     @classmethod
@@ -133,7 +216,13 @@ class StudyConfig(Section):
 
 S = TypeVar("S", bound=Section)
 Lines = Callable[[tuple[str | int, ...]], int | None]
-_PARTS: Mapping[str, type[Section]] = {"measurements": Measurement, "metrics": Named, "components": Named}
+_PARTS: Mapping[str, type[Section]] = {
+    "measurements": Measurement,
+    "metrics": Named,
+    "components": Named,
+    "probes": Probing,
+    "transition": Telling,
+}
 
 
 def validated(model: type[S], written: Mapping[str, object], *, where: str = "", line: Lines | None = None) -> S:

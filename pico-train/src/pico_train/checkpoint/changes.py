@@ -18,6 +18,8 @@ FREE = (
     "distributed",
     "publish",
     "monitoring",
+    "evaluation.probes",
+    "evaluation.probes_out",
     "data.prefetch",
     "data.cache_gb",
     "data.shards_ahead",

@@ -90,9 +90,14 @@ class CapturesConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Loss and perplexity on the validation rows."""
+    """Loss and perplexity on the validation rows, and probes of what the model does."""
 
     cadence: Cadence = Cadence()
     """When to evaluate."""
     batch_size: PositiveInt = 16
     """Rows per forward pass."""
+    probes: Listed[str] = ()
+    """Also measured of the checkpoints at these steps: probes of pico-analyze, such as induction, in another process
+    and on the CPU; needs `pip install 'pico-analyze[torch]'`."""
+    probes_out: str = "analysis"
+    """Directory of their table, as of `pico-analyze behave --out`."""

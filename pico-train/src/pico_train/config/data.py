@@ -8,14 +8,17 @@ from pydantic import Field, model_validator
 
 from pico_train.config.base import Listed, PositiveInt, Section, Seed, Whole
 
+_SHORTEST_REPEATED = 16
+"""Fewest tokens of a row of source repeats."""
+
 
 class DataConfig(Section):
     """What is trained on, and in which order."""
 
-    source: Literal["stdlib", "text", "tokens", "hub"] = "stdlib"
-    """stdlib: the text of this Python's standard library. text: files, folders or globs. tokens: a directory of Parquet
-    shards with a column input_ids. hub: such shards in a dataset repository. Where it is not set, paths make it text
-    and repo makes it hub."""
+    source: Literal["stdlib", "repeats", "text", "tokens", "hub"] = "stdlib"
+    """stdlib: the text of this Python's standard library. repeats: random words, repeated within each row. text: files,
+    folders or globs. tokens: a directory of Parquet shards with a column input_ids. hub: such shards in a dataset
+    repository. Where it is not set, paths make it text and repo makes it hub."""
     paths: Listed[str] = ()
     """Files, folders or globs, for source text; the directory, for source tokens. One stands for a list of one."""
     repo: str | None = None
@@ -28,7 +31,7 @@ class DataConfig(Section):
     """Column or JSON field that holds the text, for source text."""
     tokenizer: str | None = None
     """train:N (a byte-level BPE of N tokens trained on the corpus), a directory, or a name on the Hub. Default:
-    train:4096 for text; for tokens, the one that lies with the shards."""
+    train:4096 for text, train:959 for repeats; for tokens, the one that lies with the shards."""
     seq_len: Annotated[int, Field(gt=1, le=2**20), Whole] = 256
     """Tokens per row that are predicted; rows hold one more."""
     order: Literal["shuffled", "sequential"] = "shuffled"
@@ -71,17 +74,22 @@ class DataConfig(Section):
         if filled.get("order") is None:
             filled["order"] = "sequential" if tokens else "shuffled"
         if filled.get("tokenizer") is None and not tokens:
-            filled["tokenizer"] = "train:4096"
+            filled["tokenizer"] = "train:959" if filled["source"] == "repeats" else "train:4096"
         return filled
 
     @model_validator(mode="after")
     def _possible_source(self) -> Self:
         if self.source in ("text", "tokens") and not self.paths:
             raise ValueError(f"data.source={self.source} needs data.paths, such as --set data.paths=[my/corpus]")
-        if self.source in ("stdlib", "hub") and self.paths:
+        if self.source in ("stdlib", "repeats", "hub") and self.paths:
             raise ValueError(
                 f"data.paths={list(self.paths)} is not read by data.source={self.source}: leave data.source out for "
                 "text, or set it to tokens for a directory of shards"
+            )
+        if self.source == "repeats" and self.seq_len < _SHORTEST_REPEATED:
+            raise ValueError(
+                f"data.seq_len={self.seq_len} is too short for data.source=repeats, whose rows say a segment of 8 "
+                f"words or more at least twice: set {_SHORTEST_REPEATED} or more"
             )
         if self.source == "tokens" and len(self.paths) > 1:
             raise ValueError(f"data.source=tokens reads one directory, {len(self.paths)} are in data.paths")

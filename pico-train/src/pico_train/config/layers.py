@@ -33,7 +33,7 @@ def presets() -> list[str]:
 
     Example:
         >>> presets()[:2]
-        ['demo', 'tiny']
+        ['demo', 'induction']
     """
     found = [entry.name for entry in files("pico_train.config.presets").iterdir() if entry.name.endswith(".yaml")]
     names = [name for name in (entry.removesuffix(".yaml") for entry in found) if name not in _SHARED]

@@ -1,7 +1,7 @@
 """A corpus that can be trained on: token rows by number, their sources, and a fixed set of held-out rows.
 
-Every source (stdlib, text, tokens, hub) ends here as Parquet shards; what differs is how the shards come to be on
-this disk. Which rows a batch takes is `order`'s business.
+Every source (stdlib, repeats, text, tokens, hub) ends here as Parquet shards; what differs is how the shards come to
+be on this disk. Which rows a batch takes is `order`'s business.
 
 Letters: k rows asked for, T = seq_len; a row holds T + 1 ids.
 """
@@ -99,6 +99,10 @@ def _open(config: DataConfig, cache: Path, progress: Callable[[str], None]) -> S
         from pico_train.data.sources.text import open_stdlib
 
         return open_stdlib(config, cache, progress)
+    if config.source == "repeats":
+        from pico_train.data.sources.text import open_repeats
+
+        return open_repeats(config, cache, progress)
     if config.source == "text":
         from pico_train.data.sources.text import open_text
 

@@ -1,10 +1,11 @@
-"""Sources `stdlib` and `text`: text that is prepared in the cache at its first use, and found there afterwards."""
+"""Sources `stdlib`, `repeats` and `text`: text that is prepared in the cache at its first use, and found
+there afterwards."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from pico_train.data.prepare.recipe import Inputs, Recipe
 from pico_train.data.prepare.records import TextLayout
 from pico_train.data.shards.manifest import met_in_text
 from pico_train.data.shards.shard_corpus import ShardCorpus
-from pico_train.data.sources import stdlib
+from pico_train.data.sources import repeats, stdlib
 from pico_train.data.sources.tokens import open_prepared
 
 if TYPE_CHECKING:
     from pico_train.config import DataConfig
+    from pico_train.data.prepare.documents import Document
 
 Progress = Callable[[str], None]
 
@@ -32,14 +34,23 @@ def open_stdlib(config: DataConfig, cache: Path, progress: Progress) -> ShardCor
     Raises:
         DataError: no sources are installed.
     """
-    documents = list(stdlib.documents())
+    recipe = _recipe(config, source=stdlib.label(), license="PSF-2.0")
+    return _open(_in_memory(stdlib.documents()), recipe, config, cache, progress)
+
+
+def open_repeats(config: DataConfig, cache: Path, progress: Progress) -> ShardCorpus:
+    """Random words, repeated within each row."""
+    recipe = _recipe(config, source=repeats.label(), license=None)
+    return _open(_in_memory(repeats.documents(config.seq_len)), recipe, config, cache, progress)
+
+
+def _in_memory(found: Iterable[Document]) -> Inputs:
+    documents = list(found)
     size = sum(len(part) for document in documents for part in document.parts())
     state = hashlib.sha256()
     for document in documents:
         state.update(document.source.encode() + b"\0" + document.digest)
-    inputs = Inputs(state.hexdigest(), train=lambda: documents, bytes=size)
-    recipe = _recipe(config, source=stdlib.label(), license="PSF-2.0")
-    return _open(inputs, recipe, config, cache, progress)
+    return Inputs(state.hexdigest(), train=lambda: documents, bytes=size)
 
 
 def open_text(config: DataConfig, cache: Path, progress: Progress) -> ShardCorpus:

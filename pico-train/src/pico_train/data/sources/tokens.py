@@ -126,7 +126,7 @@ def open_prepared(
 
 def check_tokenizer(manifest: manifests.CorpusManifest, config: DataConfig, *, where: str) -> None:
     """Raise ConfigError if the configuration names another tokenizer than the corpus was made with."""
-    if config.source in ("stdlib", "text") or config.tokenizer in (None, manifest.tokenizer.name):
+    if config.source in ("stdlib", "repeats", "text") or config.tokenizer in (None, manifest.tokenizer.name):
         return
     given = Path(str(config.tokenizer)).expanduser()
     if given.is_dir() and tokenizers.describe(given).sha256 == manifest.tokenizer.sha256:
