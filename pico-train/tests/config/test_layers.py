@@ -106,7 +106,7 @@ def test_what_is_no_assignment_says_how_to_write_one(assignment: str) -> None:
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean 'medium': presets are demo, tiny, small"):
+    with pytest.raises(UsageError, match="did you mean 'medium': presets are demo, induction, tiny, small"):
         layers.load_config(preset="meduim")
 
 

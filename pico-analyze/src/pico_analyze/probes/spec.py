@@ -258,8 +258,8 @@ LLC = ProbeSpec(
     params={
         "chains": Param(4, "chains", low=2, high=1000),
         "draws": Param(200, "draws of each chain", low=4, high=1_000_000),
-        "burn_in": Param(200, "steps of each chain before its first draw", low=0, high=1_000_000),
-        "lr": Param(1e-5, "step size of the chains", low=1e-30, high=1e3),
+        "burn_in": Param(300, "steps of each chain before its first draw", low=0, high=1_000_000),
+        "lr": Param(2e-5, "step size of the chains", low=1e-30, high=1e3),
         "localization": Param(1000.0, "strength γ with which chains are drawn back to the weights", low=0.0, high=1e12),
         "n_beta": Param(0.0, "inverse temperature; 0 for n / ln n", low=0.0, high=1e30),
     },
