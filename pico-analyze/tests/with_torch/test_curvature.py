@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import transformers
 from torch import nn
 
 import pico_analyze
-from pico_analyze.errors import UsageError
+import pico_analyze.models
+from pico_analyze.errors import PluginError, UsageError
 from pico_analyze.models.curvature import batches_of, langevin, mean_loss, read_chains, read_hessian
 from pico_analyze.probes.chains import inverse_temperature, learning_coefficient, split_r_hat
 
@@ -210,3 +212,14 @@ def test_nothing_costly_begins_before_it_is_agreed_to(run) -> None:
 def test_what_does_not_fit_is_said(run, more: dict, says: str) -> None:
     with pytest.raises(UsageError, match=says.replace("?", r"\?")):
         pico_analyze.behave(run, data="rows.jsonl", **more)
+
+
+@pytest.mark.parametrize("missing", ["devinterp.optim", "hessian_eigenthings"])
+def test_without_the_extra_one_sentence_says_what_to_install(
+    run, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "pico_analyze.models.curvature")
+    monkeypatch.delattr(pico_analyze.models, "curvature")
+    with pytest.raises(PluginError, match=r"^curvature needs .*: pip install 'pico-analyze\[curvature\]'$"):
+        pico_analyze.behave(run, data="rows.jsonl", probes="llc")
