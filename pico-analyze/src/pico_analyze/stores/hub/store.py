@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ class HubStore:
         self._refs: BranchesAndTags | None = known.listed
         self.location = f"hf://{self.repo}@{self._commit}"
         if self._only is not None:
+            self._check_asked_of_the_run(address, self._only)
             self.location += f":step-{self._only}"
             self.run = self.checkpoint_manifest(self._only).run_name
         else:
@@ -90,13 +92,36 @@ class HubStore:
     @cached_property
     def _index(self) -> RevisionIndex:
         """The branch's list of revisions."""
-        where = f"{self.repo}@{self._commit[:12]}:{layout.REVISIONS}"
+        return self._index_at(self._commit)
+
+    def _index_at(self, commit: str) -> RevisionIndex:
+        where = f"{self.repo}@{commit[:12]}:{layout.REVISIONS}"
         try:
-            return documents.parse(self._files.document(self._commit, layout.REVISIONS), RevisionIndex, where=where)
+            return documents.parse(self._files.document(commit, layout.REVISIONS), RevisionIndex, where=where)
         except MissingError:
-            raise NotPublishedError(self._commit) from None
+            raise NotPublishedError(commit) from None
         except SchemaError as error:
             raise DataError(str(error)) from None
+
+    def _check_asked_of_the_run(self, address: Address, step: int) -> None:
+        """A branch's step is one of its run: what the run has set aside is no longer, though its tag stays.
+
+        Named by its own tag or commit it is opened: then no run is asked for.
+        """
+        head = self._refs.branches.get(address.revision or "main") if self._refs else None
+        if head is None or head == self._commit:
+            return
+        with suppress(NotPublishedError):  # other makers' branches have no index
+            index = self._index_at(head)
+            aside = next((item for item in index.set_aside if item.step == step), None)
+            if aside is not None and index.find(step) is None:
+                raise DataError(self._told_apart(step, aside.reason, aside.commit))
+
+    def _told_apart(self, step: int, reason: str, commit: str | None) -> str:
+        return (
+            f"step {step} of {self.repo} is no part of the run, which has set it aside ({printable(reason)}): read it "
+            f"by itself as hf://{self.repo}@{commit}:step-{step}"
+        )
 
     @cached_property
     def _commits(self) -> dict[int, str]:
@@ -120,10 +145,7 @@ class HubStore:
             revision = self._index.find(step)
             aside = next((item for item in self._index.set_aside if item.step == step), None)
             if revision is None and aside is not None:
-                raise DataError(
-                    f"step {step} of {self.repo} is no part of the run, which has set it aside "
-                    f"({printable(aside.reason)}): read it by itself as hf://{self.repo}@{aside.commit}:step-{step}"
-                )
+                raise DataError(self._told_apart(step, aside.reason, aside.commit))
             if revision is None:
                 known = ", ".join(str(r.step) for r in self._index.revisions[:20])
                 raise DataError(f"{self.repo} has no published checkpoint of step {step}: there are {known}")
