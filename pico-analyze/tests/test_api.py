@@ -47,7 +47,8 @@ def test_every_command_of_the_readme_works(runs, pico):
         make_run(runs, name, seed=len(name), steps=(0, 8, 100))
     make_run(runs, "large", spec=SPEC.model_copy(update={"d_model": 24}), steps=(0, 8, 100))
     commands = re.findall(r"`pico-analyze ([^`]+)`", README.read_text().partition("## What it reads")[0])
-    commands = [command for command in commands if "…" not in command and not command.startswith("run ")]
+    # Studies and figures are of files and tables of their own: the conformance suite runs those of the pages.
+    commands = [command for command in commands if "…" not in command and command.split()[0] not in ("run", "plot")]
     assert len(commands) > 14
     for command in commands:
         words = command.split()
