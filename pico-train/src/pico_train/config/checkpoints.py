@@ -100,4 +100,4 @@ class EvaluationConfig(Section):
     """Also measured of the checkpoints at these steps: probes of pico-analyze, such as induction, in another process
     and on the CPU; needs `pip install 'pico-analyze[torch]'`."""
     probes_out: str = "analysis"
-    """Directory of their table, as of `pico-analyze behave --out`."""
+    """Directory of their table: the `--out` of `pico-analyze behave`."""
