@@ -55,8 +55,8 @@ demo: install ## train a small model on Python's own library, then draw what cha
 test: test-schema test-analyze test-train test-together ## all tests, each package in an environment of its own
 
 test-schema: .envs/schema/.installed install ## tests of the contract, with pydantic alone; then against the libraries
-	cd shared-schema && ../.envs/schema/bin/python -m pytest
-	cd shared-schema && ../$(BIN)/python -m pytest tests/test_tensor_header.py tests/test_digests.py
+	cd shared-schema && $(ONE_THREAD) ../.envs/schema/bin/python -m pytest
+	cd shared-schema && $(ONE_THREAD) ../$(BIN)/python -m pytest tests/test_tensor_header.py tests/test_digests.py
 
 test-analyze: .envs/analyze/.installed install ## tests of pico-analyze, without torch; then those of its torch extra
 	cd pico-analyze && $(ONE_THREAD) ../.envs/analyze/bin/python $(PYTEST) --ignore tests/with_torch
