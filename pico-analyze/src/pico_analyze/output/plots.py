@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.errors import PicoAnalyzeError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
+from pico_analyze.output.figures import style
 from pico_analyze.output.figures.request import stem
 from pico_analyze.output.text import params_text, title_of, wholes_or_heads, without_target_layer
 from pico_analyze.table.columns import plain
@@ -87,7 +88,7 @@ def draw_panels(
 
     every = pd.concat([rows for _, rows in panels])
     layers = sorted(int(layer) for layer in every["layer"].dropna().unique())
-    colour = dict(zip(layers, _colours(len(layers)), strict=True))
+    colour = dict(zip(layers, style.ordered(len(layers)), strict=True))
     with mpl.rc_context(_STYLE):
         figure, axes = _panels(len(panels), 4.0, 3.2) if window is None else _stack(len(panels), 7.5, 1.4)
         for ax, (name, rows) in zip(axes, panels, strict=True):
@@ -134,20 +135,7 @@ def _save(figure: Figure, path: Path) -> None:
     imsave(path, pixels, dpi=_DPI, metadata=no_version)
 
 
-_STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#555555",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-}
+_STYLE: dict[Any, Any] = style.settings("screen")
 
 
 def file_stem(rows: pandas.DataFrame, chosen: tuple[str, ...] = ()) -> str:
@@ -219,19 +207,11 @@ def _stack(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     return figure, list(axes.flat)
 
 
-def _colours(count: int) -> list[Any]:
-    """From dark to light along viridis, without its palest part."""
-    import matplotlib as mpl
-
-    scale = mpl.colormaps["viridis"]
-    return [scale(0.88 * i / max(count - 1, 1)) for i in range(count)]
-
-
 def _lines(rows: pandas.DataFrame) -> Figure:
     sites = list(dict.fromkeys(rows["site"]))
     figure, axes = _panels(len(sites), 4.0, 3.2)
     layers = sorted(int(layer) for layer in rows["layer"].dropna().unique())
-    colour = dict(zip(layers, _colours(len(layers)), strict=True))
+    colour = dict(zip(layers, style.ordered(len(layers)), strict=True))
     for ax, site in zip(axes, sites, strict=True):
         part = rows[rows["site"] == site]
         for (layer, head), line in part.groupby(["layer", "head"], sort=True, dropna=False):
@@ -274,15 +254,8 @@ def _step_axis(ax: Axes, rows: pandas.DataFrame) -> None:
         ax.set_xlim(-0.25 if steps[0] == 0 else steps[0] / 1.2, steps[-1] * 1.25)
     else:
         ax.set_xticks(steps)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.short(value)))
     ax.set_xlabel("step")
-
-
-def _short(value: float) -> str:
-    for bound, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= bound:
-            return f"{value / bound:g}{prefix}"
-    return f"{value:g}"
 
 
 def _value_axis(ax: Axes, rows: pandas.DataFrame) -> None:
@@ -332,7 +305,7 @@ def _legend(figure: Figure, layers: list[int], colour: dict[int, Any], rows: pan
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    scale = ScalarMappable(Normalize(layers[0], layers[-1]), ListedColormap(_colours(len(layers))))
+    scale = ScalarMappable(Normalize(layers[0], layers[-1]), ListedColormap(style.ordered(len(layers))))
     figure.colorbar(scale, ax=figure.axes, label="layer", fraction=0.03)
 
 
@@ -349,8 +322,8 @@ def _heatmaps(rows: pandas.DataFrame, kind: str) -> Figure:
         ax.grid(False)
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(title)
-        _cells(ax, "x", [_short(float(name)) for name in table.columns])
-        _cells(ax, "y", [_short(float(name)) for name in table.index])
+        _cells(ax, "x", [style.short(float(name)) for name in table.columns])
+        _cells(ax, "y", [style.short(float(name)) for name in table.index])
         other = rows["target_run"].iloc[0]
         of = "" if other == rows["run"].iloc[0] else f" of {other}"
         ax.set_xlabel(f"{'layer' if kind == 'layers' else 'step'}{of or ' compared with'}")

@@ -64,7 +64,8 @@ def log_analysis(
             name=name,
             mode=mode,
             job_type="analysis",
-            dir=str(directory) if directory else None,
+            # Said each time: by itself wandb stays where it was when this process called it first.
+            dir=str(directory or os.environ.get("WANDB_DIR") or Path.cwd()),
             settings=wandb.Settings(
                 silent=True, console="off", disable_git=True, disable_code=True, x_disable_machine_info=True
             ),
