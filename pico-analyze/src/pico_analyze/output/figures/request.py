@@ -151,5 +151,6 @@ def command(sources: Sequence[str | Path], analyses: Path, selected: Selected, r
 
 def stem(*parts: str) -> str:
     """A file's name of these parts, safe in a file system; what is too long for one ends with a digest of the whole."""
-    name = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", "-".join(part for part in parts if part)).strip("-.")
+    joined = "-".join(part for part in parts if part).replace(", ", ",")
+    name = re.sub(r"[^A-Za-z0-9._=,+]+", "-", joined).strip("-.")
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 17]}-{digest(parts)}"
