@@ -92,7 +92,8 @@ def small(rows: pandas.DataFrame, request: Request) -> tuple[Figure, pandas.Data
     value_axis(first, chosen, chosen["value"])
     low, high = first.get_xlim()
     inside = [tick for tick in first.get_xticks() if low < tick < high]
-    first.set_xticks(inside[1:-1:2] or inside)  # those at the edges would touch those of the next panel
+    middle = inside[1:-1]  # those at the edges would touch those of the next panel
+    first.set_xticks((middle if len(middle) <= 2 else middle[::2]) or inside)
     figure.supxlabel("step" if x == "step" else "tokens", fontsize=7)
     figure.supylabel(f"layer · {value_name(chosen)}", fontsize=7, x=0.08 / wide, ha="left")
     style.headline(figure, title(chosen), request.width)

@@ -101,7 +101,7 @@ def headline(figure: Figure, text: str, width: Width) -> None:
     import textwrap
 
     size = 11.0 if width == "screen" else 8.0
-    letters = max(20, int(figure.get_figwidth() * 72 / (size * 0.56)))
+    letters = max(20, int(figure.get_figwidth() * 72 / (size * 0.66)))
     figure.suptitle(textwrap.fill(text, letters), fontsize=size, x=0.01, ha="left", fontweight="bold")
 
 
