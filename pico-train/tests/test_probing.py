@@ -5,6 +5,7 @@ The process is a small one of the tests' own here; with pico-analyze itself it i
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,12 @@ for line in sys.stdin:
     (out / "told").write_text(repr(told))
 print("something before", file=sys.stderr)
 print("4 steps probed", file=sys.stderr)
+"""
+DEAF = """
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(__file__).with_name("up").touch()
+time.sleep(600)
 """
 
 
@@ -117,6 +124,17 @@ def test_a_run_that_fails_waits_for_no_probes(monkeypatch: pytest.MonkeyPatch, t
         )
     assert time.monotonic() - begun < 300
     assert any(line.startswith("probes: stopped; `pico-analyze behave") for line in said.lines)
+
+
+def test_what_does_not_end_when_it_is_told_to_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    command(monkeypatch, tmp_path, DEAF)
+    one = probing.Probing(tmp_path, ["induction"], "analysis")
+    while not (tmp_path / "up").exists():
+        time.sleep(0.02)
+    begun = time.monotonic()
+    assert one.close(wait=False).startswith("probes: stopped; `pico-analyze behave")
+    assert probing._SECONDS <= time.monotonic() - begun < 60
+    assert one._process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from pico_train.errors import ConfigError
 _COMMAND = (sys.executable, "-P", "-m", "pico_analyze")
 _LOWER = 10
 """How much lower its priority is than that of the run."""
+_SECONDS = 2.0
+"""It may take to end, where the run was told to."""
 
 
 def check(probes: Sequence[str]) -> None:
@@ -94,7 +96,8 @@ class Probing:
         try:
             if not wait:
                 self._process.terminate()
-            code = self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed
+                self._process.wait(None if wait else _SECONDS)
         finally:
             if self._process.poll() is None:
                 self._process.kill()
@@ -105,6 +108,7 @@ class Probing:
         again = f"`pico-analyze behave {self._run_dir} --out {self._out}` goes on from there"
         if not wait:
             return f"probes: stopped; {again}"
+        code = self._process.returncode
         return f"probes: {said}" if code == 0 else f"warning: probes failed ({said or f'code {code}'}): {again}"
 
 

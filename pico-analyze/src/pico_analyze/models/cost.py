@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from pico_analyze.models.behave_settings import BehaveSettings
 
 _TRIES = 4
-PRODUCT = 3.0
-"""Gradients that a product of the Hessian with a vector costs: a pass, its gradient, and the gradient of that."""
+"""Steps that are measured of what will take many."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Cost:
 
     @classmethod
     def of(cls, settings: BehaveSettings, left: Mapping[int, Sequence[str]], model: Any, ids: np.ndarray) -> Cost:
-        """The cost, from the time of a gradient of one batch of rows.
+        """The cost, from the time of some steps of each probe on one batch of rows.
 
         Args:
             settings: What is probed.
@@ -41,24 +40,30 @@ class Cost:
             model: One of the models.
             ids: All rows, (N, T + 1).
         """
-        once = _gradient_seconds(model, ids[: settings.batch_size], settings.device)
+        batch = ids[: settings.batch_size]
         batches = math.ceil(len(ids) / settings.batch_size)
         size = sum(weight.numel() for weight in model.parameters())
+        rows = counted(len(batch), "row")
         seconds = memory = 0.0
+        units = []
         for probe in dict.fromkeys(probe for probes in left.values() for probe in probes):
             how = settings.probe_params[probe]
             steps = sum(probe in probes for probes in left.values())
             if probe == "curvature":
-                seconds += steps * (int(how["iterations"]) + int(how["vectors"])) * PRODUCT * batches * once
+                once = _product_seconds(model, batch, settings.device)
+                seconds += steps * (int(how["iterations"]) + int(how["vectors"])) * batches * once
                 memory = max(memory, (int(how["iterations"]) + 4) * size * 4 / 2**30)
+                units.append(f"a product with the Hessian of {rows}: {once:.2g} s")
             else:
+                once = _chain_step_seconds(model, batch, settings.device, how)
                 seconds += steps * int(how["chains"]) * (int(how["burn_in"]) + int(how["draws"])) * once
                 memory = max(memory, 2 * size * 4 / 2**30)
+                units.append(f"a step of a chain with {rows}: {once:.2g} s")
         seconds /= min(settings.jobs, len(left))
         named = " and ".join(dict.fromkeys(probe for probes in left.values() for probe in probes))
         text = (
-            f"{named} at {counted(len(left), 'step')} take about {_time(seconds)} on {settings.device} (a gradient of "
-            f"{counted(min(len(ids), settings.batch_size), 'row')}: {once:.2g} s) and {memory:.2g} GB beside the model"
+            f"{named} at {counted(len(left), 'step')} take about {_time(seconds)} on {settings.device} "
+            f"({', '.join(units)}) and {memory:.2g} GB beside the model"
         )
         return cls(seconds, memory, text)
 
@@ -89,17 +94,24 @@ def _time(seconds: float) -> str:
     )
 
 
-def _gradient_seconds(model: Any, ids: np.ndarray, device: str) -> float:
-    """Seconds that a gradient takes: the shortest of some, since the first also allocates and others may wait."""
-    from pico_analyze.models.curvature import batches_of, mean_loss
+def _product_seconds(model: Any, ids: np.ndarray, device: str) -> float:
+    """Seconds that a product of the Hessian of these rows with a vector takes, its share of all around it included."""
+    from pico_analyze.models.curvature import batches_of, read_hessian
 
-    (batch,) = batches_of(ids, len(ids), device)
-    taken = math.inf
-    for _ in range(_TRIES):
-        begun = time.perf_counter()
-        loss = mean_loss(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        float(loss.detach())  # waits for an accelerator
-        taken = min(taken, time.perf_counter() - begun)
-    model.zero_grad(set_to_none=True)
-    return taken
+    batches = batches_of(ids, len(ids), device)
+    read_hessian(model, batches, iterations=1, vectors=1, seed=0)  # the first also allocates
+    begun = time.perf_counter()
+    read_hessian(model, batches, iterations=_TRIES, vectors=_TRIES, seed=0)
+    return (time.perf_counter() - begun) / (2 * _TRIES)
+
+
+def _chain_step_seconds(model: Any, ids: np.ndarray, device: str, how: Mapping[str, Any]) -> float:
+    """Seconds that a step of a chain takes: a gradient of these rows, and the noise."""
+    from pico_analyze.models.curvature import batches_of, read_chains
+
+    batches = batches_of(ids, len(ids), device)
+    some = {"chains": 1, "draws": _TRIES, "burn_in": 0, "lr": how["lr"], "localization": how["localization"]}
+    read_chains(model, batches, n_beta=1.0, how=some | {"draws": 1}, seed=0)  # the first also allocates
+    begun = time.perf_counter()
+    read_chains(model, batches, n_beta=1.0, how=some, seed=0)
+    return (time.perf_counter() - begun) / _TRIES
