@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,13 +24,14 @@ class KindOption(StrEnum):
     spectra = "spectra"
 
 
-class DimensionOption(StrEnum):
-    """What rows differ in; `split` is a method of str."""
+class DimensionOption(Enum):
+    """What rows differ in. No StrEnum: `split` is a method of str."""
 
     layer = "layer"
     head = "head"
     run = "run"
     site = "site"
+    split = "split"
     metric = "metric"
 
 

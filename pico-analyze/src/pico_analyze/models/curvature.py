@@ -149,8 +149,7 @@ def langevin(
         (C, D), float64.
     """
     losses = np.full((chains, draws), math.nan)
-    with _restored(weights):
-        start = [weight.detach().clone() for weight in weights]
+    with _restored(weights) as start:
         for chain in range(chains):
             with torch.no_grad():
                 for weight, first in zip(weights, start, strict=True):
@@ -171,13 +170,13 @@ def langevin(
 
 
 @contextmanager
-def _restored(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Weights, their gradients and torch's random state are afterwards as they were."""
+def _restored(weights: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
+    """Weights, their gradients and torch's random state are afterwards as they were; gives what the weights are."""
     kept = [weight.detach().clone() for weight in weights]
     devices = [weights[0].device] if weights[0].is_cuda else []
     try:
         with torch.random.fork_rng(devices):
-            yield
+            yield kept
     finally:
         with torch.no_grad():
             for weight, before in zip(weights, kept, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
@@ -17,8 +18,9 @@ from typer.testing import CliRunner
 
 import pico_analyze
 from pico_analyze.cli.app import app
+from pico_analyze.cli.plot import AxisOption, DimensionOption, KindOption, WidthOption
 from pico_analyze.errors import DataError, UsageError
-from pico_analyze.output.figures.request import Request, Selected, stem
+from pico_analyze.output.figures.request import DIMENSIONS, KINDS, Axis, Request, Selected, Width, stem
 from pico_analyze.output.figures.saving import save
 from pico_analyze.stores.training_log import logged_losses
 
@@ -162,6 +164,16 @@ def test_selected_and_request_are_read_back_from_their_options():
     request = Request(hue="run", x="tokens", width="page")
     assert selected.options() == ["--metric", "cka", "--site", "attn.v", "--layers", "0-2", "--param", "kernel=rbf"]
     assert request.options() == ["--hue", "run", "--x", "tokens", "--width", "page"]
+
+
+def test_the_command_line_offers_what_there_is():
+    offered = (KindOption, DimensionOption, AxisOption, WidthOption)
+    assert [tuple(option.value for option in kind) for kind in offered] == [
+        KINDS,
+        DIMENSIONS,
+        get_args(Axis),
+        get_args(Width),
+    ]
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -32,10 +32,13 @@ def of_rows(
         UsageError: the kind needs a run in place of rows; and what the kind's own module raises.
         DataError: the table is empty.
     """
-    chosen = choose(rows, selected, request)
+    return _drawn(choose(rows, selected, request), request, results or {})
+
+
+def _drawn(chosen: pandas.DataFrame, request: Request, results: Results) -> tuple[Figure, pandas.DataFrame]:
     with _styled(request):
         if request.kind == "beside":
-            return beside(chosen, request, results or {})
+            return beside(chosen, request, results)
         drawn = {"lines": lines.lines, "heads": heads.heads, "small": heads.small}.get(request.kind)
         if drawn is None and request.kind in ("layers", "steps"):
             drawn = maps.maps
@@ -70,8 +73,8 @@ def of_sources(
     if request.kind == "beside":
         for source, table in zip(sources, tables, strict=True):
             results |= {str(run): source.results() for run in table["run"].unique()}
-    figure, values = of_rows(rows, selected, request, results)
     chosen = choose(rows, selected, request)
+    figure, values = _drawn(chosen, request, results)
     return figure, values, [str(run) for run in dict.fromkeys(chosen["run"])], question_name(chosen)
 
 

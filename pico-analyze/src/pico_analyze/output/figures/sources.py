@@ -41,6 +41,8 @@ class Source:
     location: str | None
     """Path or address of the run; None where the table does not tell."""
     options: ReadOptions
+    opened: Store | None = None
+    """The run, where it was opened to see what the word means."""
 
     @cached_property
     def store(self) -> Store:
@@ -50,6 +52,8 @@ class Source:
             UsageError: the table does not say where its run lies.
             NotARunError: it is not there (any more).
         """
+        if self.opened is not None:
+            return self.opened
         if self.location is None:
             raise UsageError(f"{self.word}: the table does not say of which run it is: name the run")
         return open_named(self.location, self.options)
@@ -164,10 +168,7 @@ def _source(word: str, analyses: Path, options: ReadOptions) -> Source:
         if (analyses / word / ROWS).is_file():
             return Source(word, analyses / word, location_of(analyses / word), options)
         raise
-    found = _table_of(store, analyses)
-    source = Source(word, found, word, options)
-    source.__dict__["store"] = store
-    return source
+    return Source(word, _table_of(store, analyses), word, options, store)
 
 
 def _table_of(store: Store, analyses: Path) -> Path | None:
