@@ -160,8 +160,8 @@ def pwcca(
     Σ α·ρ / Σ α. With variant `paper` αᵢ = Σⱼ |⟨hᵢ, xⱼ⟩| over the centred columns xⱼ of the first matrix and its
     canonical variates hᵢ. With `svcca` as google/svcca's code has it, which differs: the side of fewer features weighs
     (the first of equals), by directions that are not whitened and have the means of columns added, and by columns that
-    are not centred; no direction is cut off. With `pico1` as pico-analyze 1.0 had it: that code, for a first side that
-    is not the wider one (there 1.0 failed). It reproduces the numbers that were published with it.
+    are not centred; no direction is cut off. With `pico1` as pico-analyze 1.0 had it: that code, with 10⁻⁶ of the
+    largest covariance added to the variances, for a first side that is not the wider one (there 1.0 failed).
 
     Args:
         x: (N, P) activations: N samples (rows) of P features; an array or a `Matrix`. Their mean over samples is
@@ -208,13 +208,16 @@ def _as_code(x: Matrix, y: Matrix, variant: str, facts: Facts) -> Result:
         )
     if variant == "pico1" and widths[0] > widths[1]:
         return Result.undefined("pico-analyze 1.0 had no value where the first side has more features", **facts)
-    value = projection_weighted(*(np.asarray(side.dense(), np.float64) for side in (x, y)))
+    sides = (np.asarray(side.dense(), np.float64) for side in (x, y))
+    value = projection_weighted(*sides, epsilon=_EPSILON_1_0 if variant == "pico1" else 0.0)
     if value is None:
         return Result.undefined(f"variant {variant} has no value where features depend on one another", **facts)
     full = (facts["rank"], facts["rank_target"]) == widths
     return Result(value, extra=facts, warning=_warning(facts) if full else _ROUNDING_COUNTS)
 
 
+_EPSILON_1_0 = 1e-6
+"""What pico-analyze 1.0 added to the variances."""
 _ROUNDING_COUNTS = (
     "features depend on one another up to rounding, and variants svcca and pico1 of pwcca count directions of rounding "
     "as others: read variant=paper"
@@ -269,8 +272,8 @@ PWCCA = MetricSpec(
         "Canonical correlations, each weighted by how much of the first representation, centred, it accounts for; "
         "noise directions are cut off by explained variance first. Widths may differ; not symmetric. variant=svcca: as "
         "google/svcca's code has it (the side of fewer features weighs, by directions that are not whitened, with "
-        "means, and by columns that are not centred); variant=pico1: as pico-analyze 1.0 had it, for its published "
-        "numbers."
+        "means, and by columns that are not centred); variant=pico1: as pico-analyze 1.0 had it, with 1e-6 of the "
+        "largest covariance added to the variances."
     ),
     range="0 to 1",
     best="1: one is a linear map of the other",
@@ -291,6 +294,6 @@ PWCCA = MetricSpec(
     similar="high",
     resampling=as_a_correlation,
     bounds=(0.0, 1.0),
-    revision=1,
+    revision=2,
     power=2,
 )
