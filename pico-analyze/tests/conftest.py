@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from synthetic import make_run
@@ -16,6 +19,21 @@ from pico_analyze.cli import app
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drawn_from(request: pytest.FixtureRequest) -> tuple[np.random.Generator, Mapping[str, Any]] | None:
+    """A module's `RNG`, and its state before the first of its tests."""
+    rng = getattr(request.module, "RNG", None)
+    return None if rng is None else (rng, rng.bit_generator.state)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers(_drawn_from: tuple[np.random.Generator, Mapping[str, Any]] | None) -> None:
+    """Each test draws the same numbers, whichever tests this process ran before it."""
+    if _drawn_from is not None:
+        rng, state = _drawn_from
+        rng.bit_generator.state = state
 
 
 def pytest_configure() -> None:

@@ -88,7 +88,10 @@ def test_the_codes_is_what_google_svcca_computes(n, p, q, mean):
 
 @pytest.mark.parametrize(("n", "p", "q"), [*SHAPES, (128, 96, 96)])
 def test_pico_1_0s_is_the_codes_with_its_epsilon_and_none_where_it_failed(n, p, q):
-    x, y = (side.astype(np.float32) for side in related(RNG, n, p, q))
+    x, y = related(np.random.default_rng([n, p, q]), n, p, q)
+    if p > 30:  # of so many vectors the sign of one may be another by rounding, which matters where there are means
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    x, y = x.astype(np.float32), y.astype(np.float32)
     result = pwcca(x, y, variant="pico1")
     if p > q:
         assert result.reason == "pico-analyze 1.0 had no value where the first side has more features"
