@@ -23,7 +23,7 @@ from pico_analyze.version import __version__
 if TYPE_CHECKING:
     from pico_analyze import metrics
     from pico_analyze.api import audit, compute, dynamics, open_run, read_rows, study, summarise
-    from pico_analyze.api_figures import figure, plot
+    from pico_analyze.api_figures import figure, findings, plot
     from pico_analyze.api_models import behave, capture, convert
 else:  # hidden from type checkers, for which a module with __getattr__ has every name
 
@@ -41,7 +41,7 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
         return found
 
 
-_ROOMS = {"api_models": ("behave", "capture", "convert"), "api_figures": ("figure", "plot")}
+_ROOMS = {"api_models": ("behave", "capture", "convert"), "api_figures": ("figure", "findings", "plot")}
 
 __all__ = [
     "__version__",
@@ -52,6 +52,7 @@ __all__ = [
     "convert",
     "dynamics",
     "figure",
+    "findings",
     "metrics",
     "open_run",
     "plot",

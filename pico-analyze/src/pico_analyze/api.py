@@ -189,8 +189,8 @@ def study(
     """Carry out the study in a YAML file.
 
     Args:
-        file: The study; one of pico-analyze 1.0 is accepted too. Or the name of one that comes with this package, such
-            as ``induction``.
+        file: The study; one of pico-analyze 1.0 is accepted too. Or the name of one that comes with this package:
+            ``induction``, or ``overview``, which each run's size chooses.
         runs: Runs in place of those in the file, as for `compute`.
         out: Directory in which each run gets its own table; without it nothing is written, whatever `out` the file
             names for the command line.
@@ -227,10 +227,11 @@ def study(
         >>> print(frame["site"].unique().tolist(), frame["step"].unique().tolist())
         ['attn.ov'] [8]
     """
-    from pico_analyze.questions.study import load_study
+    from pico_analyze.questions.study import load_studies
 
-    found = load_study(Path(file))[0]
-    questions = found.asked(_listed(runs))
+    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
+    found, _ = load_studies(Path(file), _listed(runs), read)
+    questions = [pair for one, of in found for pair in one.asked(of)]
     how = settings(
         out,
         jobs,
@@ -255,7 +256,7 @@ def study(
     from pico_analyze.models.study_probes import probe_settings
 
     with TemporaryDirectory(prefix="pico-study-") as nowhere:
-        probed = probe_settings(found, _listed(runs), how, nowhere if out is None else out)
+        probed = [pair for one, of in found for pair in probe_settings(one, of, how, nowhere if out is None else out)]
         behaved = [behave_models(location, one) for location, one in probed]
         outcome = analyze(questions, how)
     return pandas.concat([outcome.frame, *(one.frame for one in behaved)], ignore_index=True)

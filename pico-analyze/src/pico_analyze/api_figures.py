@@ -1,4 +1,4 @@
-"""Figures as functions: of rows at hand, or of tables and runs into files."""
+"""Figures and findings as functions: of rows at hand, or of tables and runs into files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pico_analyze.output.figures.request import Axis, Dimension, Kind, Selected, Width
+    from pico_analyze.output.findings import Finding
 
 Words = str | Sequence[str] | None
 
@@ -206,3 +207,30 @@ def selection(
 
 def _words(words: Words) -> tuple[str, ...]:
     return () if words is None else (words,) if isinstance(words, str) else tuple(words)
+
+
+def findings(
+    rows: pandas.DataFrame, losses: Mapping[str, Mapping[int, float]] | None = None, tau: float = 0.9
+) -> list[Finding]:
+    """What stands out in rows, in sentences, each with what it does not say.
+
+    Args:
+        rows: Tidy rows over steps, of one run or several, as `compute`, `study` and `read_rows` give them.
+        losses: Validation loss by step, of each run by its name: then it is also told what changes before it and after.
+        tau: Similarity to the step compared with (CKA and the like) from which on a site counts as settled.
+
+    Returns:
+        Findings, each with `text`, `caveat` and `selection`: columns and values that select the rows it is of. One that
+        says why, for a run of which the rows tell nothing over steps.
+
+    Raises:
+        UsageError: `tau` is not finite, or a column of such rows is missing.
+
+    Example:
+        >>> import pico_analyze
+        >>> rows = pico_analyze.compute("cka", "runs/demo", sites="attn.v")
+        >>> print(pico_analyze.findings(rows)[0].text)
+    """
+    from pico_analyze.output.findings import findings as found
+
+    return found(rows, losses, tau)

@@ -53,7 +53,9 @@ def test_the_fit_is_the_best_of_all_starts_and_equal_values_stay_together(decima
         values = np.round(RNG.pareto(1.5, 25) + 1, decimals)
         alpha, x_min, ks, n = fit_tail(values)
         assert ks == pytest.approx(by_brute_force(values.tolist())[2], rel=1e-9)
-        assert (alpha, x_min, n) in [pytest.approx(fit, rel=1e-9) for fit in starts_at_that_distance(values.tolist(), ks)]
+        assert (alpha, x_min, n) in [
+            pytest.approx(fit, rel=1e-9) for fit in starts_at_that_distance(values.tolist(), ks)
+        ]
         assert n == np.count_nonzero(values >= x_min)
 
 

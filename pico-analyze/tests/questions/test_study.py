@@ -274,8 +274,10 @@ def test_probes_and_transitions_that_do_not_exist_are_refused(more: dict, says: 
 
 def test_the_studies_of_the_package_are_sound_and_found_by_name(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert studies() == ["induction"]
-    for name in studies():
+    assert studies() == ["induction", "overview"]
+    with pytest.raises(UsageError, match="it is made for a run by its size: `pico-analyze run overview RUN`"):
+        load_study(Path("overview"))
+    for name in ["induction"]:
         study, notes = load_study(Path(name))
         assert study.name == name and notes == []
     with pytest.raises(UsageError, match="no study of this name; did you mean 'induction'"):

@@ -170,8 +170,12 @@ def _answer(
     form: o.Form,
     plot: bool,
     study: tuple[Study, Sequence[Behaved]] | None = None,
+    whole: bool = False,
 ) -> Outcome:
-    """Carry out, print, draw, conclude; with the rows of a study's probes, and what it tells, where it has some."""
+    """Carry out, print, draw, conclude; with the rows of a study's probes, and what it tells, where it has some.
+
+    Of a study a summary is printed, unless its tables are asked for whole.
+    """
     from pico_analyze.cli.console import conclude
     from pico_analyze.engine.pipeline import analyze
 
@@ -181,14 +185,16 @@ def _answer(
     if outcome.shard is not None:  # a table or picture of a share would look like the whole
         conclude(outcome, [], time.monotonic() - begun)
         return outcome
-    from pico_analyze.cli.studying import probed_frame, tables, tell
+    from pico_analyze.cli.studying import probed_frame, summary, tables, tell
     from pico_analyze.output.text import frame_as
 
     behaved = study[1] if study is not None else ()
     texts, written = ([], []) if study is None else tell(study[0], outcome, behaved, plot=plot)
     if behaved:
         outcome.frame = probed_frame(outcome, behaved)
-    if form is o.Form.table:
+    if form is o.Form.table and study is not None and not whole:
+        typer.echo("\n\n".join([summary(outcome, settings.read), *texts]))
+    elif form is o.Form.table:
         typer.echo("\n\n".join([*tables(outcome, behaved), *texts]))
     else:
         typer.echo(frame_as(outcome.frame, "json" if form is o.Form.json else "csv"))
@@ -227,15 +233,18 @@ def run_study(
     file: Annotated[
         Path,
         typer.Argument(
-            help="YAML of a study; one of pico-analyze 1.0 is accepted too. Or the name of a study that "
-            "comes with this package: induction."
+            help="YAML of a study; one of pico-analyze 1.0 is accepted too. Or the name of a study that comes with "
+            "this package: induction, or overview, which each run's size chooses."
         ),
-    ],
+    ] = Path("overview"),
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs, in place of those in the file.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Directory for the results. [default: analysis]")] = None,
     form: o.As = o.Form.table,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Print each table, steps down and layers across, in place of a summary.")
+    ] = False,
     plot: o.Plot = True,
     jobs: o.Jobs = 1,
     threads: o.Threads = 0,
@@ -253,16 +262,19 @@ def run_study(
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
-    """Carry out a whole study: several metrics, components, steps, splits and runs in one pass."""
+    """Carry out a whole study, and tell what stands out: several metrics, components, splits and runs in one pass."""
     from pico_analyze.api import settings
     from pico_analyze.cli.console import say
     from pico_analyze.models.behave import behave_models
     from pico_analyze.models.study_probes import probe_settings
-    from pico_analyze.questions.study import load_study
+    from pico_analyze.questions.study import load_studies
+    from pico_analyze.stores.base import ReadOptions
 
-    study, notes = load_study(file)
+    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
+    studies, notes = load_studies(file, runs or (), read)
     for note in notes:
         say(note)
+    study = studies[0][0]
     how = settings(
         out or Path(study.out),
         jobs,
@@ -279,10 +291,10 @@ def run_study(
         allow_pickle,
         base_model,
     )
-    questions = study.asked(runs or ())
-    probed = probe_settings(study, runs or (), how, out or Path(study.out))
+    questions = [pair for one, of in studies for pair in one.asked(of)]
+    probed = [pair for one, of in studies for pair in probe_settings(one, of, how, out or Path(study.out))]
     behaved = [behave_models(location, one, say) for location, one in probed]
-    outcome = _answer(questions, how, form, plot, (study, behaved) if behaved else None)
+    outcome = _answer(questions, how, form, plot, (study, behaved), whole=tables)
     _log(outcome, wandb, wandb_project, study.name)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pico_analyze.engine.outcome import Outcome
     from pico_analyze.models.behave import Behaved
     from pico_analyze.questions.study import Study
+    from pico_analyze.stores.base import ReadOptions
 
 
 def probed_frame(outcome: Outcome, behaved: Sequence[Behaved]) -> pandas.DataFrame:
@@ -30,6 +32,31 @@ def tables(outcome: Outcome, behaved: Sequence[Behaved]) -> list[str]:
     width = table_width()
     measured = dict.fromkeys(table_text(rows, width) for _, rows in outcome.frames())
     return [*measured, *(behaviour_text(one.frame, "table", width) for one in behaved)]
+
+
+def summary(outcome: Outcome, read: ReadOptions) -> str:
+    """The findings, and one line for each metric and site; the outcome's frame holds the rows of probes too."""
+    from pico_analyze.cli.console import table_width
+    from pico_analyze.output.findings import findings
+    from pico_analyze.output.study_text import study_text
+
+    losses = validation_losses(outcome.directories, read)
+    return study_text(outcome.frame, findings(outcome.frame, losses), table_width())
+
+
+def validation_losses(locations: Iterable[str], read: ReadOptions) -> dict[str, dict[int, float]]:
+    """The validation loss by step of each run, by its name; a run that has none, or cannot be read, is left out."""
+    from pico_analyze.errors import PicoAnalyzeError
+    from pico_analyze.stores.opening import open_store
+
+    found: dict[str, dict[int, float]] = {}
+    for location in locations:
+        with suppress(PicoAnalyzeError):  # its rows stand without it
+            store = open_store(location, read)
+            results = store.evaluations().items()
+            if losses := {step: values["val_loss"] for step, values in results if "val_loss" in values}:
+                found[store.run] = losses
+    return found
 
 
 def tell(study: Study, outcome: Outcome, behaved: Sequence[Behaved], *, plot: bool) -> tuple[list[str], list[Path]]:

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pico_analyze.errors import UsageError
 from pico_analyze.output.figures.selection import debiased
 from pico_analyze.output.figures.series import computed_order
 from pico_analyze.output.text import number, params_text
@@ -23,6 +26,7 @@ from pico_analyze.statistics.landmarks import (
     settled,
 )
 from pico_analyze.statistics.transition import Course, courses
+from pico_analyze.table.columns import KEY
 
 if TYPE_CHECKING:
     import pandas
@@ -61,7 +65,14 @@ def findings(
 
     Returns:
         The findings; one that says why there is none, for a run of which the rows tell nothing over steps.
+
+    Raises:
+        UsageError: `tau` is not finite, or a column is missing.
     """
+    if not np.isfinite(tau):
+        raise UsageError(f"tau={tau} is no threshold: give a finite number")
+    if missing := [name for name in (*KEY, "value", "target_layer", "extra") if name not in frame.columns]:
+        raise UsageError(f"a table without the column {missing[0]!r} tells nothing: give rows that pico-analyze wrote")
     found: list[Finding] = []
     if frame.empty:
         return [Finding("There are no rows, so nothing can be said.", "Compute something first.")]
@@ -74,8 +85,14 @@ def findings(
     return found
 
 
+def without_itself(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Rows but those of a step with itself: it is like itself whatever happened."""
+    itself = (frame["target_run"] == frame["run"]) & (frame["step"] == frame["target_step"]).fillna(False)
+    return frame[~itself]
+
+
 def _of_run(rows: pandas.DataFrame, run: str, losses: Mapping[int, float], tau: float) -> list[Finding]:
-    known = [one for one in courses(rows) if one.place["target_layer"] is None and len(one.steps)]
+    known = [one for one in courses(without_itself(rows)) if one.place["target_layer"] is None and len(one.steps)]
     steps = sorted({int(step) for one in known for step in one.steps})
     if len(steps) < 2:
         where = f"only step {steps[0]} has values" if steps else "no row has a value"
@@ -256,10 +273,16 @@ def _beside_the_loss(wholes: Sequence[Course], losses: Mapping[int, float]) -> l
 
 def _listed(halves: Sequence[tuple[int, Course]]) -> str:
     texts = [
-        f"{one.place['metric']}{params_text(one.place)} of {one.place['data']} ({half})"
+        f"{one.place['metric']}{params_text(one.place)} of {_measured(one)} ({half})"
         for half, one in sorted(halves, key=lambda pair: pair[0])
     ]
     return ", ".join(texts[:_METRICS]) + (f" and {len(texts) - _METRICS} more" if len(texts) > _METRICS else "")
+
+
+def _measured(one: Course) -> str:
+    """``activations``, ``weights of ov_circuit``."""
+    component, data = str(one.place["component"]), str(one.place["data"])
+    return data if component in ("simple", "probe") else f"{data} of {component}"
 
 
 def _what(one: Course) -> str:

@@ -11,10 +11,13 @@ from typing import Any
 
 from pico_analyze.errors import UsageError, nearest
 from pico_analyze.questions.builder import Chosen, asked
+from pico_analyze.questions.overview import NAME as OVERVIEW
+from pico_analyze.questions.overview import overview
 from pico_analyze.questions.question import Question
 from pico_analyze.questions.study_schema import Lines, StudyConfig, validated
 from pico_analyze.questions.study_v1 import is_v1, translate
-from pico_analyze.stores.run_names import resolve_all
+from pico_analyze.stores.base import ReadOptions
+from pico_analyze.stores.run_names import open_named, resolve_all
 from pico_schema import YamlError, yaml_text
 
 
@@ -68,7 +71,39 @@ class Study:
 def studies() -> list[str]:
     """Names of the studies that come with this package."""
     entries = (entry.name for entry in files("pico_analyze.questions").joinpath("studies").iterdir())
-    return sorted(name.removesuffix(".yaml") for name in entries if name.endswith(".yaml"))
+    return sorted([OVERVIEW, *(name.removesuffix(".yaml") for name in entries if name.endswith(".yaml"))])
+
+
+def load_studies(
+    path: Path, runs: Sequence[str | Path] = (), read: ReadOptions | None = None
+) -> tuple[list[tuple[Study, list[str | Path]]], list[str]]:
+    """What is studied: the study in a file of each of the runs, or the overview of each run by its own size.
+
+    Args:
+        path: The file, or the name of a study that comes with this package.
+        runs: Runs in place of those in the file; the overview is of the run that changed last without.
+        read: How runs are read, for the overview, which looks into them.
+
+    Returns:
+        Studies, each with the runs to ask it of, and what is to be said about them, one line each.
+
+    Raises:
+        UsageError: the file cannot be read, or names what does not exist; a step of a run is named for the overview.
+        NotARunError: a run that does not exist.
+        DataError: a run that holds nothing to measure.
+    """
+    if str(path) != OVERVIEW or path.exists():
+        study, notes = load_study(path)
+        return [(study, list(runs))], notes
+    found: list[tuple[Study, list[str | Path]]] = []
+    notes = []
+    for run in resolve_all(list(runs)):
+        if run.step is not None:
+            raise UsageError(f"{run.text}: the overview is of a run over its steps: name the run without a step")
+        config, left_out = overview(open_named(run.location, read or ReadOptions()))
+        found.append((Study(config), [run.location]))
+        notes += [f"{run.text or run.location}: {note}" for note in left_out]
+    return found, notes
 
 
 def load_study(path: Path) -> tuple[Study, list[str]]:
@@ -82,6 +117,8 @@ def load_study(path: Path) -> tuple[Study, list[str]]:
     """
     name = str(path)
     own = studies() if not path.exists() and path.name == name and "." not in name else []
+    if own and name == OVERVIEW:
+        raise UsageError(f"{name}: it is made for a run by its size: `pico-analyze run {name} RUN` carries it out")
     if own and name not in own:
         raise UsageError(
             f"{name}: there is no such file, and no study of this name{nearest(name, own)} comes with pico-analyze "

@@ -40,8 +40,8 @@ def settled(course: Course, target: int, tau: float) -> Settled:
     """Where a course of similarity to the step `target` settles.
 
     Args:
-        course: Values of which the one at the target is the largest there is.
-        target: The step compared with; its own value says nothing, and is left out.
+        course: The similarity over steps.
+        target: The step compared with; from it on nothing is looked at, for its own value says nothing.
         tau: Threshold.
     """
     earlier = course.steps < target

@@ -1,0 +1,117 @@
+"""The study that answers "what happened in this run?": chosen by what the run holds and by its size.
+
+It asks for what is cheap at any size (norms, spectra of heads, which are factored) and bounds the rest: checkpoints,
+layers, and the work of singular values of weights. What was left out is said, and each choice is one that a study file
+can make: `pico-analyze run overview` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pico_analyze.counting import counted
+from pico_analyze.errors import DataError
+from pico_analyze.questions.study_schema import StudyConfig, validated
+from pico_analyze.stores.base import SplitInfo, StepInfo, Store
+from pico_analyze.stores.sites import MatrixSite
+from pico_schema import ModelSpec
+
+NAME = "overview"
+MOST_STEPS, MOST_LAYERS = 32, 12
+WORK = 2e11
+"""Bound of Σ n·p·min(n, p) over the weights of which singular values are taken: about a minute on two cores."""
+_FEWEST_STEPS = 8
+_DEFAULT_SITES = ("attn.v", "attn.o", "mlp.down")
+
+
+def overview(run: Store) -> tuple[StudyConfig, list[str]]:
+    """The study of a run, and a line for each thing that its size left out.
+
+    Args:
+        run: An open run of any kind.
+
+    Raises:
+        DataError: the run has no checkpoint with anything to measure.
+    """
+    infos = run.steps()
+    weights = [info for info in infos if info.weights]
+    notes: list[str] = []
+    measurements: list[dict[str, object]] = []
+    for split in ("val", "train"):
+        captured = [info for info in infos if info.sites("activations", split)]
+        if captured:
+            measurements += _of_activations(captured, split, notes)
+            break
+    graded = [info for info in infos if any(held.gradients for held in info.splits.values())]
+    if weights:
+        measurements += _of_weights(run.spec(weights[-1].step), weights, notes)
+    if graded:
+        measurements += _of_gradients(graded, notes)
+    if not measurements:
+        raise DataError(f"run {run.run!r} has no checkpoint with weights or captures: there is nothing to measure")
+    return validated(StudyConfig, {"name": NAME, "measurements": measurements}), notes
+
+
+def _of_activations(infos: Sequence[StepInfo], split: str, notes: list[str]) -> list[dict[str, object]]:
+    steps = _steps(infos, MOST_STEPS, "activations", notes)
+    common = {"data": ["activations"], "splits": [split], "steps": steps}
+    return [{"metrics": ["cka"], "target": infos[-1].step, **common}, {"metrics": ["effective_rank"], **common}]
+
+
+def _of_weights(spec: ModelSpec, infos: Sequence[StepInfo], notes: list[str]) -> list[dict[str, object]]:
+    held = [MatrixSite.parse(name) for name in infos[-1].weights]
+    kinds = {site.kind for site in held}
+    sites = [kind for kind in _DEFAULT_SITES if kind in kinds] or sorted(kinds)
+    layers = sorted({site.layer for site in held if site.layer is not None})
+    chosen = _evenly(layers, MOST_LAYERS)
+    if len(chosen) < len(layers):
+        notes.append(f"spectra of weights in {len(chosen)} of {len(layers)} layers: {', '.join(map(str, chosen))}")
+    work = len(chosen) * sum(_work(spec, kind) for kind in sites)
+    most = max(_FEWEST_STEPS, min(MOST_STEPS, int(WORK / max(work, 1))))
+    if work * _FEWEST_STEPS > WORK:
+        notes.append(
+            f"spectra of weights take longer than a minute at this size ({spec.d_model:,} wide): "
+            f"{counted(min(most, len(infos)), 'checkpoint')}"
+        )
+    spectra = {"data": ["weights"], "sites": sites, "layers": chosen, "steps": _steps(infos, most, "spectra", notes)}
+    found: list[dict[str, object]] = [
+        {"metrics": ["norm"], "data": ["weights"], "steps": _steps(infos, MOST_STEPS, "norms", notes)},
+        {"metrics": ["effective_rank"], **spectra},
+    ]
+    if {"attn.v", "attn.o"} <= kinds and layers:
+        heads = {**spectra, "components": ["ov_circuit"]}
+        del heads["sites"]
+        found.append({"metrics": ["effective_rank"], **heads})
+    return found
+
+
+def _of_gradients(infos: Sequence[StepInfo], notes: list[str]) -> list[dict[str, object]]:
+    split = "train" if any(info.splits.get("train", _NOTHING).gradients for info in infos) else "val"
+    steps = _steps(infos, MOST_STEPS, "gradients", notes)
+    return [{"metrics": ["norm"], "data": ["gradients"], "splits": [split], "steps": steps}]
+
+
+def _steps(infos: Sequence[StepInfo], most: int, what: str, notes: list[str]) -> list[int]:
+    known = [info.step for info in infos]
+    chosen = _evenly(known, most)
+    if len(chosen) < len(known):
+        notes.append(f"{what} at {len(chosen)} of {len(known)} checkpoints, evenly chosen")
+    return chosen
+
+
+def _evenly(known: Sequence[int], most: int) -> list[int]:
+    """`most` of these, the first and the last among them."""
+    if len(known) <= most:
+        return list(known)
+    return [known[round(i * (len(known) - 1) / (most - 1))] for i in range(most)]
+
+
+def _work(spec: ModelSpec, kind: str) -> float:
+    """n·p·min(n, p) of one weight."""
+    wide, other = spec.d_model, spec.d_ff if kind.startswith("mlp") else spec.q_dim
+    if kind in ("attn.k", "attn.v"):
+        other = spec.kv_dim
+    return float(wide * other * min(wide, other))
+
+
+_NOTHING = SplitInfo()
