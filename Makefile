@@ -8,15 +8,17 @@ OUT ?= .
 BIN := $(VENV)/bin
 # Nothing is compiled beforehand: what is imported is a small part of torch and the others.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile --constraint .ci/constraints.txt
-PYTEST := -m pytest -n 2 --dist worksteal
+PYTEST := -m pytest -n 2 --dist worksteal $(SLOW)
 # One thread per test process: two processes with two threads each would wait for each other on two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# --slow: also the tests that tests/slow.txt names.
+SLOW ?=
 PACKAGES := shared-schema pico-train pico-analyze
 PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.toml
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-schema test-train test-analyze test-together lint format bench build conformance docs fuzz mutants test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together lint format bench build conformance docs fuzz mutants test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +56,9 @@ demo: install ## train a small model on Python's own library, then draw what cha
 
 test: test-schema test-analyze test-train test-together ## all tests, each package in an environment of its own
 
+test-all: ## the same with the slow tests, and those between the packages
+	$(MAKE) test conformance SLOW=--slow
+
 test-schema: .envs/schema/.installed install ## tests of the contract, with pydantic alone; then against the libraries
 	cd shared-schema && $(ONE_THREAD) ../.envs/schema/bin/python -m pytest
 	cd shared-schema && $(ONE_THREAD) ../$(BIN)/python -m pytest tests/test_tensor_header.py tests/test_digests.py
@@ -69,7 +74,7 @@ test-together: install ## train a very small model and analyze it, through the i
 	cd shared-schema/conformance && $(ONE_THREAD) ../../$(BIN)/python -m pytest tests/test_end_to_end.py tests/test_caches.py
 
 conformance: install ## wheels of both tools in environments of their own, revisions between them; every snippet of the documents; damaged runs
-	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt
+	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt -- $(SLOW)
 
 lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
 	$(BIN)/ruff check .

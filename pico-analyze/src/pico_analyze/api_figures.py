@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pico_analyze.output.figures.request import Axis, Dimension, Kind, Selected, Width
-    from pico_analyze.output.findings import Finding
+    from pico_analyze.output.findings import Findings
 
 Words = str | Sequence[str] | None
 
@@ -211,7 +211,7 @@ def _words(words: Words) -> tuple[str, ...]:
 
 def findings(
     rows: pandas.DataFrame, losses: Mapping[str, Mapping[int, float]] | None = None, tau: float = 0.9
-) -> list[Finding]:
+) -> Findings:
     """What stands out in rows, in sentences, each with what it does not say.
 
     Args:
@@ -229,7 +229,7 @@ def findings(
     Example:
         >>> import pico_analyze
         >>> rows = pico_analyze.compute("cka", "runs/demo", sites="attn.v")
-        >>> print(pico_analyze.findings(rows)[0].text)
+        >>> print(pico_analyze.findings(rows))
     """
     from pico_analyze.output.findings import findings as found
 

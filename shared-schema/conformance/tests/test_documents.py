@@ -12,8 +12,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from nbclient import NotebookClient
 
 from pico_conformance import Hub
 from pico_conformance.answers import HubError
@@ -99,6 +101,22 @@ def repository(document: Path, demo: Path, session_hub: Hub) -> None:
         with contextlib.suppress(HubError):
             session_hub.remove("models", name)
         put_pythia(session_hub, name)
+
+
+@pytest.mark.xdist_group("documents")
+@pytest.mark.parametrize("path", sorted((ROOT / "pico-analyze" / "docs").glob("*.ipynb")), ids=lambda path: path.name)
+def test_a_notebook_of_jupyter_shows_what_it_showed_when_it_was_written(path: Path, notebook: Notebook) -> None:
+    written = nbformat.read(path, as_version=4)
+    before = _shown(written)
+    place = {"metadata": {"path": str(notebook.place)}}
+    done = NotebookClient(written, timeout=280, kernel_name="python3", resources=place).execute()
+    assert _shown(done) == before
+    assert sum("image/png" in kinds for cell in before for kinds in cell) >= 2
+
+
+def _shown(written: nbformat.NotebookNode) -> list[list[list[str]]]:
+    """What each cell showed, as kinds: text, a table, a picture."""
+    return [[sorted(shown.get("data", {})) for shown in cell.get("outputs", [])] for cell in written.cells]
 
 
 @pytest.mark.usefixtures("repository")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,9 +53,20 @@ class Finding:
     """Where it is seen: columns of the table (run, metric, data, component, site, layer, head, step, …) and values."""
 
 
+class Findings(list[Finding]):
+    """Findings in their order; a notebook shows each with what it does not say below it."""
+
+    def _repr_html_(self) -> str:
+        lines = (f"<li>{escape(one.text)}<br><small>{escape(one.caveat)}</small></li>" for one in self)
+        return f"<ul>{''.join(lines)}</ul>"
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {one.text}" for one in self)
+
+
 def findings(
     frame: pandas.DataFrame, losses: Mapping[str, Mapping[int, float]] | None = None, tau: float = TAU
-) -> list[Finding]:
+) -> Findings:
     """What stands out in a table, run by run: when sites settle, in which order, what changes fastest, heads that lie
     apart, what moves while the loss falls.
 
@@ -73,9 +85,9 @@ def findings(
         raise UsageError(f"tau={tau} is no threshold: give a finite number")
     if missing := [name for name in (*KEY, "value", "target_layer", "extra") if name not in frame.columns]:
         raise UsageError(f"a table without the column {missing[0]!r} tells nothing: give rows that pico-analyze wrote")
-    found: list[Finding] = []
+    found = Findings()
     if frame.empty:
-        return [Finding("There are no rows, so nothing can be said.", "Compute something first.")]
+        return Findings([Finding("There are no rows, so nothing can be said.", "Compute something first.")])
     several = frame["run"].nunique() > 1
     for run, rows in debiased(frame).groupby("run", sort=False):
         own = _of_run(rows, str(run), dict((losses or {}).get(str(run), {})), tau)

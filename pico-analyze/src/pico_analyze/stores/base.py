@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -75,6 +76,17 @@ class StepInfo:
         if info is None:
             return ()
         return {"activations": info.activations, "gradients": info.gradients}.get(data, info.noise)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what it holds, and how many sites of each."""
+        held = {"weights": self.weights}
+        for split, one in self.splits.items():
+            held |= {f"{split} activations": one.activations, f"{split} gradients": one.gradients}
+        facts = [f"{name} {value:.4f}" for name, value in self.metrics.items() if value is not None]
+        facts += [f"{name} of {len(sites)} sites" for name, sites in held.items() if sites]
+        tokens = "" if self.tokens_seen is None else f" ({self.tokens_seen:,} tokens)"
+        lines = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+        return f"<b>step {self.step:,}</b>{tokens}<ul>{lines}</ul>"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, TokenRows, captured_samples, positions_of, read_whole, stored_rows
 from pico_analyze.stores.seals import BrokenSeal, unlike_on_disk
 from pico_analyze.stores.set_aside import SetAside, set_aside
+from pico_analyze.stores.shown import Shown
 from pico_analyze.stores.training_log import logged_losses
 from pico_analyze.stores.transformers.files import LocalFiles
 from pico_schema import (
@@ -108,7 +109,7 @@ def taken_out(array: np.ndarray, manifest: CheckpointManifest, data: Data, site:
     return in_rows(rows.reshape(part.groups, size, -1)[:, part.start : part.stop].reshape(-1, rows.shape[1]))
 
 
-class LocalStore:
+class LocalStore(Shown):
     """A run directory written by pico-train."""
 
     kind = "pico"

@@ -11,6 +11,21 @@ from typing import Any
 import pytest
 
 from pico_conformance.hub import Hub
+from pico_conformance.tiers import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 DISABLED = {"lfs": False, "xet": True}
 

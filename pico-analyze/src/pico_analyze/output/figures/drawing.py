@@ -94,22 +94,14 @@ def write(
         UsageError: the file's name ends with no known format; and as `of_sources`.
         StorageError: the disk refused.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     if out is not None:
         form(out)
     figure, values, runs, question = of_sources(sources, selected, request)
-    try:
-        path = out or default / f"{stem('+'.join(runs), question, *selected.words(), *request.words())}.png"
-        words = [source.word for source in sources]
-        again = command(words, default.parent, selected, request, path)
-        with _styled(request):  # salts of SVG are taken while it is written
-            return save(figure, values, path, again, request.width)
-    finally:
-        plt.close(figure)
+    path = out or default / f"{stem('+'.join(runs), question, *selected.words(), *request.words())}.png"
+    words = [source.word for source in sources]
+    again = command(words, default.parent, selected, request, path)
+    with _styled(request):  # salts of SVG are taken while it is written
+        return save(figure, values, path, again, request.width)
 
 
 def _styled(request: Request) -> Any:

@@ -53,7 +53,7 @@ def small(rows: pandas.DataFrame, request: Request) -> tuple[Figure, pandas.Data
     Raises:
         UsageError: no row of heads, several runs or sites, no value, more panels than can be seen.
     """
-    import matplotlib.pyplot as plt
+    from pico_analyze.output.figures.drawn import Drawn
 
     chosen = of_heads(rows)
     layers = sorted(int(layer) for layer in chosen["layer"].unique())
@@ -69,7 +69,8 @@ def small(rows: pandas.DataFrame, request: Request) -> tuple[Figure, pandas.Data
     margin = 0.9
     wide = style.INCHES.get(request.width, len(across) + margin)
     tall = 0.8 * (wide - margin) / len(across) * len(layers) + 1.0
-    figure, axes = plt.subplots(len(layers), len(across), sharex=True, sharey=True, squeeze=False, figsize=(wide, tall))
+    figure = Drawn(figsize=(wide, tall))
+    axes = figure.subplots(len(layers), len(across), sharex=True, sharey=True, squeeze=False)
     # Laid out by hand: matplotlib's own layouts of hundreds of panels take minutes.
     figure.subplots_adjust(0.8 / wide, 0.4 / tall, 1 - 0.1 / wide, 1 - 0.5 / tall, 0.08, 0.1)
     counts = [float(value) for value in chosen[x]]

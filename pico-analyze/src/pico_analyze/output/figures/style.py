@@ -63,20 +63,16 @@ def panels(count: int, width: Width, columns: int | None = None, shape: float = 
         columns: Panels side by side; None for what fits.
         shape: Height of a panel by its width.
     """
-    import matplotlib.pyplot as plt
+    from pico_analyze.output.figures.drawn import Drawn
 
     most = {"screen": 3, "column": 2, "page": 4}[width]
     across = columns or (2 if count == 4 else min(count, most))
     down = math.ceil(count / across)
     each = 4.0 if width == "screen" else INCHES[width] / across
     total = each * across + 0.9 if width == "screen" else INCHES[width]
-    figure, axes = plt.subplots(
-        down,
-        across,
-        figsize=(total, each * shape * down + (0.5 if width == "screen" else 0.35)),
-        squeeze=False,
-        layout="constrained",
-    )
+    tall = each * shape * down + (0.5 if width == "screen" else 0.35)
+    figure = Drawn(figsize=(total, tall), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
     flat = list(axes.flat)
     for spare in flat[count:]:
         spare.set_visible(False)

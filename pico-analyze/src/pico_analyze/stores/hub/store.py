@@ -25,6 +25,7 @@ from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import Files, TokenRows, captured_samples, positions_of, stored_rows
 from pico_analyze.stores.seals import BrokenSeal, unlike_the_list
 from pico_analyze.stores.set_aside import SetAside, printable, published_aside
+from pico_analyze.stores.shown import Shown
 from pico_schema import (
     CheckpointManifest,
     FileEntry,
@@ -52,7 +53,7 @@ class NotPublishedError(Exception):
         self.commit = commit
 
 
-class HubStore:
+class HubStore(Shown):
     """A run on the Hub, read from the commits that its address was resolved to.
 
     Raises:

@@ -24,6 +24,7 @@ from pico_analyze.stores.pickled.pickles import Pickles
 from pico_analyze.stores.pico_v1.names import CONFIG, DYNAMICS, RESULTS, STEP
 from pico_analyze.stores.safetensors import TensorFile
 from pico_analyze.stores.samples import MAX_FILE, read_whole, samples_table, token_rows
+from pico_analyze.stores.shown import Shown
 from pico_analyze.stores.transformers.architectures import PICO, Source
 from pico_analyze.stores.transformers.files import LocalFiles
 from pico_schema import ModelSpec, SchemaError, layout
@@ -38,7 +39,7 @@ _SUFFIXES = ("attention.v_proj", "attention.o_proj", "swiglu.w_2")
 """What Pico 1.0 captured unless told otherwise."""
 
 
-class PicoV1Store:
+class PicoV1Store(Shown):
     """A run directory written by Pico 1.0."""
 
     kind = "pico-v1"

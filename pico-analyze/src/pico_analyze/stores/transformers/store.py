@@ -14,6 +14,7 @@ import numpy as np
 
 from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable, WithoutSite
+from pico_analyze.stores.shown import Shown
 from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
 from pico_analyze.stores.transformers.files import ModelFiles, digest_of
 from pico_analyze.stores.transformers.model import Model
@@ -28,7 +29,7 @@ _SCALARS = ("train_loss", "val_loss")
 _MOST_SHOWN = 12
 
 
-class TransformersStore:
+class TransformersStore(Shown):
     """The models of a series.
 
     Args:
