@@ -30,7 +30,9 @@ from pico_schema import (
     CheckpointManifest,
     Evaluation,
     FileEntry,
+    Membership,
     ModelSpec,
+    Parent,
     RunManifest,
     SchemaError,
     documents,
@@ -208,6 +210,14 @@ class LocalStore:
     def set_aside(self) -> tuple[SetAside, ...]:
         """Steps that belong to another trajectory."""
         return set_aside(self.path)
+
+    def membership(self) -> Membership | None:
+        """The suite that the run is of."""
+        return self.manifest.suite
+
+    def parent(self) -> Parent | None:
+        """The checkpoint that it was forked from."""
+        return self.manifest.parent
 
     @property
     def _root(self) -> Path:

@@ -164,13 +164,14 @@ def _print_report(suite: OpenSuite, report: Report) -> None:
 def _train(place: str, out: str | None, name: str, *, override: bool, quiet: bool) -> None:
     """One member in this process, which may be one rank of several: the first alone records the suite."""
     import pico_train
+    from pico_train import environment
     from pico_train.cli.progress import TerminalReporter
     from pico_train.config.suites import load_suite
-    from pico_train.suite import devices, record, running
+    from pico_train.suite import record, running
 
     running.end_with_parent()
     path = Path(place)
-    if path.is_file() and not devices.is_first_rank():
+    if path.is_file() and not environment.is_first_rank():
         made = load_suite(path, out=out)
         suite = record.OpenSuite(made.directory, made.name, tuple(made.axes), made.members)
     else:

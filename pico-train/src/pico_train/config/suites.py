@@ -30,8 +30,9 @@ _KEYS = ("name", "base", "axes", "names", "exclude", "shared_batches")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _AXIS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TAKEN = frozenset(
-    "run step tokens_seen split data component site layer head metric params target_run target_step value reason "
-    "n_samples target_layer n_features ci_low ci_high null_mean null_p extra provenance digest".split()
+    {"run", "step", "tokens_seen", "split", "data", "component", "site", "layer", "head", "metric", "params"}
+    | {"target_run", "target_step", "value", "reason", "n_samples", "target_layer", "n_features", "ci_low", "ci_high"}
+    | {"null_mean", "null_p", "extra", "provenance", "digest"}
 )
 """Columns of pico-analyze's tables, beside which the axes become columns."""
 

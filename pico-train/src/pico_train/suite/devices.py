@@ -76,9 +76,3 @@ def own_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_OF_LAUNCHERS) and name not in _OF_RANKS
     }
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the only one of its run, or the first of those that a launcher started."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return next((rank for rank in ranks if rank is not None), "0") == "0"
