@@ -74,7 +74,10 @@ def test_a_family_that_is_stopped_and_resumed_is_what_its_runs_are_one_by_one(tm
         one, other = directory / member.name, tmp_path / "alone" / member.name
         assert sealed(one)[-1] == 14
         for step in (0, 3, 6, 9, 12, 14):
-            assert what_a_step_holds(one, step) == what_a_step_holds(other, step), (member.name, step)
+            ours, theirs = (what_a_step_holds(each, step) for each in (one, other))
+            for each in (ours, theirs):
+                each["manifest"].pop("metrics")  # of the step that was saved because of the signal, none is known
+            assert ours == theirs, (member.name, step)
         assert logged(one) == logged(other)
         run = documents.read_run(one)
         assert run.suite is not None and (run.suite.name, run.suite.coordinates) == ("family", member.coordinates)
@@ -83,10 +86,9 @@ def test_a_family_that_is_stopped_and_resumed_is_what_its_runs_are_one_by_one(tm
             digests.setdefault((member.coordinates["seed"], row["step"]), set()).add(row["batch_sha256"])
     assert len(digests) == 2 * 15 and {len(found) for found in digests.values()} == {1}  # equal across sizes
 
-    # a third call has nothing to do, and says so
-    third = command("run", file)
-    out, err = third.communicate(timeout=60)
-    assert (third.returncode, "4 members of 4 finished already" in err) == (0, True)
+    said: list[str] = []
+    report = running.run_members(suite, suite.members, say=said.append)
+    assert (said, report.line) == (["4 members of 4 finished already"], "4 of 4 members finished")
 
 
 def test_a_member_that_fails_stops_no_other_and_is_told_with_its_error(tmp_path: Path, text: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,16 +148,12 @@ def _run(suite: OpenSuite, *, parallel: int, shard: str | None, override: bool, 
 
 
 def _print_report(suite: OpenSuite, report: Report) -> None:
-    from pico_train.errors import PicoTrainError
-    from pico_train.suite import table
+    from pico_train.suite import running, table
 
     print_table(table.status_rows(suite, report.states))
     typer.echo(report.line)
     if report.failed:
-        raise PicoTrainError(
-            f"{report.line}: {'; '.join(f'{name}: {error}' for name, error in list(report.failed.items())[:4])}; what "
-            f"they said is in {suite.directory}/.suite; `pico-train suite resume {suite.directory}` tries again"
-        )
+        raise running.failure(suite, report)
     if all(each.state == "finished" for each in report.states):
         typer.echo(f"next    pico-analyze compute cka {suite.directory}")
 
@@ -216,3 +213,122 @@ def status(
         if watch is None or not any(each.state in ("waiting", "running") for each in found):
             return
         time.sleep(watch)
+
+
+@app.command()
+def publish(
+    suite: Suite,
+    repo: Annotated[str | None, typer.Option(help="Repository, org/name. [default: the runs' publish.repo]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show commits and bytes; send nothing.")] = False,
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Visibility of a repository it creates.")
+    ] = None,
+    license: Annotated[str | None, typer.Option(help="Licence in the card, by the Hub's short name.")] = None,
+    output: As = Format.table,
+) -> None:
+    """Publish all runs in one repository: a branch each, and on main the card of the family."""
+    from pico_train.suite import publishing, record
+
+    opened = record.open_suite(record.find(suite))
+    overrides = {"repo": repo, "private": private, "license": license}
+    report = publishing.publish_suite(
+        opened,
+        opened.members,
+        {key: value for key, value in overrides.items() if value is not None},
+        dry_run=dry_run,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    if output is Format.json:
+        typer.echo(json.dumps(report.rows, indent=1))
+    else:
+        print_table(report.rows)
+    if report.failed:
+        name, error = next(iter(report.failed.items()))
+        some = f"{len(report.failed)} of {len(report.rows)} members are not published"
+        typer.echo(f"error: {some}: {name}: {error}", err=True)
+        raise typer.Exit(report.exit_code)
+
+
+Minutes = Annotated[int, typer.Option("--time", min=3, max=MOST, help="Minutes of each task.")]
+Nodes = Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Nodes of each member.")]
+Gpus = Annotated[int, typer.Option(min=0, max=MOST_PROCESSES, help="GPUs of each node, a process each; 0: the CPU.")]
+Cpus = Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Cores of each process.")]
+Memory = Annotated[int | None, typer.Option("--mem", min=1, max=MOST, help="Memory of each node, in GB.")]
+Partition = Annotated[str | None, typer.Option(help="SLURM's partition.")]
+Account = Annotated[str | None, typer.Option(help="Whose account is charged.")]
+AtOnce = Annotated[int | None, typer.Option("--at-once", min=1, max=MOST, help="Most tasks that run at a time.")]
+More = Annotated[
+    list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="Another word of sbatch; repeatable.")
+]
+
+
+class Launcher(StrEnum):
+    """What starts a member's processes."""
+
+    slurm = "slurm"
+    torchrun = "torchrun"
+
+
+class Cluster(StrEnum):
+    """Where tasks go."""
+
+    slurm = "slurm"
+    local = "local"
+
+
+@app.command()
+def script(
+    launcher: Annotated[Launcher, typer.Argument(help="slurm: a job array; torchrun: one member after the other.")],
+    file: File,
+    out: Out = None,
+    minutes: Minutes = 60,
+    nodes: Nodes = 1,
+    gpus: Gpus = 0,
+    cpus: Cpus = 4,
+    memory: Memory = None,
+    partition: Partition = None,
+    account: Account = None,
+    at_once: AtOnce = None,
+    more: More = None,
+) -> None:
+    """Print what would be submitted, readable, for clusters with rules of their own."""
+    from pico_train.config.suites import load_suite
+    from pico_train.suite import scripts
+
+    wishes = scripts.Wishes(minutes, nodes, gpus, cpus, memory, partition, account, at_once, tuple(more or ()))
+    write = scripts.slurm if launcher is Launcher.slurm else scripts.torchrun
+    typer.echo(write(load_suite(file, out=out), file, wishes), nl=False)
+
+
+@app.command()
+def submit(
+    file: FileOrSuite,
+    out: Out = None,
+    minutes: Minutes = 60,
+    gpus: Gpus = 0,
+    cpus: Cpus = 4,
+    memory: Memory = None,
+    partition: Partition = None,
+    account: Account = None,
+    at_once: AtOnce = None,
+    more: More = None,
+    cluster: Annotated[Cluster, typer.Option(help="slurm; or local, to try it on this machine.")] = Cluster.slurm,
+    override: Override = False,
+) -> None:
+    """Submit the members that are not finished to SLURM, as one array that puts itself into the queue again."""
+    from pico_train.suite import record, scripts, state, submitting
+
+    suite, told = record.open_or_begin(file, out=out, override=override)
+    for sentence in told:
+        typer.echo(f"suite {suite.name}: {sentence}", err=True)
+    waiting = [m for m in suite.members if state.member_state(suite, m).state not in ("finished", "running")]
+    if not waiting:
+        typer.echo("every member is finished or being trained: nothing is submitted")
+        return
+    wishes = scripts.Wishes(minutes, 1, gpus, cpus, memory, partition, account, at_once, tuple(more or ()))
+    tasks, jobs = submitting.submit(suite, waiting, wishes, cluster=cluster.value)
+    print_table([{"member": task.member, "job": task.job, "log": str(task.log)} for task in tasks])
+    if cluster is Cluster.local:
+        for job in jobs:
+            job.wait()
+    typer.echo(f"next    pico-train suite status {suite.directory}")

@@ -21,9 +21,9 @@ from pico_train.checkpoint import signals
 from pico_train.checkpoint.storage import cannot_be_written
 from pico_train.config.suites import Member
 from pico_train.counting import counted
-from pico_train.errors import InterruptedRun, StorageError, UsageError
+from pico_train.errors import InterruptedRun, PicoTrainError, StorageError, UsageError
 from pico_train.suite import devices
-from pico_train.suite.record import OpenSuite
+from pico_train.suite.record import NOTES, OpenSuite
 from pico_train.suite.state import MemberState, holder, log_file, member_state, note_outcome
 
 _LOOK = 0.05
@@ -204,6 +204,15 @@ def _kill(running: Sequence[_Running]) -> None:
     for each in running:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(each.process.pid, signal.SIGKILL)
+
+
+def failure(suite: OpenSuite, report: Report) -> PicoTrainError:
+    """The error with which a call ends in which members failed."""
+    said = "; ".join(f"{name}: {error}" for name, error in list(report.failed.items())[:4])
+    return PicoTrainError(
+        f"{report.line}: {said}; what they said is in {suite.directory / NOTES}; `pico-train suite resume "
+        f"{suite.directory}` tries again"
+    )
 
 
 def parse_shard(text: str) -> tuple[int, int]:
