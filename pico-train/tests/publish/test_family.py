@@ -72,13 +72,15 @@ def test_curves_of_all_are_in_one_figure(tmp_path: Path) -> None:
 
 def test_names_of_documents_become_no_markup(tmp_path: Path) -> None:
     runs = [published(tmp_path, name, train_loss=1.0) for name in ("s-seed9", "m-seed9")]
-    hostile = {"a|b](javascript:x)": "<script>", "seed": 9}
+    hostile = {"a|b](javascript:x)```\n# b": "<script>", "seed": 9}
     changed = [
         PublishedRun(each.run.model_copy(update={"suite": Membership(name="sizes", coordinates=hostile)}), each.index)
         for each in runs
     ]
     text = repository_card(changed, Place("https://huggingface.co", REPO), license="mit", shown=None)
-    assert "<script>" not in text and r"a\|b\](javascript" in text and "a|b" not in text
+    outside = "".join(text.split("```")[0::2])
+    assert "<script>" not in outside and r"a\|b\](javascript" in outside and "a|b" not in outside
+    assert "\n# b" not in text and text.count("```") % 2 == 0
 
 
 def test_runs_of_no_suite_or_of_several_have_the_card_that_they_had(tmp_path: Path) -> None:

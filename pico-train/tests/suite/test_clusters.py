@@ -35,9 +35,10 @@ def test_the_job_array_has_a_task_for_each_member_and_is_told_before_its_time_is
     wishes = Wishes(90, 2, 4, 8, 64, "a100", "lab", 3, ("constraint=big mem", "exclude=n7"))
     text = scripts.slurm(suite, tmp_path / "the sizes.yaml", wishes)
     for line in (
-        "--array=0-3%3", "--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--cpus-per-task=8",
-        "--time=01:30:00", "--mem=64G", "--signal=USR1@120", "--requeue", "--partition=a100", "--account=lab", "--exclude=n7",
-    ):  # fmt: skip
+        *("--array=0-3%3", "--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--cpus-per-task=8"),
+        *("--time=01:30:00", "--mem=64G", "--signal=USR1@120", "--requeue", "--partition=a100", "--account=lab"),
+        "--exclude=n7",
+    ):
         assert f"#SBATCH {line}\n" in text
     assert '#SBATCH --constraint="big mem"' in text
 

@@ -182,7 +182,17 @@ def _overview(
             )
         )
     own = () if "seed" in axes else ("seed",)
-    head = ("run", *axes, "parameters", *own, "revisions", "last step", "tokens", "train loss", "validation loss")
+    head = (
+        "run",
+        *map(family.flat, axes),
+        "parameters",
+        *own,
+        "revisions",
+        "last step",
+        "tokens",
+        "train loss",
+        "validation loss",
+    )
     notes = [
         f"As of the last change of this branch; `{layout.REVISIONS}` of each run's branch lists what is there now."
     ]

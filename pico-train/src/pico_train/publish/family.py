@@ -6,6 +6,7 @@ Pure functions of the documents that are published, as all of the card.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
@@ -38,7 +39,7 @@ def in_order(members: Sequence[Member]) -> list[Member]:
 
     def key(member: Member) -> tuple[object, ...]:
         run, _ = member
-        places = [_sortable(_coordinate(run, name)) for name in names if name != "size"]
+        places = [_sortable(_coordinate(run, name)) for name in names]
         return (run.model.n_params if "size" in names else 0, *places, run.name)
 
     return sorted(members, key=key)
@@ -60,7 +61,7 @@ def shown(value: Coordinate) -> str:
 
 def coordinates(run: RunManifest, names: Sequence[str]) -> list[str]:
     """The cells of a run under the axes."""
-    return [shown(_coordinate(run, name)) for name in names]
+    return [flat(shown(_coordinate(run, name))) for name in names]
 
 
 def differs(runs: Sequence[RunManifest], suite: str) -> str:
@@ -68,7 +69,7 @@ def differs(runs: Sequence[RunManifest], suite: str) -> str:
     parts = []
     for axis in axes(runs):
         values = sorted({_sortable(_coordinate(run, axis)): _coordinate(run, axis) for run in runs}.items())
-        parts.append(f"{plain(axis)} ({', '.join(plain(shown(value)) for _, value in values)})")
+        parts.append(f"{plain(flat(axis))} ({', '.join(plain(flat(shown(value))) for _, value in values)})")
     return f"The suite `{suite}`: {counted(len(runs), 'run')} that differ in {' and '.join(parts)}."
 
 
@@ -86,7 +87,7 @@ def seeds(members: Sequence[Member]) -> str:
         cells = [_spread([index.revisions[-1].metrics.get(name) for index in group]) for name in _LOSSES]
         rows.append((*place, len(group), *cells))
     title = "Over seeds, at the last step: mean ± standard deviation (nats per token).\n\n"
-    return title + table((*kept, "runs", "train loss", "validation loss"), rows)
+    return title + table((*map(flat, kept), "runs", "train loss", "validation loss"), rows)
 
 
 _LOSSES = ("train_loss", "val_loss")
@@ -97,6 +98,11 @@ def _spread(values: Sequence[float | None]) -> str:
     if len(there) < len(values) or not there:
         return ""
     return number(fmean(there)) + (f" ± {stdev(there):.2g}" if len(there) > 1 else "")
+
+
+def flat(text: str) -> str:
+    """Text that neither begins nor ends a block of text."""
+    return re.sub(r"[`\x00-\x1f\x7f]+", " ", text)[:100]
 
 
 def curves(members: Sequence[Member]) -> str:
@@ -113,7 +119,7 @@ def curves(members: Sequence[Member]) -> str:
     if not drawn or len({step for points in drawn.values() for step, _ in points}) < 2:
         return ""
     signs = {key: SIGNS[n % len(SIGNS)] for n, key in enumerate(drawn)}
-    legend = "  ".join(f"{sign} {names[0]} {plain(key)}" for key, sign in signs.items())
+    legend = "  ".join(f"{sign} {flat(f'{names[0]} {key}')}" for key, sign in signs.items())
     figure = plot_all([(signs[key], points) for key, points in drawn.items()])
     title = f"{name.replace('_', ' ')} (nats per token) against the step, log axis."
     return f"{title}\n\n```text\n{figure}\n\n{legend}\n```"
