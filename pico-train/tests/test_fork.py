@@ -10,6 +10,8 @@ import pytest
 from support.tiny import config
 from support.training_runs import logged, sealed, train_again, training_state, weights, what_a_step_holds
 
+from pico_conformance import Hub
+from pico_conformance.published import put_run
 from pico_schema import RunManifest, documents, layout
 from pico_schema.digests import sha256_file
 from pico_train import fork as forking
@@ -185,3 +187,24 @@ def test_a_name_that_is_taken_is_refused(trunk: Path, tmp_path: Path) -> None:
         forking.fork(found, forking.forked_config(found, "taken", out=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"--cooldown is the decay of training\.schedule\.name=wsd"):
         forking.forked_config(found, "x", out=None, assignments=["training.schedule.name=cosine"], cooldown=3)
+
+
+@pytest.fixture
+def hub_mode() -> str:
+    return "lfs"
+
+
+def test_a_run_on_the_hub_is_forked_with_its_optimizer(
+    trunk: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICO_CACHE", str(tmp_path / "cache"))
+    put_run(hub, trunk, "org/name")
+    made = forked("hf://org/name@trunk:step-6", "mine", tmp_path)
+    for step in (9, 14):
+        ours, theirs = (what_a_step_holds(each, step) for each in (made, trunk))
+        assert ours == theirs, step
+    run = run_of(made)
+    assert run.parent is not None and run.parent.location == "hf://org/name@trunk"
+    assert run.config["publish"]["repo"] is None  # whoever published it decides about their repository
+    found = forking.open_trunk("hf://org/name@trunk", state=True)
+    assert found.checkpoint.step == 14

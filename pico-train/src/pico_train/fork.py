@@ -31,6 +31,7 @@ from pico_schema import (
     layout,
 )
 from pico_schema.digests import sha256_file
+from pico_schema.run_names import parse_address, split_step
 from pico_train import environment, tokenizer_files
 from pico_train.addresses import open_run
 from pico_train.checkpoint import changes, resume
@@ -90,8 +91,14 @@ def open_trunk(place: str, *, state: bool) -> Trunk:
     run = documents.read_run(found.run_dir)
     before, _, _ = changes.configuration_at(run.config, run.changes, sealed.step)
     config = recorded.read(before, f"the run {run.name}")
-    location = place.rpartition("@")[0] if found.on_hub and step is not None else str(found.run_dir.resolve())
+    location = _address(place) if found.on_hub else str(found.run_dir.resolve())
     return Trunk(location, run, sealed, config, found.on_hub)
+
+
+def _address(place: str) -> str:
+    """The address of a run on the Hub, without the step that is named with it."""
+    repo, revision, _ = parse_address(split_step(place)[0])
+    return f"hf://{repo}@{revision}" if revision is not None else f"hf://{repo}"
 
 
 def forked_config(

@@ -91,18 +91,38 @@ def test_a_family_that_is_stopped_and_resumed_is_what_its_runs_are_one_by_one(tm
     assert (said, report.line) == (["4 members of 4 finished already"], "4 of 4 members finished")
 
 
-def test_a_member_that_fails_stops_no_other_and_is_told_with_its_error(tmp_path: Path, text: Path) -> None:
-    axes = {"which": {"bad": {"data": {"paths": [str(tmp_path / "gone.txt")]}}, "good": {"training": {"max_steps": 1}}}}
-    file = write(tmp_path, text, axes=axes, shared_batches=False)
-    process = command("run", file)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    last = err.strip().splitlines()[-1]
-    assert last.startswith("error: 1 of 2 members finished, 1 failed: bad: ") and "gone.txt" in last
-    assert "Traceback" not in err
-    found = {each.name: each for each in state.states(record.open_suite(tmp_path / "runs" / "family"))}
-    assert found["bad"].state == "failed" and "gone.txt" in (found["bad"].error or "")
-    assert found["good"].state == "finished"
+def test_a_member_that_fails_stops_no_other_and_is_told_with_its_error(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = begun(tmp_path, text, axes={"seed": [1, 2, 3]}, shared_batches=False)
+    codes = {
+        "seed1": "print('warning: x'); print('error: the disk is full'); exit(4)",
+        "seed2": "import os; os.abort()",
+    }
+
+    def stand_in(_: Any, member: Any, **__: bool) -> list[str]:
+        return [sys.executable, "-c", codes.get(member.name, "print('fine')")]
+
+    monkeypatch.setattr(running, "command", stand_in)
+    report = running.run_members(suite, suite.members, parallel=2)
+    assert report.failed == {"seed1": "the disk is full", "seed2": f"ended by signal {int(signal.SIGABRT)}"}
+    assert "seed3" not in report.failed
+    said = str(running.failure(suite, report))
+    assert said.startswith("0 of 3 members finished, 2 failed: ") and "seed1: the disk is full" in said
+    assert f"`pico-train suite resume {suite.directory}` tries again" in said
+    found = {each.name: each for each in state.states(suite)}
+    assert (found["seed1"].state, found["seed1"].error) == ("failed", "the disk is full")
+    assert state.log_file(suite, suite.members[0]).read_text().startswith("warning: x")
+
+
+def test_processes_side_by_side_take_as_long_as_their_work(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = begun(tmp_path, text, axes={"seed": list(range(10))}, shared_batches=False)
+    monkeypatch.setattr(running, "command", lambda *_, **__: ["sleep", "0.4"])
+    started = time.monotonic()
+    running.run_members(suite, suite.members, parallel=2)
+    assert 2.0 <= time.monotonic() - started < 2.0 * 1.1 + 1.0  # a busy machine is given a second
 
 
 def begun(tmp_path: Path, text: Path, **content: Any) -> record.OpenSuite:

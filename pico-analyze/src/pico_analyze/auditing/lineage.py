@@ -29,8 +29,9 @@ def lineage(store: Store, evidence: Sequence[Evidence]) -> list[Finding] | None:
     origin = f"{parent.run_name}@{parent.step}"
     before = [one for one in evidence if one.step < parent.step]
     if before:
+        lie = "lies" if len(before) == 1 else "lie"
         text = (
-            f"{named_steps([one.step for one in before])} lie{'' if len(before) > 1 else 's'} before step {parent.step}, at which the run was forked "
+            f"{named_steps([one.step for one in before])} {lie} before step {parent.step}, at which the run was forked "
             f"from {parent.run_name}: what lies before is the parent's, leave it out"
         )
         return [Finding(before[0].step, before[0].name, "lineage", "error", text)]

@@ -144,13 +144,12 @@ def _next(suite: OpenSuite, waiting: list[Member], patience: dict[str, float], r
 
 
 def _begin(suite: OpenSuite, member: Member, place: dict[str, str], *, override: bool) -> _Running:
-    command = [sys.executable, "-m", "pico_train", "suite", "run", str(suite.directory), "--member", member.name]
     path: Path = log_file(suite, member)
     try:
         path.parent.mkdir(exist_ok=True)
         with path.open("ab") as log:
             process = subprocess.Popen(
-                [*command, "--override"] if override else command,
+                command(suite, member, override=override),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -160,6 +159,12 @@ def _begin(suite: OpenSuite, member: Member, place: dict[str, str], *, override:
     except OSError as error:
         raise StorageError(cannot_be_written(path, error)) from None
     return _Running(member, process, place, time.monotonic())
+
+
+def command(suite: OpenSuite, member: Member, *, override: bool) -> list[str]:
+    """What trains a member in a process of its own."""
+    words = [sys.executable, "-m", "pico_train", "suite", "run", str(suite.directory), "--member", member.name]
+    return [*words, "--override"] if override else words
 
 
 def _ended(suite: OpenSuite, each: _Running, report: Report, say: Callable[[str], None]) -> None:
