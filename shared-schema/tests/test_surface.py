@@ -15,10 +15,11 @@ import pico_schema
 SURFACE = {
     "AddressError", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
     "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "ForeignSpec", "IncompleteError",
-    "ModelSpec", "Origin", "Producer", "Revision", "RevisionIndex", "RunManifest", "SCHEMA_VERSION", "SchemaError",
-    "SchemaVersionError", "SetAsideRevision", "Site", "SiteError", "TensorHeaderError", "UnsafePathError",
-    "ValidationRows", "WeightSlice", "YamlError", "__version__", "digests", "documents", "files", "layout",
-    "read_checkpoint", "read_run", "results", "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
+    "Membership", "ModelSpec", "Origin", "Parent", "Producer", "Revision", "RevisionIndex", "RunManifest",
+    "SCHEMA_VERSION", "SchemaError", "SchemaVersionError", "SetAsideRevision", "Site", "SiteError", "SuiteChange",
+    "SuiteManifest", "SuiteMember", "TensorHeaderError", "UnsafePathError", "ValidationRows", "WeightSlice",
+    "YamlError", "__version__", "digests", "documents", "files", "layout", "read_checkpoint", "read_run", "results",
+    "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {

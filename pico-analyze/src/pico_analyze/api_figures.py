@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from pico_analyze.output.figures.request import Axis, Dimension, Kind, Selected, Width
+    from pico_analyze.output.figures.request import Axis, Kind, Selected, Width
     from pico_analyze.output.findings import Findings
 
 Words = str | Sequence[str] | None
@@ -22,9 +22,9 @@ def figure(
     rows: pandas.DataFrame,
     kind: Kind = "lines",
     *,
-    hue: Dimension | None = None,
-    facet: Dimension | None = None,
-    over: Dimension | None = None,
+    hue: str | None = None,
+    facet: str | None = None,
+    over: str | None = None,
     x: Axis = "step",
     width: Width = "screen",
     order: bool = False,
@@ -45,7 +45,7 @@ def figure(
         rows: Tidy rows, as `compute`, `behave` and `read_rows` give them; of several runs too.
         kind: lines, heads (layer × head heatmaps over steps), small (a panel each head), layers or steps (heatmaps of
             comparisons). The other kinds are drawn of runs: see `plot`.
-        hue: What colours tell apart: layer, head, run, site, split or metric.
+        hue: What colours tell apart: layer, head, run, site, split, metric, or an axis of the runs' suite.
         facet: What panels tell apart.
         over: What is averaged over, such as runs of several seeds: mean, and one standard deviation as a band.
         x: step or tokens.
@@ -90,9 +90,9 @@ def plot(
     *,
     out: str | Path | None = None,
     analyses: str | Path = "analysis",
-    hue: Dimension | None = None,
-    facet: Dimension | None = None,
-    over: Dimension | None = None,
+    hue: str | None = None,
+    facet: str | None = None,
+    over: str | None = None,
     x: Axis = "step",
     width: Width = "screen",
     order: bool = False,

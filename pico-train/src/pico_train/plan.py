@@ -116,9 +116,8 @@ def plan(
         ConfigError: the batch does not divide over the devices and micro-batches.
     """
     spec, training = config.spec, config.training
-    wanted = config.distributed
     if devices is None:
-        devices = (1 if wanted.devices == "auto" else wanted.devices) * wanted.num_nodes
+        devices = configured_devices(config)
     micro, accumulation = _micro_batches(config, devices)
     memory = _memory(config, spec, devices, micro)
     flops_per_token = spec.flops_per_token(config.data.seq_len)
@@ -164,6 +163,12 @@ def plan(
         commits_busiest_hour=busiest_hour(steps, step_seconds) if step_seconds else None,
         commits_limit=config.publish.commits_per_hour,
     )
+
+
+def configured_devices(config: RunConfig) -> int:
+    """Return the devices that a configuration asks for; one where it takes what there is."""
+    wanted = config.distributed
+    return (1 if wanted.devices == "auto" else wanted.devices) * wanted.num_nodes
 
 
 def busiest_hour(steps: Sequence[int], step_seconds: float) -> int:
@@ -284,21 +289,21 @@ def as_table(report: PlanReport) -> list[dict[str, Any]]:
         ("tokens", f"{r.tokens:,}", f"{counted(r.steps, 'step')} of {r.tokens_per_step:,}"),
         ("FLOPs in all", f"{r.flops:.3g}", ""),
         ("devices", f"{r.devices}", f"{passes} of {counted(r.micro_batch_size, 'row')} a step"),
-        ("memory per device", _bytes(r.memory_per_device), "estimated; compiled it is less"),
-        ("· weights", _bytes(r.memory_weights), ""),
-        ("· gradients", _bytes(r.memory_gradients), ""),
-        ("· optimizer", _bytes(r.memory_optimizer), ""),
-        ("· activations", _bytes(r.memory_activations), "of one micro-batch, with the loss"),
-        ("time per step", _duration(r.seconds_per_step) or unknown, hours),
-        ("wall time", _duration(r.seconds) or unknown, "checkpoints and evaluations left out"),
+        ("memory per device", bytes_shown(r.memory_per_device), "estimated; compiled it is less"),
+        ("· weights", bytes_shown(r.memory_weights), ""),
+        ("· gradients", bytes_shown(r.memory_gradients), ""),
+        ("· optimizer", bytes_shown(r.memory_optimizer), ""),
+        ("· activations", bytes_shown(r.memory_activations), "of one micro-batch, with the loss"),
+        ("time per step", duration(r.seconds_per_step) or unknown, hours),
+        ("wall time", duration(r.seconds) or unknown, "checkpoints and evaluations left out"),
         ("checkpoints", f"{r.checkpoints:,}", ""),
-        ("bytes per checkpoint", _bytes(r.checkpoint_bytes), "with training state and captures"),
-        ("· weights, batch", _bytes(r.checkpoint_bytes_weights), ""),
-        ("· training state", _bytes(r.checkpoint_bytes_state), ""),
-        ("· captures", _bytes(r.checkpoint_bytes_captures), ""),
+        ("bytes per checkpoint", bytes_shown(r.checkpoint_bytes), "with training state and captures"),
+        ("· weights, batch", bytes_shown(r.checkpoint_bytes_weights), ""),
+        ("· training state", bytes_shown(r.checkpoint_bytes_state), ""),
+        ("· captures", bytes_shown(r.checkpoint_bytes_captures), ""),
         ("samples of val", f"{r.val_samples:,}" if r.val_samples else "none", _enough(r)),
-        ("bytes on disk", _bytes(r.disk_bytes), "at the end, under checkpoint.keep"),
-        ("bytes published", _bytes(r.published_bytes), "if publish.repo is set"),
+        ("bytes on disk", bytes_shown(r.disk_bytes), "at the end, under checkpoint.keep"),
+        ("bytes published", bytes_shown(r.published_bytes), "if publish.repo is set"),
         (
             "Hub commits per hour",
             f"{r.commits_per_hour:,.1f}" if r.commits_per_hour is not None else unknown,
@@ -318,7 +323,8 @@ def _enough(report: PlanReport) -> str:
     return wanted if report.val_samples >= report.val_samples_wanted else f"{wanted}: raise captures.val.positions"
 
 
-def _bytes(count: float) -> str:
+def bytes_shown(count: float) -> str:
+    """Return a number of bytes in its unit: 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:,.3g} {unit}" if unit != "B" else f"{count:,.0f} B"
@@ -326,7 +332,8 @@ def _bytes(count: float) -> str:
     return f"{count:,.4g} TB"
 
 
-def _duration(seconds: float | None) -> str | None:
+def duration(seconds: float | None) -> str | None:
+    """Return a time in its unit, 1.5 h; None for None."""
     if seconds is None:
         return None
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):

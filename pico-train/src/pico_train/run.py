@@ -16,6 +16,7 @@ from subprocess import Popen
 
 import torch
 
+from pico_schema import Membership
 from pico_train import probing
 from pico_train.checkpoint import signals, state
 from pico_train.config import RunConfig
@@ -32,13 +33,16 @@ from pico_train.training.loop import Outcome, fit
 from pico_train.training.step import Measured, Snapshot
 
 
-def train(config: RunConfig, *, override: bool = False, reporter: Reporter | None = None) -> Summary | None:
+def train(
+    config: RunConfig, *, override: bool = False, reporter: Reporter | None = None, suite: Membership | None = None
+) -> Summary | None:
     """Train a run, or resume it where it stands.
 
     Args:
         config: The run, resolved.
         override: Go on under a changed configuration that would otherwise be refused.
         reporter: Told of the run's course; by default nothing is said.
+        suite: The suite that the run is a member of, and its coordinates there; its manifest says so.
 
     Returns:
         What came of it, on rank 0; None on the others.
@@ -72,7 +76,7 @@ def train(config: RunConfig, *, override: bool = False, reporter: Reporter | Non
         on_rank_zero(fabric, lambda: claim(config, run_dir, reporter, stack))
         config = on_rank_zero(fabric, partial(with_whole_warmup, config, run_dir))
         corpus = open_run_data(config, run_dir)
-        start = on_rank_zero(fabric, lambda: begin(config, run_dir, corpus, override=override))
+        start = on_rank_zero(fabric, lambda: begin(config, run_dir, corpus, override=override, suite=suite))
         if start.finished:
             return summarize(run_dir, start, started=started) if rank_zero else None
 

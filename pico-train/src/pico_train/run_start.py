@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from lightning_fabric import Fabric
 
-from pico_schema import ConfigChange, RunManifest, SchemaError, documents, layout
+from pico_schema import ConfigChange, Membership, RunManifest, SchemaError, documents, layout
 from pico_schema.files import replace_file
 from pico_train import environment
 from pico_train.checkpoint import changes, losses, resume, set_aside, validation_rows
@@ -107,7 +107,9 @@ def open_run_data(config: RunConfig, run_dir: Path, progress: Callable[[str], No
     return open_corpus(_data_section(config, run_dir), progress=progress)
 
 
-def begin(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -> Start:
+def begin(
+    config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool, suite: Membership | None = None
+) -> Start:
     """Begin a new run, or find out where a begun one stands. Rank 0 only.
 
     Raises:
@@ -118,8 +120,8 @@ def begin(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -
     """
     try:
         if not (run_dir / layout.RUN_MANIFEST).exists():
-            return _begin_new(config, run_dir, corpus)
-        return _go_on(config, run_dir, corpus, override=override)
+            return _begin_new(config, run_dir, corpus, suite)
+        return _go_on(config, run_dir, corpus, override=override, suite=suite)
     except OSError as error:
         raise StorageError(cannot_be_written(run_dir, error)) from None
 
@@ -134,7 +136,7 @@ def with_whole_warmup(config: RunConfig, run_dir: Path) -> RunConfig:
     return recorded.with_whole_warmup(config, begun)
 
 
-def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus) -> Start:
+def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus, suite: Membership | None) -> Start:
     run = RunManifest(
         id=uuid.uuid4().hex,
         name=config.name,
@@ -145,13 +147,14 @@ def _begin_new(config: RunConfig, run_dir: Path, corpus: Corpus) -> Start:
         data=corpus.fingerprint,
         config=config.model_dump(mode="json"),
         environment=environment.describe(),
+        suite=suite,
     )
     run = _store_validation(config, run_dir, run, corpus)
     _write_run(run_dir, run)
     return Start(run, Consumed(), None, finished=False)
 
 
-def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) -> Start:
+def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool, suite: Membership | None) -> Start:
     resume.reconcile(run_dir)
     set_aside.forget_repeated(run_dir)
     run = documents.read_run(run_dir)
@@ -189,6 +192,8 @@ def _go_on(config: RunConfig, run_dir: Path, corpus: Corpus, *, override: bool) 
     if changed or later:
         data = run.data if finished else corpus.fingerprint
         found = found.model_copy(update={"changes": (*kept, *changed), "config": now, "data": data})
+    if suite is not None and found.suite != suite:
+        found = found.model_copy(update={"suite": suite})
     if found != run:
         _write_run(run_dir, found)
     bend = None if finished else recorded.bend(before, config, consumed.step)

@@ -161,6 +161,8 @@ def _load(snippet: Snippet, notebook: Notebook) -> None:
         from pico_analyze.questions.study import load_study
 
         assert load_study(file)[0].name
+    elif "\naxes:" in snippet.code:
+        notebook.command(["pico-train", "suite", "plan", file.name])
     elif snippet.document.is_relative_to(ROOT / "pico-train"):
         notebook.command(["pico-train", "config", "show", file.name])
     else:

@@ -1,7 +1,8 @@
 """The contract between pico-train and pico-analyze: what a checkpoint revision is.
 
 `architecture` (the shape of a model) · `sites` (names of its matrices) · `manifest` (the documents) · `layout` (every
-path and revision name) · `revisions` (the index of what is published) · `migrations` (the version gate) ·
+path and revision name) · `revisions` (the index of what is published) ·
+`suites` (families of runs) · `migrations` (the version gate) ·
 `documents` (read, write, verify) · `tensor_header` (what a safetensors file holds) · `files` (replacing a file whole) ·
 `digests` · `strict_json` (JSON that means one thing) · `yaml_text` (YAML that people write; needs the extra `yaml`) ·
 `results` (flat evaluation results) · `run_names` (steps and addresses of runs, as they are written) · `errors`.
@@ -31,7 +32,9 @@ from pico_schema.manifest import (
     DataFingerprint,
     Evaluation,
     FileEntry,
+    Membership,
     Origin,
+    Parent,
     Producer,
     RunManifest,
     ValidationRows,
@@ -39,6 +42,7 @@ from pico_schema.manifest import (
 )
 from pico_schema.revisions import Revision, RevisionIndex, SetAsideRevision
 from pico_schema.sites import Site
+from pico_schema.suites import SuiteChange, SuiteManifest, SuiteMember
 from pico_schema.version import __version__
 
 __all__ = [
@@ -56,8 +60,10 @@ __all__ = [
     "Finding",
     "ForeignSpec",
     "IncompleteError",
+    "Membership",
     "ModelSpec",
     "Origin",
+    "Parent",
     "Producer",
     "Revision",
     "RevisionIndex",
@@ -67,6 +73,9 @@ __all__ = [
     "SetAsideRevision",
     "Site",
     "SiteError",
+    "SuiteChange",
+    "SuiteManifest",
+    "SuiteMember",
     "TensorHeaderError",
     "UnsafePathError",
     "ValidationRows",

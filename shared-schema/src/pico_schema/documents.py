@@ -26,16 +26,18 @@ from pico_schema.files import replace_file as replace_file
 from pico_schema.manifest import SCHEMA_VERSION, CheckpointManifest, Evaluation, RunManifest
 from pico_schema.migrations import migrate
 from pico_schema.revisions import RevisionIndex
+from pico_schema.suites import SuiteManifest
 
 MAX_DOCUMENT = 64 * 2**20
 """Largest document read, in bytes: 64 MiB."""
 
-D = TypeVar("D", RunManifest, CheckpointManifest, Evaluation, RevisionIndex)
+D = TypeVar("D", RunManifest, CheckpointManifest, Evaluation, RevisionIndex, SuiteManifest)
 _KINDS: dict[type[BaseModel], str] = {
     RunManifest: "run",
     CheckpointManifest: "checkpoint",
     Evaluation: "evaluation",
     RevisionIndex: "revisions",
+    SuiteManifest: "suite",
 }
 
 Problem = Literal["missing", "truncated", "altered", "unexpected", "unsafe"]

@@ -9,12 +9,14 @@ from pydantic import BaseModel
 
 from pico_schema.manifest import SCHEMA_VERSION, CheckpointManifest, Evaluation, RunManifest
 from pico_schema.revisions import RevisionIndex
+from pico_schema.suites import SuiteManifest
 
 _DOCUMENTS: dict[str, type[BaseModel]] = {
     "run": RunManifest,
     "checkpoint": CheckpointManifest,
     "evaluation": Evaluation,
     "revisions": RevisionIndex,
+    "suite": SuiteManifest,
 }
 
 

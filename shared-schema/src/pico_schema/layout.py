@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from pico_schema.errors import DocumentError, UnsafePathError
 
 RUN_MANIFEST = "run.json"
+SUITE_MANIFEST = "suite.json"
+"""In the directory above the runs of a suite: what its members are."""
 RUN_CONFIG = "config.yaml"
 METRICS_LOG = "metrics.jsonl"
 VALIDATION_ROWS = "validation.parquet"

@@ -332,6 +332,51 @@ class ValidationRows(FileEntry):
     """Its rows, each of `DataFingerprint.seq_len` + 1 tokens; `layout.VALIDATION_COLUMNS` says what stands in them."""
 
 
+Coordinate = str | int | float | bool | None
+"""A value of an axis of a suite."""
+AxisName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Membership(Document):
+    """Which place of which suite a run has: families of runs that differ in named things. Since schema 1.2."""
+
+    name: str
+    """Name of the suite: the directory above its runs'."""
+    coordinates: dict[AxisName, Coordinate]
+    """Axis → the run's value on it, in the order of the suite's file."""
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        return check_run_name(name)
+
+
+class Parent(Document):
+    """The sealed checkpoint of another run that a run began at: a fork. Since schema 1.2.
+
+    The run has no steps before it; the parent's are its history. Nothing of the parent need be at hand."""
+
+    run_id: RunId
+    """Identity of the parent."""
+    run_name: str
+    """Its name."""
+    step: Step
+    """Step of the checkpoint, which is also the fork's first."""
+    manifest_sha256: Sha256
+    """Digest of that checkpoint's manifest, in the parent."""
+    location: Annotated[str, Field(max_length=4096)]
+    """Path or address at which it was found."""
+    optimizer: Literal["kept", "fresh"]
+    """Whether the optimizer went on with its state, or began with none."""
+    data: Literal["continued", "anew"]
+    """Whether the fork's first batch is that at which the parent stood, or begins at the first row of its data."""
+
+    @field_validator("run_name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        return check_run_name(name)
+
+
 class RunManifest(Document):
     """What a run is, and the index of its sealed checkpoints. Replaced atomically after each seal."""
 
@@ -359,6 +404,10 @@ class RunManifest(Document):
     """The validation rows that `val` captures are taken on, where they are stored (since schema 1.1)."""
     environment: dict[str, Any] = {}
     """Software versions, git revision and hardware, as far as known."""
+    suite: Membership | None = None
+    """The suite that the run is a member of. Since schema 1.2."""
+    parent: Parent | None = None
+    """The checkpoint of another run that this one was forked from. Since schema 1.2."""
     changes: tuple[ConfigChange, ...] = ()
     """What was changed when the run was resumed."""
     checkpoints: tuple[CheckpointEntry, ...] = ()

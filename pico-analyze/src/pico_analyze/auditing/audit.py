@@ -11,6 +11,7 @@ from pico_analyze.auditing.distances import Distances, distances, groups_of
 from pico_analyze.auditing.documents import documents
 from pico_analyze.auditing.evidence import Evidence, gather
 from pico_analyze.auditing.finding import COLUMNS, Finding, Severity, in_order, listed, named_steps
+from pico_analyze.auditing.lineage import lineage
 from pico_analyze.auditing.payloads import Same, same_weights
 from pico_analyze.auditing.schedule import schedule, tokens
 from pico_analyze.auditing.seals import complete, sealed
@@ -73,6 +74,7 @@ def audit_store(store: Store, advanced: Callable[[int], None] = lambda _: None) 
         ("tokens", tokens(evidence)),
         ("documents", documents(evidence)),
         ("values", values(evidence)),
+        ("lineage", lineage(store, evidence)),
         *weights,
         ("complete", complete(store, evidence)),  # last: reading further may have shown faults
     ]

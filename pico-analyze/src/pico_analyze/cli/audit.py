@@ -36,11 +36,11 @@ def audit(
     from pico_analyze.cli.console import Console, say
     from pico_analyze.output.audit_text import conclusion, findings_as
     from pico_analyze.stores.opening import ReadOptions, newest_run
-    from pico_analyze.stores.run_names import open_named
+    from pico_analyze.stores.run_names import expanded, open_named
 
     options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     found = []
-    for name in runs or [str(newest_run())]:
+    for name in expanded(runs or [str(newest_run())]):
         store = open_named(name, options)
         console = Console(doing="reading", done="read")
         try:

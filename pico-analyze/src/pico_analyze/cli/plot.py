@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,17 +22,6 @@ class KindOption(StrEnum):
     beside = "beside"
     losses = "losses"
     spectra = "spectra"
-
-
-class DimensionOption(Enum):
-    """What rows differ in. No StrEnum: `split` is a method of str."""
-
-    layer = "layer"
-    head = "head"
-    run = "run"
-    site = "site"
-    split = "split"
-    metric = "metric"
 
 
 class AxisOption(StrEnum):
@@ -69,14 +58,17 @@ def plot(
         ),
     ] = KindOption.lines,
     hue: Annotated[
-        DimensionOption | None, typer.Option("--hue", help="What colours tell apart. [default: layers]")
+        str | None,
+        typer.Option(
+            "--hue",
+            help="What colours tell apart: layer, head, run, site, split, metric, or an axis of a suite, such as seed. "
+            "[default: layers]",
+        ),
     ] = None,
-    facet: Annotated[
-        DimensionOption | None, typer.Option("--facet", help="What panels tell apart. [default: sites]")
-    ] = None,
+    facet: Annotated[str | None, typer.Option("--facet", help="What panels tell apart. [default: sites]")] = None,
     over: Annotated[
-        DimensionOption | None,
-        typer.Option("--over", help="Mean and standard deviation over these, such as runs of several seeds."),
+        str | None,
+        typer.Option("--over", help="Mean and standard deviation over these, such as runs, or the seed of a suite."),
     ] = None,
     x: Annotated[AxisOption, typer.Option("--x", help="The horizontal axis.")] = AxisOption.step,
     metric: Annotated[list[str] | None, typer.Option("--metric", help="Metric; repeatable.")] = None,
@@ -132,9 +124,9 @@ def plot(
 
     request = Request(
         kind.value,
-        hue=hue.value if hue else None,
-        facet=facet.value if facet else None,
-        over=over.value if over else None,
+        hue=hue,
+        facet=facet,
+        over=over,
         x=x.value,
         width=width.value,
         order=order,

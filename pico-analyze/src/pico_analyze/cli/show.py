@@ -30,13 +30,13 @@ def list_runs(
     from pico_analyze.output import listing
     from pico_analyze.output.text import as_csv, as_json
     from pico_analyze.stores.opening import RUNS, ReadOptions, local_runs
-    from pico_analyze.stores.run_names import open_named
+    from pico_analyze.stores.run_names import expanded, open_named
 
     named: list[str | Path] = list(runs) if runs else list(local_runs())
     if not named:
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
     options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
-    stores = [open_named(name, options) for name in named]
+    stores = [open_named(name, options) for name in expanded(named)]
     found = [listing.records(store) for store in stores]
     if form is o.Form.table:
         typer.echo("\n\n".join(listing.text(store, some) for store, some in zip(stores, found, strict=True)))

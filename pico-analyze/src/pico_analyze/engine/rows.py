@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pico_analyze.stores.base import NamesInputs
+from pico_analyze.stores.lineage import membership_facts
 from pico_analyze.table.columns import Row, as_json
 from pico_analyze.version import __version__
 from pico_schema import __version__ as schema_version
@@ -36,6 +37,7 @@ class RowMaker:
         self._params: dict[tuple[int, Use, int | None], str] = {}
         self._provenances: dict[tuple[int, Side, Side | None], str] = {}
         self._texts: dict[str, str] = {}
+        self._memberships: dict[int, dict[str, object]] = {}
 
     def row(
         self, question: Question, job: Job, use: Use, digest: str, x: Labelled, y: Labelled | None, result: Result
@@ -92,6 +94,9 @@ class RowMaker:
         """Where one side of a value comes from, with the digests of the files that it was made of."""
         store = self._stores[side.store]
         facts: dict[str, object] = {"kind": store.kind, **store.provenance(side.step)}
+        if side.store not in self._memberships:
+            self._memberships[side.store] = membership_facts(store)
+        facts |= self._memberships[side.store]
         inputs, unchecked = dict[str, str](), dict[str, dict[str, str]]()
         for _, step, split, data, site in self._tensors(question, side):
             named = store.inputs(step, split, data, site) if isinstance(store, NamesInputs) else None

@@ -18,6 +18,7 @@ from pico_analyze.models.behaviour_rows import Origin
 from pico_analyze.probes import induction
 from pico_analyze.probes.chains import inverse_temperature
 from pico_analyze.probes.spec import PROBES
+from pico_analyze.stores.lineage import membership_facts
 from pico_analyze.table.arrays_file import write_arrays
 from pico_analyze.table.columns import Row, as_json
 from pico_analyze.table.rows_file import part_content
@@ -85,6 +86,7 @@ class Work:
         info = next(one for one in store.steps() if one.step == step)
         facts: dict[str, object] = {"pico_analyze": __version__, "pico_schema": schema_version, "kind": store.kind}
         facts |= {**store.provenance(step), **self.versions} | ({} if inputs is None else {"inputs": inputs})
+        facts |= membership_facts(store)
         return Origin(
             run=store.run,
             step=step,

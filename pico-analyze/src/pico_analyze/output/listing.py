@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pico_analyze.counting import counted
 from pico_analyze.output.text import aligned, number, size_text
 from pico_analyze.output.without_site import lines, why_incomplete
-from pico_analyze.stores.base import NamesTensors, SetsAside, Store
+from pico_analyze.stores.base import HasLineage, NamesTensors, SetsAside, Store
+from pico_analyze.stores.set_aside import printable
 from pico_schema.sites import KINDS, Site
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def text(store: Store, found: Sequence[dict[str, Any]]) -> str:
     title = f"{store.run} ({store.kind}, {store.location}): {counted(complete, 'checkpoint')}"
     if lost := len(found) - complete:
         title += f", {lost} incomplete"
+    title += _lineage(store)
     below = "".join(f"\nset aside: {_steps(aside.steps)} ({aside.reason})" for aside in _set_aside(store))
     if isinstance(store, NamesTensors) and (steps := store.steps()):
         below += "".join(f"\n{line}" for line in lines(store.without_site(steps[-1].step)))
@@ -108,6 +110,20 @@ def text(store: Store, found: Sequence[dict[str, Any]]) -> str:
         for record in found
     ]
     return f"{title}\n{aligned(header, rows, left=(5, 6))}{below}"
+
+
+def _lineage(store: Store) -> str:
+    """What a run is part of, and what it was forked from, as lines below its title."""
+    if not isinstance(store, HasLineage):
+        return ""
+    found = ""
+    if (member := store.membership()) is not None:
+        places = ", ".join(f"{axis} {value}" for axis, value in member.coordinates.items())
+        found += f"\nof suite {member.name}: {printable(places)}"
+    if (parent := store.parent()) is not None:
+        where = f"{parent.run_name}@{parent.step} ({printable(parent.location)})"
+        found += f"\nforked from {where}: {parent.optimizer} optimizer, data {parent.data}"
+    return found
 
 
 def _steps(steps: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pico_analyze.stores.samples import TokenRows
     from pico_analyze.stores.set_aside import SetAside
-    from pico_schema import CheckpointManifest, ModelSpec
+    from pico_schema import CheckpointManifest, Membership, ModelSpec, Parent
 
 Data = Literal["weights", "activations", "gradients", "noise"]
 DATA: tuple[Data, ...] = ("weights", "activations", "gradients", "noise")
@@ -232,6 +232,19 @@ class SetsAside(Protocol):
 
     def set_aside(self) -> tuple[SetAside, ...]:
         """Those steps, with the reasons."""
+        ...
+
+
+@runtime_checkable
+class HasLineage(Protocol):
+    """A store of runs that say what they are part of and where they come from."""
+
+    def membership(self) -> Membership | None:
+        """The suite that the run is of, and its coordinates there."""
+        ...
+
+    def parent(self) -> Parent | None:
+        """The checkpoint of another run that it was forked from."""
         ...
 
 

@@ -31,7 +31,9 @@ from pico_schema import (
     CheckpointManifest,
     Evaluation,
     FileEntry,
+    Membership,
     ModelSpec,
+    Parent,
     RunManifest,
     SchemaError,
     documents,
@@ -209,6 +211,14 @@ class LocalStore(Shown):
     def set_aside(self) -> tuple[SetAside, ...]:
         """Steps that belong to another trajectory."""
         return set_aside(self.path)
+
+    def membership(self) -> Membership | None:
+        """The suite that the run is of."""
+        return self.manifest.suite
+
+    def parent(self) -> Parent | None:
+        """The checkpoint that it was forked from."""
+        return self.manifest.parent
 
     @property
     def _root(self) -> Path:

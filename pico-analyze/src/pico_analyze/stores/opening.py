@@ -11,6 +11,7 @@ from pathlib import Path
 from pico_analyze.errors import DataError, NotARunError, PicoAnalyzeError, PluginError, nearest
 from pico_analyze.stores.base import ReadOptions, Store
 from pico_analyze.stores.spec import STORES, StoreSpec
+from pico_schema import layout
 
 __all__ = ["RUNS", "ReadOptions", "checkpoint_of", "is_address", "is_run", "local_runs", "newest_run", "open_store"]
 
@@ -114,10 +115,13 @@ def _inside(path: Path) -> str:
 
 
 def local_runs(root: Path = RUNS) -> list[Path]:
-    """Directories under `root` that hold a run of a kind that is listed, newest first."""
+    """Directories under `root` that hold a run of a kind that is listed, newest first; those of suites among them."""
     if not root.is_dir():
         return []
-    found = {entry: _changed(entry) for entry in root.iterdir() if entry.is_dir()}
+    places = [entry for entry in root.iterdir() if entry.is_dir()]
+    suites = [entry for entry in places if (entry / layout.SUITE_MANIFEST).is_file()]
+    places += [member for suite in suites for member in suite.iterdir() if member.is_dir()]
+    found = {entry: _changed(entry) for entry in places}
     dated = [(-changed, entry.name, entry) for entry, changed in found.items() if changed is not None]
     return [entry for *_, entry in sorted(dated)]
 

@@ -4,6 +4,7 @@
     runs/m1                     a directory
     hf://org/name@branch        a run on the Hub; hf://org/name@branch:step-128 one checkpoint of it
     m1@128, m1@step-128         step 128 of a run, by any of these names; m1@first and m1@last likewise
+    runs/sizes                  a suite (`pico-train suite`): each of its runs, where several may be named
     runs/m1/checkpoints/step-00000128    the directory of a checkpoint: that step of its run
 
 Which kind of run lies at a location is found out by `opening.py`, and whether it has that step by whoever asks.
@@ -11,12 +12,12 @@ Which kind of run lies at a location is found out by `opening.py`, and whether i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pico_analyze.errors import NotARunError, UsageError, nearest
+from pico_analyze.errors import DataError, NotARunError, UsageError, nearest
 from pico_analyze.stores.opening import (
     RUNS,
     ReadOptions,
@@ -27,6 +28,7 @@ from pico_analyze.stores.opening import (
     newest_run,
     open_store,
 )
+from pico_schema import SchemaError, SuiteManifest, documents, layout
 from pico_schema.run_names import Step, split_step
 
 if TYPE_CHECKING:
@@ -73,7 +75,45 @@ def resolve_all(names: list[str | Path]) -> list[RunName]:
     Raises:
         NotARunError: a name means nothing, or none is given and there is no run under ./runs.
     """
-    return [resolve(name) for name in names] if names else [RunName(str(newest_run()))]
+    return [resolve(name) for name in expanded(names)] if names else [RunName(str(newest_run()))]
+
+
+def expanded(names: Iterable[str | Path]) -> list[str | Path]:
+    """The names, with a suite's directory replaced by its runs that are begun, in the suite's order.
+
+    Raises:
+        NotARunError: none of a suite's runs is begun.
+        DataError: a suite's document is damaged.
+    """
+    found: list[str | Path] = []
+    for name in names:
+        suite, step = str(name), ""
+        directory = _suite(suite)
+        if directory is None and split_step(suite)[1] is not None:
+            suite, _, step = suite.rpartition("@")
+            directory = _suite(suite)
+        if directory is None:
+            found.append(name)
+            continue
+        try:
+            suite_of = documents.read(directory / layout.SUITE_MANIFEST, SuiteManifest)
+        except SchemaError as error:
+            raise DataError(str(error)) from None
+        places = [directory / member.name for member in suite_of.members]
+        begun = [str(place) for place in places if is_run(place)]
+        if not begun:
+            raise NotARunError(
+                f"{name}: none of the suite's {len(places)} runs is begun: `pico-train suite resume {directory}` begins"
+            )
+        found += [f"{run}@{step}" if step else run for run in begun]
+    return found
+
+
+def _suite(name: str) -> Path | None:
+    """The directory of a suite: itself, or that of one under ./runs."""
+    if is_address(name):
+        return None
+    return next((path for path in (Path(name), RUNS / name) if (path / layout.SUITE_MANIFEST).is_file()), None)
 
 
 def is_known(name: str) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.table.columns import KEY, ORDER, Row, as_json, digest, schema
+from pico_analyze.table.coordinates import with_axes, with_coordinates
 from pico_analyze.table.rows_file import content_of, read_rows_file
 from pico_schema import strict_json
 from pico_schema.files import discard_with_process, open_replacement, read_regular, replace_file
@@ -145,7 +146,7 @@ class RowStore:
             with _written(self.directory / ROWS):
                 replace_file(self.directory / ROWS, content_of(table, compression="zstd"), durable=False)
             with _written(self.directory / CSV), open_replacement(self.directory / CSV, durable=False) as file:
-                pyarrow.csv.write_csv(table, file)
+                pyarrow.csv.write_csv(with_axes(table), file)
             for part in parts:
                 with _written(part):
                     part.unlink(missing_ok=True)
@@ -206,12 +207,12 @@ def read_frame(directory: Path) -> pandas.DataFrame:
 
 
 def to_pandas(table: pyarrow.Table) -> pandas.DataFrame:
-    """A DataFrame whose integers stay integers where some are missing."""
+    """A DataFrame whose integers stay integers where some are missing, with the axes of suites as columns."""
     import pandas as pd
     import pyarrow as pa
 
     frame: pandas.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-    return frame
+    return with_coordinates(frame)
 
 
 def _newest(table: pyarrow.Table) -> pyarrow.Table:

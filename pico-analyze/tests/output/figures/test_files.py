@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import pico_analyze
 from pico_analyze.cli.app import app
-from pico_analyze.cli.plot import AxisOption, DimensionOption, KindOption, WidthOption
+from pico_analyze.cli.plot import AxisOption, KindOption, WidthOption
 from pico_analyze.errors import DataError, UsageError
-from pico_analyze.output.figures.request import DIMENSIONS, KINDS, Axis, Request, Selected, Width, stem
+from pico_analyze.output.figures.request import KINDS, Axis, Request, Selected, Width, stem
 from pico_analyze.output.figures.saving import save
 from pico_analyze.stores.training_log import logged_losses
 
@@ -167,10 +167,9 @@ def test_selected_and_request_are_read_back_from_their_options():
 
 
 def test_the_command_line_offers_what_there_is():
-    offered = (KindOption, DimensionOption, AxisOption, WidthOption)
+    offered = (KindOption, AxisOption, WidthOption)
     assert [tuple(option.value for option in kind) for kind in offered] == [
         KINDS,
-        DIMENSIONS,
         get_args(Axis),
         get_args(Width),
     ]

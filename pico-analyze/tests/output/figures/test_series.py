@@ -142,7 +142,6 @@ def test_the_debiased_value_is_drawn_where_the_biased_one_warns():
     ("words", "message"),
     [
         ({"kind": "line"}, r"kind 'line' does not exist; did you mean 'lines'\?"),
-        ({"hue": "layers"}, r"hue 'layers' does not exist; did you mean 'layer'\?"),
         ({"width": "wide"}, "width 'wide' does not exist"),
         ({"hue": "run", "over": "run"}, "run is given to two of hue, facet and over"),
         ({"kind": "heads", "hue": "run"}, "hue, facet and over belong to lines and beside"),

@@ -154,9 +154,11 @@ def _rows(run_dir: Path, run: RunManifest, accepted_rows: list[tuple[int, int]])
 
 
 def _logged_steps(run: RunManifest, end: int) -> Iterator[int]:
-    """Steps before `end` that the log must have a line of, by the `monitoring.log_every` that was in force."""
-    field = "monitoring.log_every"
-    edges = sorted({0, *(change.step for change in run.changes if change.field == field and change.step < end), end})
+    """Steps before `end` that the log must have a line of, by the `monitoring.log_every` that was in force; those of a
+    fork begin where it does."""
+    field, begun = "monitoring.log_every", run.parent.step if run.parent is not None else 0
+    changed = {change.step for change in run.changes if change.field == field and begun < change.step < end}
+    edges = sorted({begun, *changed, max(begun, end)})
     for first, following in pairwise(edges):
         every = value_at(run, field, first)
         if type(every) is int and every > 0:

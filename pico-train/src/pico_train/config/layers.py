@@ -72,7 +72,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """One layer over another: as `merge`, and what says the same thing as a setting above is gone."""
     for one, other in (_ALTERNATIVES, _ALTERNATIVES[::-1]):
         if _at(above, one) is not None and other[-1] not in (_at(above, other[:-1]) or {}):
@@ -170,11 +170,8 @@ def load_config(
     written.pop("preset", None)
     assignments = list(set)
     for assignment in assignments:
-        written = _over(written, parse_set(assignment))
+        written = over(written, parse_set(assignment))
     words = {key: str(value) for key, value in (("name", name), ("out", out)) if value is not None}
-    below = preset_values(str(chosen))
-    if _at(written, ("data", "source")) is None and (_at(written, ("data", "paths")) or _at(written, ("data", "repo"))):
-        below = _without(below, ("data", "source"))  # what is to be read says what kind of source it is
     assigned = [_keys(assignment) for assignment in assignments]
 
     def place(path: mistakes.Path) -> str:
@@ -182,7 +179,37 @@ def load_config(
         line = None if by_word or not path or path not in document.lines else document.line(path)
         return f"{file}, line {line}: " if line is not None else ""
 
-    return validate(_over(_over(below, written), words), place)
+    return resolved(str(chosen), written, words, place)
+
+
+def resolved(
+    preset: str,
+    written: Mapping[str, Any],
+    words: Mapping[str, Any],
+    place: Callable[[mistakes.Path], str] = lambda _: "",
+) -> RunConfig:
+    """The configuration of a preset, what was written over it, and the words over that.
+
+    Args:
+        preset: Name of the layer below everything.
+        written: Settings, as they nest.
+        words: The run's name and directory, where they are given apart.
+        place: where a setting was written, for messages.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    below = preset_values(preset)
+    if _at(written, ("data", "source")) is None and (_at(written, ("data", "paths")) or _at(written, ("data", "repo"))):
+        below = _without(below, ("data", "source"))  # what is to be read says what kind of source it is
+    return validate(over(over(below, written), words), place)
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """``a.b`` and a value → ``{"a": {"b": value}}``."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
 
 
 def validate(raw: Mapping[str, Any], place: Callable[[mistakes.Path], str] = lambda _: "") -> RunConfig:

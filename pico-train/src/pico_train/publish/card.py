@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pico_schema import RevisionIndex, RunManifest, layout
+from pico_train.publish import family
 from pico_train.publish.card_sections import Markup, details, number, plain, table
 
 PUBLIC_HUB = "https://huggingface.co"
@@ -73,12 +74,15 @@ def repository_card(
     """
     runs = sorted(runs, key=lambda item: item.run.name)
     name = plain(place.repo)
+    suite = family.suite_of([item.run for item in runs])
     if len(runs) == 1 and not unread:
         [only] = runs
         title = f"{name}: run `{only.run.name}`"
         parts = [*_beginning(title, license), _summary(only.run, only.index), *_single(only.run, only.index, place)]
         return _joined(parts)
     example = next((item for item in runs if item.run.name == shown), runs[0])
+    if suite is not None:
+        return _joined(_family(runs, suite, place, example, license=license, shown=shown, unread=unread))
     parts = [
         *_beginning(f"{name}: {len(runs)} runs", license),
         f"Llama-style decoders, {_SENTENCE}. Each run has a branch of its own, and every checkpoint is a revision.",
@@ -89,6 +93,37 @@ def repository_card(
     for item in runs:
         parts += [f"## Run `{item.run.name}`", _summary(item.run, item.index), *details(item.run, item.index, level=3)]
     return _joined([*parts, _citation(runs, place)])
+
+
+def _family(
+    runs: Sequence[PublishedRun],
+    suite: str,
+    place: Place,
+    example: PublishedRun,
+    *,
+    license: str,
+    shown: str | None,
+    unread: Sequence[str],
+) -> list[str]:
+    """The parts of a card of one suite: what all have in common is said once."""
+    members = family.in_order([(item.run, item.index) for item in runs])
+    ordered = [PublishedRun(run, index) for run, index in members]
+    manifests = [run for run, _ in members]
+    return [
+        *_beginning(f"{plain(place.repo)}: suite `{suite}`, {len(runs)} runs", license),
+        f"Llama-style decoders, {_SENTENCE}. {family.differs(manifests, suite)} Each run has a branch of its own, and "
+        "every checkpoint is a revision.",
+        _overview(ordered, place, shown, unread, family.axes(manifests)),
+        family.seeds(members),
+        "## Curves",
+        family.curves(members),
+        _loading(example.run, example.index, place),
+        _analyzing(" ".join(f"hf://{place.repo}@{item.run.name}" for item in ordered), "the runs"),
+        f"## Run `{example.run.name}`",
+        f"{_summary(example.run, example.index)} The card of each branch tells as much of the other runs.",
+        *details(example.run, example.index, level=3),
+        _citation(ordered, place),
+    ]
 
 
 def is_ours(text: str) -> bool:
@@ -127,15 +162,18 @@ def _single(run: RunManifest, index: RevisionIndex, place: Place) -> list[str]:
     ]
 
 
-def _overview(runs: Sequence[PublishedRun], place: Place, shown: str | None, unread: Sequence[str]) -> str:
+def _overview(
+    runs: Sequence[PublishedRun], place: Place, shown: str | None, unread: Sequence[str], axes: Sequence[str] = ()
+) -> str:
     rows = []
     for item in runs:
         last, name = item.index.revisions[-1], item.run.name
         rows.append(
             (
                 Markup(f"[`{name}`]({place.address}/tree/{layout.branch_name(name)})"),
+                *family.coordinates(item.run, axes),
                 f"{item.run.model.n_params:,}",
-                "" if item.run.seed is None else item.run.seed,
+                *(() if "seed" in axes else ("" if item.run.seed is None else item.run.seed,)),
                 len(item.index.revisions),
                 f"{last.step:,}",
                 "" if last.tokens_seen is None else f"{last.tokens_seen:,}",
@@ -143,7 +181,18 @@ def _overview(runs: Sequence[PublishedRun], place: Place, shown: str | None, unr
                 number(last.metrics.get("val_loss")),
             )
         )
-    head = ("run", "parameters", "seed", "revisions", "last step", "tokens", "train loss", "validation loss")
+    own = () if "seed" in axes else ("seed",)
+    head = (
+        "run",
+        *map(family.flat, axes),
+        "parameters",
+        *own,
+        "revisions",
+        "last step",
+        "tokens",
+        "train loss",
+        "validation loss",
+    )
     notes = [
         f"As of the last change of this branch; `{layout.REVISIONS}` of each run's branch lists what is there now."
     ]

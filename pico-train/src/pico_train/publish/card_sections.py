@@ -100,19 +100,28 @@ def _curve(index: RevisionIndex) -> str:
 
 def plot(points: Sequence[tuple[int, float]], width: int = PLOT_WIDTH, height: int = PLOT_HEIGHT) -> str:
     """Points as a grid of characters: x is log(1 + step), y is linear."""
+    return plot_all([("●", points)], width, height)
+
+
+def plot_all(
+    lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], width: int = PLOT_WIDTH, height: int = PLOT_HEIGHT
+) -> str:
+    """The same of several lines, each with a sign of its own; where two meet, the first one's is seen."""
+    points = sorted(point for _, line in lines for point in line)
     across = [math.log1p(step) for step, _ in points]
     values = [value for _, value in points]
     left, right, low, high = min(across), max(across), min(values), max(values)
     grid = [[" "] * width for _ in range(height)]
-    for x, value in zip(across, values, strict=True):
-        column = round((x - left) / ((right - left) or 1) * (width - 1))
-        row = round((high - value) / ((high - low) or 1) * (height - 1))
-        grid[row][column] = "●"
+    for sign, line in reversed(lines):
+        for step, value in line:
+            column = round((math.log1p(step) - left) / ((right - left) or 1) * (width - 1))
+            row = round((high - value) / ((high - low) or 1) * (height - 1))
+            grid[row][column] = sign
     labels = [f"{high - (high - low) * row / (height - 1):8.3f}" for row in range(height)]
-    lines = [f"{label} ┤{''.join(cells).rstrip()}" for label, cells in zip(labels, grid, strict=True)]
+    drawn = [f"{label} ┤{''.join(cells).rstrip()}" for label, cells in zip(labels, grid, strict=True)]
     first, last = str(points[0][0]), str(points[-1][0])
     axis = " " * 9 + "└" + "─" * width
-    return "\n".join([*lines, axis, " " * 10 + first + " " * (width - len(first) - len(last)) + last])
+    return "\n".join([*drawn, axis, " " * 10 + first + " " * (width - len(first) - len(last)) + last])
 
 
 def _evaluation(index: RevisionIndex) -> str:

@@ -43,11 +43,11 @@ class Request:
     """
 
     kind: Kind = "lines"
-    hue: Dimension | None = None
-    """What colours tell apart; None for what the kind takes by itself."""
-    facet: Dimension | None = None
+    hue: str | None = None
+    """What colours tell apart, a dimension or an axis of the runs' suite; None for what the kind takes by itself."""
+    facet: str | None = None
     """What panels tell apart; None as for `hue`."""
-    over: Dimension | None = None
+    over: str | None = None
     """What is averaged over: a line is the mean, its band one standard deviation to each side."""
     x: Axis = "step"
     width: Width = "screen"
@@ -62,7 +62,6 @@ class Request:
             ("kind", self.kind, KINDS),
             ("x", self.x, get_args(Axis)),
             ("width", self.width, get_args(Width)),
-            *((name, getattr(self, name), (None, *DIMENSIONS)) for name in ("hue", "facet", "over")),
         ):
             words = [str(word) for word in allowed if word is not None]
             if value not in allowed:
@@ -82,6 +81,22 @@ class Request:
             raise UsageError("order belongs to heatmaps of steps (kind steps)")
         if self.evaluation and self.kind != "beside":
             raise UsageError("evaluation belongs to figures of kind beside")
+
+    def check_dimensions(self, axes: Sequence[str]) -> None:
+        """See to it that what is told apart is there.
+
+        Args:
+            axes: of the suites that the rows' runs are of.
+
+        Raises:
+            UsageError: a word that is no dimension and no axis; names the nearest.
+        """
+        for name in ("hue", "facet", "over"):
+            value, words = getattr(self, name), [*DIMENSIONS, *axes]
+            if value is not None and value not in words:
+                raise UsageError(
+                    f"{name} {value!r} does not exist{nearest(value, words)} (there are: {', '.join(words)})"
+                )
 
     def words(self) -> list[str]:
         """What differs from the defaults, as parts of a file's name."""

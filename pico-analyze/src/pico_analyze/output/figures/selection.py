@@ -13,6 +13,7 @@ from pico_analyze.output.figures.request import Request, Selected
 from pico_analyze.output.text import question_name, without_target_layer
 from pico_analyze.questions.question import Selection
 from pico_analyze.table.columns import plain
+from pico_analyze.table.coordinates import axes_of
 
 if TYPE_CHECKING:
     import pandas
@@ -40,6 +41,7 @@ def choose(frame: pandas.DataFrame, selected: Selected, request: Request) -> pan
         UsageError: nothing is selected (names what there is), or rows of several questions are (names them).
         DataError: the table is empty.
     """
+    request.check_dimensions(axes_of(frame))
     if frame.empty:
         raise DataError("the table has no rows: compute something first")
     rows = frame.reset_index(drop=True)

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pico_analyze.errors import UsageError
-from pico_analyze.output.figures.request import DIMENSIONS, Dimension, Request
+from pico_analyze.output.figures.request import DIMENSIONS, Request
 from pico_analyze.output.text import wholes_or_heads
 from pico_analyze.table.columns import plain
+from pico_analyze.table.coordinates import axes_of
 from pico_schema.sites import KINDS
 
 if TYPE_CHECKING:
@@ -19,17 +20,20 @@ VALUES = ["panel", "colour", "line", "x", "value", "low", "high", "band", "chanc
 target itself."""
 
 
-def dimensions(rows: pandas.DataFrame, request: Request) -> tuple[Dimension | None, Dimension | None]:
+def dimensions(rows: pandas.DataFrame, request: Request) -> tuple[str | None, str | None]:
     """What colours and panels tell apart: as asked for, else layers by colour (runs, heads or sites where no layers
     differ) and sites by panel."""
     several = {name for name in DIMENSIONS if rows[name].nunique(dropna=False) > 1}
     free = [name for name in ("layer", "run", "head", "site", "split", "metric") if name in several]
     hue = request.hue
+    taken = {request.facet, request.over, "site"}
+    taken |= {"run"} if taken & {*axes_of(rows)} else set()  # an axis tells runs apart, or is averaged over
     if hue is None:
-        hue = next((name for name in free if name not in (request.facet, request.over, "site")), None)
+        hue = next((name for name in free if name not in taken), None)
     facet = request.facet
     if facet is None:
-        facet = next((name for name in ("site", "layer", "run") if name in several - {hue, request.over}), None)
+        taken = {hue, request.over} | ({"run"} if {hue, request.over} & {*axes_of(rows)} else set())
+        facet = next((name for name in ("site", "layer", "run") if name in several - taken), None)
     if request.hue is None and hue is None and facet is None and "site" in several:
         hue = "site"
     return hue, facet
@@ -67,8 +71,13 @@ def series(rows: pandas.DataFrame, request: Request) -> pandas.DataFrame:
     if rows[x].isna().any():
         runs = ", ".join(sorted({str(run) for run in rows.loc[rows[x].isna(), "run"]}))
         raise UsageError(f"the tokens seen are not known at each step of {runs}: draw it over steps (--x step)")
-    keep = [name for name in DIMENSIONS if name != request.over]
+    keep: list[str] = [name for name in DIMENSIONS if name != request.over]
     if request.over is not None:
+        axes = axes_of(rows)
+        if request.over in axes:  # over all runs that differ in this axis alone
+            keep = [name for name in keep if name != "run"] + [name for name in axes if name != request.over]
+        elif request.over == "run":  # over all runs that what is told apart leaves together
+            keep += [name for name in axes if name in (request.hue, request.facet)]
         return _averaged(rows, request, hue, facet, keep, x)
     if rows.duplicated([*keep, "step"]).any():
         raise UsageError("each step is compared with several: choose one with --target, or draw --kind steps")
@@ -91,7 +100,7 @@ def series(rows: pandas.DataFrame, request: Request) -> pandas.DataFrame:
 
 
 def _averaged(
-    rows: pandas.DataFrame, request: Request, hue: str | None, facet: str | None, keep: list[Dimension], x: str
+    rows: pandas.DataFrame, request: Request, hue: str | None, facet: str | None, keep: list[str], x: str
 ) -> pandas.DataFrame:
     import pandas as pd
 
@@ -127,12 +136,14 @@ def _names(rows: pandas.DataFrame, dimension: str | None) -> pandas.Series[str]:
 
 def _name(dimension: str, value: object) -> str:
     value = plain(value)
+    if value is None and dimension not in DIMENSIONS:
+        return f"no {dimension}"
     if value is None:
         return "whole" if dimension == "head" else "model" if dimension == "layer" else "rows"
-    return f"{dimension} {value}" if dimension in ("layer", "head") else str(value)
+    return f"{dimension} {value}" if dimension in ("layer", "head") or not isinstance(value, str) else value
 
 
-def _lines(rows: pandas.DataFrame, keep: list[Dimension]) -> pandas.Series[str]:
+def _lines(rows: pandas.DataFrame, keep: list[str]) -> pandas.Series[str]:
     several = [name for name in keep if rows[name].nunique(dropna=False) > 1]
     texts = [rows[name].map(lambda value, name=name: _name(name, value)) for name in several]
     if not texts:

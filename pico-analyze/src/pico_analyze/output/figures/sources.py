@@ -19,7 +19,7 @@ from pico_analyze.output.figures.losses import Losses
 from pico_analyze.output.figures.request import Selected
 from pico_analyze.questions.question import Selection
 from pico_analyze.stores.base import HasLog, ReadOptions, Store
-from pico_analyze.stores.run_names import open_named
+from pico_analyze.stores.run_names import expanded, open_named
 from pico_analyze.stores.sites import MatrixSite
 from pico_analyze.table.store import ROWS, location_of, read_frame
 
@@ -153,7 +153,7 @@ def sources(words: Sequence[str | Path], analyses: Path, options: ReadOptions) -
     """
     from pico_analyze.stores.opening import newest_run
 
-    return [_source(str(word), analyses, options) for word in words or [newest_run()]]
+    return [_source(str(word), analyses, options) for word in expanded(words or [newest_run()])]
 
 
 def _source(word: str, analyses: Path, options: ReadOptions) -> Source:

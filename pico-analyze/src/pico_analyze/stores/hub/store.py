@@ -29,7 +29,9 @@ from pico_analyze.stores.shown import Shown
 from pico_schema import (
     CheckpointManifest,
     FileEntry,
+    Membership,
     ModelSpec,
+    Parent,
     RevisionIndex,
     RunManifest,
     SchemaError,
@@ -312,6 +314,14 @@ class HubStore(Shown):
             raise DataError(f"{where}: the repository lacks it: the revision is not whole") from None
         except SchemaError as error:
             raise DataError(str(error)) from None
+
+    def membership(self) -> Membership | None:
+        """The suite that the run is of."""
+        return self._run_manifest().suite
+
+    def parent(self) -> Parent | None:
+        """The checkpoint that it was forked from."""
+        return self._run_manifest().parent
 
     def validation_rows(self) -> TokenRows | None:
         """The validation rows that are published with the run; None where there are none."""
