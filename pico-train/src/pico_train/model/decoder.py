@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pico_schema import ModelSpec
+from pico_train.model.width import Width
 
 INIT_STD = 0.02
 """Standard deviation of every freshly initialised matrix (GPT-2's and Llama's)."""
@@ -250,12 +251,12 @@ class Decoder(nn.Module):
             block.compile()
 
     @torch.no_grad()
-    def init_weights(self, seed: int, *, scaled: bool = False) -> None:
+    def init_weights(self, seed: int, *, scaled: bool = False, width: Width | None = None) -> None:
         """Draw every matrix from a normal distribution of deviation `INIT_STD` and set every norm's scale to one.
 
         Scaled, the two matrices of a block that write to the residual stream have the deviation `INIT_STD` / √(2L), L
         blocks, so that the stream's variance does not grow with the depth (Radford et al. 2019, Language Models are
-        Unsupervised Multitask Learners, section 2.3).
+        Unsupervised Multitask Learners, section 2.3). With a `width`, deviations follow it (μP, see `model.width`).
 
         Each parameter has a generator of its own, on the CPU, seeded from `seed` and the parameter's name: the weights
         depend on neither device, sharding, order, nor torch's global state, and a sharded parameter keeps its slice.
@@ -269,6 +270,8 @@ class Decoder(nn.Module):
             full = torch.empty(parameter.shape).normal_(0.0, INIT_STD, generator=generator)
             if scaled and name.endswith(RESIDUAL):
                 full /= math.sqrt(2 * len(self.model.layers))
+            if width is not None:
+                full *= width.init_factor(name)
             if isinstance(parameter, DTensor):
                 # `src_data_rank=None`: every rank has drawn the same numbers, so nothing has to be sent.
                 full = distribute_tensor(
