@@ -219,8 +219,17 @@ def _memory(config: RunConfig, spec: ModelSpec, devices: int, micro: int) -> dic
         "memory_weights": weights,
         "memory_gradients": held * stored,
         "memory_optimizer": -(-config.training.optimizer.n_moments_of(spec) // shards) * stored,
-        "memory_activations": tokens * activation_bytes_per_token(spec, precision) + loss + _mask_bytes(config, micro),
+        "memory_activations": tokens * _activation_bytes(config, spec) + loss + _mask_bytes(config, micro),
     }
+
+
+def _activation_bytes(config: RunConfig, spec: ModelSpec) -> int:
+    """Bytes kept of each token: what is inside of all blocks; recomputed, their inputs and what is inside of one."""
+    precision = config.training.precision
+    whole = activation_bytes_per_token(spec, precision)
+    if not config.training.recompute:
+        return whole
+    return spec.n_layers * spec.d_model * _stored_bytes(precision) + whole // spec.n_layers
 
 
 def _mask_bytes(config: RunConfig, micro: int) -> int:

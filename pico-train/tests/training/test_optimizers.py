@@ -307,7 +307,7 @@ def test_what_an_optimizer_has_for_itself_has_its_default_and_is_null_for_others
 @pytest.mark.parametrize(
     ("assignments", "says"),
     [
-        (["momentum=0.9"], "momentum=0.9 is a setting of muon and sgd, and training.optimizer.name is adamw: leave it out"),
+        (["momentum=0.9"], "=0.9 is a setting of muon and sgd, and training.optimizer.name is adamw: leave it out"),
         (["name=sgd", "adjust_lr=original"], "training.optimizer.adjust_lr=original is a setting of muon, and"),
         (["name=sgd", "rest_lr=0.1"], "training.optimizer.rest_lr=0.1 is a setting of muon, and"),
         (["name=muon", "beta2_decay=-0.5"], "training.optimizer.beta2_decay=-0.5 is a setting of adafactor, and"),

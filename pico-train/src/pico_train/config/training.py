@@ -110,6 +110,9 @@ class TrainingConfig(Section):
     """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: auto is on for CUDA."""
+    recompute: bool = False
+    """Keep of each block what goes into it alone, and compute the rest again in the backward pass: less memory, a third
+    more operations, the same bits."""
     loss_chunk: NonNegativeInt = 512
     """Tokens whose logits are held at once; 0 holds them all."""
     deterministic: bool = False

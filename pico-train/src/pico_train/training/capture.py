@@ -107,7 +107,7 @@ class ActivationTap:
         def keep(activation: Tensor) -> None:
             assert self._expected is not None, "a pass that was not announced"
             rows_R1, positions_P = self._expected
-            if not len(rows_R1):
+            if not len(rows_R1) or self.decoder.model.recomputing:  # type: ignore[union-attr]
                 return
             kept_RPF = activation.detach()[rows_R1, positions_P]
             if site.kind == "head":

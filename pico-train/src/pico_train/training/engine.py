@@ -278,6 +278,7 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec, separator: int | 
     if fabric.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = not config.training.deterministic
     decoder = Decoder(spec, separator=separator)
+    decoder.model.recompute = config.training.recompute
     width, scaled = width_of(config, spec), config.model.init == "scaled"
     if config.distributed.strategy != "fsdp":
         decoder.init_weights(config.sub_seed("weights"), scaled=scaled, width=width)
