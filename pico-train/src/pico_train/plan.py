@@ -62,7 +62,7 @@ class PlanReport(BaseModel):
     memory_gradients: int
     """Gradients on one device."""
     memory_optimizer: int
-    """AdamW's two moments on one device."""
+    """What the optimizer keeps on one device: AdamW's two moments of each weight."""
     memory_activations: int
     """What one micro-batch keeps for its backward pass, the loss's buffers included."""
     memory_per_device: int
@@ -128,7 +128,7 @@ def plan(
     steps = checkpoint_steps(config.checkpoint, training.max_steps)
     weights, state, captures = _weights_bytes(config, spec), _state_bytes(config, spec), _captures_bytes(config, spec)
     state_steps = steps_due(config.checkpoint.training_state, training.max_steps)
-    # At step 0 AdamW has no moments yet, so that state takes next to nothing.
+    # At step 0 the optimizer has no moments yet, so that state takes next to nothing.
     kept_states = len(kept(config.checkpoint.keep, state_steps) - {0})
     capture_steps = [s for s in steps if is_due(config.checkpoint.captures, s, training.max_steps)]
     without_state = len(steps) * weights + len(capture_steps) * captures
@@ -223,9 +223,18 @@ def _memory(config: RunConfig, spec: ModelSpec, devices: int, micro: int) -> dic
     return {
         "memory_weights": weights,
         "memory_gradients": held * stored,
-        "memory_optimizer": 2 * held * stored,
-        "memory_activations": tokens * activation_bytes_per_token(spec, precision) + loss + _mask_bytes(config, micro),
+        "memory_optimizer": -(-config.training.optimizer.n_moments_of(spec) // shards) * stored,
+        "memory_activations": tokens * _activation_bytes(config, spec) + loss + _mask_bytes(config, micro),
     }
+
+
+def _activation_bytes(config: RunConfig, spec: ModelSpec) -> int:
+    """Bytes kept of each token: what is inside of all blocks; recomputed, their inputs and what is inside of one."""
+    precision = config.training.precision
+    whole = activation_bytes_per_token(spec, precision)
+    if not config.training.recompute:
+        return whole
+    return spec.n_layers * spec.d_model * _stored_bytes(precision) + whole // spec.n_layers
 
 
 def _mask_bytes(config: RunConfig, micro: int) -> int:
@@ -244,9 +253,9 @@ def _weights_bytes(config: RunConfig, spec: ModelSpec) -> int:
 
 
 def _state_bytes(config: RunConfig, spec: ModelSpec) -> int:
-    # The optimizer's two moments; a sharded state has the model's shards as well.
-    copies = 3 if config.distributed.strategy == "fsdp" else 2
-    return copies * spec.n_params * _stored_bytes(config.training.precision)
+    # What the optimizer keeps; a sharded state has the model's shards as well.
+    model = spec.n_params if config.distributed.strategy == "fsdp" else 0
+    return (config.training.optimizer.n_moments_of(spec) + model) * _stored_bytes(config.training.precision)
 
 
 def _captures_bytes(config: RunConfig, spec: ModelSpec) -> int:
@@ -260,7 +269,12 @@ def _captures_bytes(config: RunConfig, spec: ModelSpec) -> int:
         if split.enabled:
             total += number * (_samples(split, rows, config.data.seq_len) * sum(widths) + sum(weights))
     if wanted.moments and wanted.train.enabled:
-        total += 2 * _FLOAT * sum(weights)
+        kept = (
+            config.training.optimizer.n_moments(spec.weight_shape(site.kind), in_block=site.layer is not None)
+            for site in chosen
+            if site.has_weight
+        )
+        total += _FLOAT * sum(kept)
     if wanted.noise is not None:
         own = len(sites.expand(sites.WEIGHTED_KINDS, spec.n_layers)) - spec.tie_embeddings
         total += 8 * 3 * (wanted.noise + 1) * (own + spec.n_layers + 1)

@@ -72,7 +72,7 @@ def test_what_is_shown_can_be_run_again(tmp_path: Path) -> None:
         ("trainning.max_steps=3", "unknown setting 'trainning'; did you mean 'training'"),
         ("training.max_step=3", "unknown setting 'training.max_step'; did you mean 'max_steps'"),
         ("max_steps=3", "did you mean 'training.max_steps'"),
-        ("training.optimizer.momentum=1", "unknown setting 'training.optimizer.momentum'"),
+        ("training.optimizer.gamma=1", "unknown setting 'training.optimizer.gamma'"),
         ("training.max_steps=many", "training.max_steps: input should be a valid integer"),
         ("training.max_steps=-1", "training.max_steps: input should be greater than 0, but it is -1"),
         ("training.precision=fp8", "training.precision: input should be '32-true'"),

@@ -15,6 +15,7 @@ FREE = (
     "training.max_steps",
     "training.micro_batch_size",
     "training.compile",
+    "training.recompute",
     "distributed",
     "publish",
     "monitoring",

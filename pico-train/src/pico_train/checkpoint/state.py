@@ -28,6 +28,9 @@ from pico_schema.tensor_header import read_file_header
 from pico_train.errors import CheckpointError
 
 STATE_VERSION = 1
+_SETTING_OF = {"ns_steps": "muon", "betas": "adamw", "dampening": "sgd", "beta2_decay": "adafactor"}
+_LIKE_THE_WEIGHT = ("exp_avg", "exp_avg_sq", "momentum_buffer", "variance")
+"""What optimizers keep in the shape of the weight."""
 
 
 def copy_to_host(tree: Any) -> Any:
@@ -266,11 +269,22 @@ def load_training_state(
     return dict(common)
 
 
+def _kinds(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Which optimizers have such groups, by a setting that each alone has."""
+    found = [kind for setting, kind in _SETTING_OF.items() if any(setting in group for group in groups)]
+    return " and ".join(found) or "an unknown kind"
+
+
 def _set_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load a whole optimizer state, keyed by parameter number, into this optimizer, sharding it where it is sharded."""
     groups, names = optimizer.param_groups, parameter_names(model, optimizer)
     saved = [dict(group) for group in state["param_groups"]]
     sizes = [len(group["params"]) for group in groups]
+    ours, theirs = _kinds(groups), _kinds(saved)
+    if ours != theirs:
+        raise CheckpointError(
+            f"the state is of {theirs}, the run's optimizer is {ours}: a run keeps the optimizer that it began with"
+        )
     if sizes != [len(group["params"]) for group in saved]:
         raise CheckpointError(f"the optimizer has groups of {sizes} parameters, not those of the checkpoint")
     for own, group in zip(names, saved, strict=True):
@@ -280,12 +294,13 @@ def _set_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: di
             raise CheckpointError(f"the optimizer has {differs[0]} where the checkpoint has {differs[1]}")
     if not is_sharded(model):
         for number, parameter in enumerate(p for group in groups for p in group["params"]):
-            moment = state["state"].get(number, {}).get("exp_avg")
-            if moment is not None and moment.shape != parameter.shape:
-                raise CheckpointError(
-                    f"optimizer parameter {number} has shape {tuple(parameter.shape)}, "
-                    f"the checkpoint has {tuple(moment.shape)}"
-                )
+            kept = state["state"].get(number, {})
+            for moment in (kept[name] for name in _LIKE_THE_WEIGHT if kept.get(name) is not None):
+                if moment.shape != parameter.shape:
+                    raise CheckpointError(
+                        f"optimizer parameter {number} has shape {tuple(parameter.shape)}, "
+                        f"the checkpoint has {tuple(moment.shape)}"
+                    )
         # copied, since the file is mapped and the optimizer updates in place
         optimizer.load_state_dict(copy_to_host({**state, "param_groups": saved}))
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pico_train.checkpoint import signals
-from pico_train.cli import checkpoint, data, import_, suite
+from pico_train.cli import check, checkpoint, data, import_, suite
 from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
 from pico_train.cli.fork import fork
 from pico_train.cli.numbers import LARGEST_SEED, MOST, finite
@@ -38,6 +38,7 @@ config_app = typer.Typer(help="Show configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(import_.app, name="import")
+app.add_typer(check.app, name="check")
 app.add_typer(suite.app, name="suite")
 app.command()(checkpoint.verify)
 app.command()(checkpoint.inspect)

@@ -3,9 +3,9 @@
 A module here decides what a valid value is and how layers of values combine; nothing reads a disk but for the files
 that are layers, and nothing is trained or written. Every other room may import this one.
 
-`schema` (the whole tree) with its sections `data`, `training`, `checkpoints` · `base` (what every section is made of) ·
-`layers` (a preset, over it a file, over that ``--set``) · `mistakes` (how one is told) · `recorded` (what a begun run
-fixes) · `describe` (every setting with its help) · `presets/` (one YAML file each).
+`schema` (the whole tree) with its sections `data`, `training`, `optimizer`, `checkpoints` · `base` (what every section
+is made of) · `layers` (a preset, over it a file, over that ``--set``) · `mistakes` (how one is told) · `recorded` (what
+a begun run fixes) · `describe` (every setting with its help) · `presets/` (one YAML file each).
 """
 
 from pico_train.config.checkpoints import (
@@ -17,8 +17,9 @@ from pico_train.config.checkpoints import (
     KeepPolicy,
 )
 from pico_train.config.data import DataConfig
+from pico_train.config.optimizer import OptimizerConfig, ScalingConfig
 from pico_train.config.schema import MonitoringConfig, PublishConfig, RunConfig, WandbConfig
-from pico_train.config.training import DistributedConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from pico_train.config.training import DistributedConfig, ModelConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
     "Cadence",
@@ -34,6 +35,7 @@ __all__ = [
     "OptimizerConfig",
     "PublishConfig",
     "RunConfig",
+    "ScalingConfig",
     "ScheduleConfig",
     "TrainingConfig",
     "WandbConfig",

@@ -14,9 +14,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pico_schema import YamlError, yaml_text
+from pico_schema import ModelSpec, YamlError, yaml_text
 from pico_train.config import mistakes
+from pico_train.config.optimizer import ScalingConfig
 from pico_train.config.schema import RunConfig
+from pico_train.config.training import ModelConfig
 from pico_train.errors import ConfigError, UsageError
 
 DEFAULT_PRESET = "demo"
@@ -202,7 +204,7 @@ def resolved(
     below = preset_values(preset)
     if _at(written, ("data", "source")) is None and (_at(written, ("data", "paths")) or _at(written, ("data", "repo"))):
         below = _without(below, ("data", "source"))  # what is to be read says what kind of source it is
-    return validate(over(over(below, written), words), place)
+    return validate(over(following_size(over(below, written), written), words), place)
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
@@ -210,6 +212,30 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     for key in reversed(path.split(".")):
         value = {key: value}
     return dict(value)
+
+
+def following_size(merged: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all layers, with what `training.scaling` makes of the base in place of what the preset says.
+
+    Args:
+        merged: all layers, one over the other.
+        written: those above the preset. What they say themselves stays, and is refused if the rule says another.
+    """
+    training, model = _at(merged, ("training",)), merged.get("model", {})
+    if _at(merged, ("training", "scaling", "rule")) != "ladder":
+        return dict(merged)
+    try:
+        scaling = ScalingConfig.model_validate(training["scaling"])
+        size = ModelConfig.model_validate(model).model_dump(exclude={"init"})
+        lr, rows = scaling.ladder(ModelSpec(**size))
+    except ValidationError:
+        return dict(merged)  # it is told of where everything is validated
+    made: dict[str, Any] = {}
+    if _at(written, ("training", "optimizer", "lr")) is None:
+        made["optimizer"] = {"lr": lr}
+    if _at(written, ("training", "batch_size")) is None:
+        made["batch_size"] = rows
+    return merge(merged, {"training": made})
 
 
 def validate(raw: Mapping[str, Any], place: Callable[[mistakes.Path], str] = lambda _: "") -> RunConfig:

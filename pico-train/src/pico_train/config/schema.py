@@ -145,12 +145,39 @@ class RunConfig(Section):
                 f"training.schedule.warmup_steps={warmup} leaves nothing of training.max_steps={training.max_steps}: "
                 "set fewer, or training.schedule.warmup, a part of the run"
             )
+        self._follows_size()
         if training.max_steps * self.tokens_per_step > _MOST_TOKENS_SEEN:
             raise ValueError(
                 f"training.max_steps={training.max_steps} updates of {self.tokens_per_step:,} tokens are more tokens "
                 f"than can be counted ({_MOST_TOKENS_SEEN}): lower max_steps, batch_size or data.seq_len"
             )
         return self
+
+    def _follows_size(self) -> None:
+        """Refuse what contradicts the rule by which settings follow the size."""
+        training, rule = self.training, self.training.scaling.rule
+        optimizer = training.optimizer.name
+        if rule == "ladder":
+            lr, rows = training.scaling.ladder(self.spec)
+            for field, found, wanted in (
+                ("optimizer.lr", training.optimizer.lr, lr),
+                ("batch_size", training.batch_size, rows),
+            ):
+                if found != wanted:
+                    raise ValueError(
+                        f"training.{field}={found} is not what training.scaling.rule=ladder makes of the "
+                        f"base, {wanted}: leave it out, or change training.scaling.base_{field.rpartition('.')[2]}"
+                    )
+        if rule == "mup" and optimizer == "adafactor":
+            raise ValueError(
+                "training.scaling.rule=mup is not defined for training.optimizer.name=adafactor, whose steps follow "
+                "the size of the weights themselves: use adamw, muon or sgd, or training.scaling.rule=none"
+            )
+        if optimizer == "adafactor" and self.distributed.strategy == "fsdp":
+            raise ValueError(
+                "training.optimizer.name=adafactor cannot update weights that distributed.strategy=fsdp has divided "
+                "(torch's has no form for them): use distributed.strategy=ddp, or another optimizer"
+            )
 
     @property
     def spec(self) -> ModelSpec:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticKnownError
 
 from pico_train.config.base import NonNegativeInt, PositiveInt, Section, Seed, Whole
+from pico_train.config.optimizer import OptimizerConfig, ScalingConfig
 from pico_train.schedules import SCHEDULES, derived_warmup
 from pico_train.schedules.base import Anneal
 
@@ -39,23 +40,6 @@ class ModelConfig(Section):
     init: Literal["normal", "scaled"] = "normal"
     """Initial matrices: normal draws all with a deviation of 0.02; scaled those that write to the residual stream
     (attn.o, mlp.down) with 0.02 / √(2 · n_layers), so that its size does not grow with the depth (GPT-2)."""
-
-
-class OptimizerConfig(Section):
-    """AdamW (Loshchilov & Hutter 2019)."""
-
-    lr: Annotated[float, Field(gt=0, le=1e3)] = 3e-4
-    """Peak learning rate."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """Decay of the second moment."""
-    eps: Annotated[float, Field(ge=1e-30, le=1)] = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.1
-    """Decoupled weight decay."""
-    decay: Literal["matrices", "all", "none"] = "matrices"
-    """Which parameters decay: matrices (all but the norms' scales), all, or none."""
 
 
 def _known_schedule(name: str) -> str:
@@ -126,6 +110,9 @@ class TrainingConfig(Section):
     """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: auto is on for CUDA."""
+    recompute: bool = False
+    """Keep of each block what goes into it alone, and compute the rest again in the backward pass: less memory, a third
+    more operations, the same bits."""
     loss_chunk: NonNegativeInt = 512
     """Tokens whose logits are held at once; 0 holds them all."""
     deterministic: bool = False
@@ -137,7 +124,9 @@ class TrainingConfig(Section):
     max_nonfinite: PositiveInt = 5
     """Skipped updates in a row that stop the run."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """AdamW's settings."""
+    """What updates the weights."""
+    scaling: ScalingConfig = ScalingConfig()
+    """What follows the size of the model."""
     schedule: ScheduleConfig = ScheduleConfig()
     """The learning rate's course."""
 

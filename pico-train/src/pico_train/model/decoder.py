@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils.checkpoint import checkpoint
 
 from pico_schema import ModelSpec
+from pico_train.model.width import Width
 
 INIT_STD = 0.02
 """Standard deviation of every freshly initialised matrix (GPT-2's and Llama's)."""
@@ -191,6 +194,10 @@ class Body(nn.Module):
     def __init__(self, spec: ModelSpec, separator: int | None = None) -> None:
         super().__init__()
         self.separator = separator
+        self.recompute = False
+        """Whether blocks are computed again in the backward pass, in place of keeping what is inside of them."""
+        self.recomputing = False
+        """Whether that is going on: hooks are called a second time."""
         self.head_dim, self.rope_theta = spec.head_dim, spec.rope_theta
         self.embed_tokens = nn.Embedding(spec.vocab_size, spec.d_model)
         self.layers = nn.ModuleList(Block(spec, layer) for layer in range(spec.n_layers))
@@ -205,11 +212,32 @@ class Body(nn.Module):
         mask_B1TT = None if self.separator is None else document_mask(input_ids_BT, self.separator)
         x_BTD = self.embed_tokens(input_ids_BT)
         for block in self.layers:
-            x_BTD = block(x_BTD, cos_TC, sin_TC, cache, mask_B1TT)
+            if self.recompute and torch.is_grad_enabled():
+                x_BTD = self._kept_lightly(block, x_BTD, cos_TC, sin_TC, mask_B1TT)
+            else:
+                x_BTD = block(x_BTD, cos_TC, sin_TC, cache, mask_B1TT)
         if cache is not None:
             cache.length += T
         normed_BTD: Tensor = self.norm(x_BTD)
         return normed_BTD
+
+    def _kept_lightly(self, block: nn.Module, x_BTD: Tensor, *others: Tensor | None) -> Tensor:
+        """A block's output, of which the backward pass keeps the input alone (Chen et al. 2016, arXiv:1604.06174)."""
+        cos_TC, sin_TC, mask_B1TT = others
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            self.recomputing = True
+            try:
+                yield
+            finally:
+                self.recomputing = False
+
+        out_BTD: Tensor = checkpoint(
+            block, x_BTD, cos_TC, sin_TC, None, mask_B1TT,
+            use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), again()),
+        )  # fmt: skip
+        return out_BTD
 
 
 class Decoder(nn.Module):
@@ -250,12 +278,12 @@ class Decoder(nn.Module):
             block.compile()
 
     @torch.no_grad()
-    def init_weights(self, seed: int, *, scaled: bool = False) -> None:
+    def init_weights(self, seed: int, *, scaled: bool = False, width: Width | None = None) -> None:
         """Draw every matrix from a normal distribution of deviation `INIT_STD` and set every norm's scale to one.
 
         Scaled, the two matrices of a block that write to the residual stream have the deviation `INIT_STD` / √(2L), L
         blocks, so that the stream's variance does not grow with the depth (Radford et al. 2019, Language Models are
-        Unsupervised Multitask Learners, section 2.3).
+        Unsupervised Multitask Learners, section 2.3). With a `width`, deviations follow it (μP, see `model.width`).
 
         Each parameter has a generator of its own, on the CPU, seeded from `seed` and the parameter's name: the weights
         depend on neither device, sharding, order, nor torch's global state, and a sharded parameter keeps its slice.
@@ -269,6 +297,8 @@ class Decoder(nn.Module):
             full = torch.empty(parameter.shape).normal_(0.0, INIT_STD, generator=generator)
             if scaled and name.endswith(RESIDUAL):
                 full /= math.sqrt(2 * len(self.model.layers))
+            if width is not None:
+                full *= width.init_factor(name)
             if isinstance(parameter, DTensor):
                 # `src_data_rank=None`: every rank has drawn the same numbers, so nothing has to be sent.
                 full = distribute_tensor(

@@ -82,7 +82,11 @@ def _training(run: RunManifest) -> str:
     for section in ("optimizer", "schedule"):
         settings = training.get(section, {})
         if isinstance(settings, Mapping):
-            rows += [(f"{section}: {name.replace('_', ' ')}", value) for name, value in settings.items()]
+            named = ((name.replace("_", " "), value) for name, value in settings.items())
+            # Settings of other optimizers than the run's are null.
+            rows += [
+                (f"{section}: {name}", value) for name, value in named if section != "optimizer" or value is not None
+            ]
     rows += [("seed", run.seed), ("trained with", f"{run.producer.name} {run.producer.version}")]
     return table(("", ""), rows)
 

@@ -23,6 +23,8 @@ from pico_schema.sites import Site, expand, llama_module, llama_parameter
 from pico_train.config import CapturesConfig, CaptureSplit
 from pico_train.training.engine import Engine, whole
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer", "row_var", "col_var", "variance")
+"""What optimizers keep of a parameter, as torch names it."""
 ROW_LOSS = "row_loss"
 """Name of the tensor with the mean token loss of every row of the batch, (B,) float32, in nats."""
 
@@ -105,7 +107,7 @@ class ActivationTap:
         def keep(activation: Tensor) -> None:
             assert self._expected is not None, "a pass that was not announced"
             rows_R1, positions_P = self._expected
-            if not len(rows_R1):
+            if not len(rows_R1) or self.decoder.model.recomputing:  # type: ignore[union-attr]
                 return
             kept_RPF = activation.detach()[rows_R1, positions_P]
             if site.kind == "head":
@@ -169,14 +171,18 @@ def gradients(engine: Engine, sites: list[Site], dtype: torch.dtype) -> dict[str
 
 
 def moments(engine: Engine, sites: list[Site]) -> dict[str, Tensor]:
-    """``exp_avg/<site>`` and ``exp_avg_sq/<site>``: AdamW's moments of the sites' weights; none before an update."""
+    """What the optimizer keeps of the sites' weights, as ``<its name>/<site>``; nothing before an update.
+
+    AdamW keeps `exp_avg` and `exp_avg_sq`; Muon and SGD `momentum_buffer`; Adafactor `row_var`, (out, 1), and
+    `col_var`, (1, in), of a matrix, `variance` of a vector. Where parameters are sharded this is a collective.
+    """
     parameters = dict(engine.decoder.named_parameters())
     result: dict[str, Tensor] = {}
     for site in sites:
         if not site.has_weight:
             continue
         state = engine.optimizer.state.get(parameters[_parameter_name(site, parameters)], {})
-        for name in ("exp_avg", "exp_avg_sq"):
+        for name in MOMENTS:
             if name in state:
                 full = whole(state[name])
                 if engine.is_rank_zero:

@@ -26,9 +26,10 @@ from pico_train.config import RunConfig
 from pico_train.counting import counted
 from pico_train.errors import ConfigError
 from pico_train.model.decoder import Decoder
+from pico_train.model.width import Width
 from pico_train.training import launch
 from pico_train.training.allocator import keep_freed_memory
-from pico_train.training.optimizer import build_optimizer
+from pico_train.training.optimizer import optimizer_of
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Engine:
     """The bare model: names, hooks, state."""
     model: nn.Module
     """The same, wrapped by Fabric: what a training step calls."""
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     """The bare optimizer: state, learning rate."""
     stepper: Any
     """The same, wrapped by Fabric: what applies an update (and a loss scaler, under 16-mixed)."""
@@ -277,21 +278,24 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec, separator: int | 
     if fabric.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = not config.training.deterministic
     decoder = Decoder(spec, separator=separator)
+    decoder.model.recompute = config.training.recompute
+    width, scaled = width_of(config, spec), config.model.init == "scaled"
     if config.distributed.strategy != "fsdp":
-        decoder.init_weights(config.sub_seed("weights"), scaled=config.model.init == "scaled")
+        decoder.init_weights(config.sub_seed("weights"), scaled=scaled, width=width)
     if config.training.compile == "on" or (config.training.compile == "auto" and fabric.device.type == "cuda"):
         decoder.compile_blocks()
     model = fabric.setup_module(decoder, _reapply_compile=False)
     if config.distributed.strategy == "fsdp":
         decoder.to(fabric.device)
-        decoder.init_weights(config.sub_seed("weights"), scaled=config.model.init == "scaled")
-    settings = config.training.optimizer
-    optimizer = build_optimizer(
-        decoder,
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        decay=settings.decay,
-    )
+        decoder.init_weights(config.sub_seed("weights"), scaled=scaled, width=width)
+    optimizer = optimizer_of(decoder, config.training.optimizer, width)
     return Engine(fabric, decoder, model, optimizer, fabric.setup_optimizers(optimizer))
+
+
+def width_of(config: RunConfig, spec: ModelSpec) -> Width | None:
+    """How wide a model is over its base, where a configuration lets initial weights and learning rates follow it."""
+    scaling = config.training.scaling
+    if scaling.rule != "mup":
+        return None
+    assert scaling.base_d_model is not None
+    return Width.of(spec, base_d_model=scaling.base_d_model, base_head_dim=scaling.base_head_dim)
