@@ -16,6 +16,7 @@ import typer
 from pico_train.checkpoint import signals
 from pico_train.cli import checkpoint, data, import_
 from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
+from pico_train.cli.evaluate import evaluate
 from pico_train.cli.numbers import LARGEST_SEED, MOST, finite
 from pico_train.cli.publish import publish
 from pico_train.counting import counted
@@ -40,6 +41,7 @@ app.add_typer(import_.app, name="import")
 app.command()(checkpoint.verify)
 app.command()(checkpoint.inspect)
 app.command()(checkpoint.repair)
+app.command()(evaluate)
 app.command()(publish)
 
 

@@ -57,7 +57,7 @@ def add(run_dir: Path, run: RunManifest, step: int, checkpoint: Path, tasks: Tas
     except SchemaError as error:
         raise DataError(f"{error}: move it away, and evaluate again") from None
     before = known.tasks if known is not None else {}
-    merged = {**before, **tasks} if replace else {**tasks, **before}
+    merged = together(before, tasks) if replace else {**tasks, **before}
     if known is not None and merged == before:
         return
     evaluation = Evaluation(
@@ -66,10 +66,16 @@ def add(run_dir: Path, run: RunManifest, step: int, checkpoint: Path, tasks: Tas
         manifest_sha256=digest,
         created=datetime.now(UTC),
         producer=PRODUCER,
-        tasks={name: merged[name] for name in dict.fromkeys([*before, *merged])},
+        tasks=merged,
     )
     path.parent.mkdir(exist_ok=True)
     replace_file(path, documents.dump(evaluation))
+
+
+def together(before: Tasks, new: Tasks) -> Tasks:
+    """Results with new ones in the place of those of the same tasks, whose parts (``task/part``) may be others now."""
+    stays = {name: of for name, of in before.items() if name.partition("/")[0] not in new}
+    return {**stays, **new}
 
 
 def add_while_training(run_dir: Path, run: RunManifest, step: int, checkpoint: Path, tasks: Tasks) -> None:
