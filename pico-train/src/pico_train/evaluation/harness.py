@@ -105,7 +105,7 @@ def _measures(given: dict[str, Any]) -> Measures:
         if isinstance(value, bool) or not isinstance(value, int | float) or not chosen:
             continue
         error = measure.endswith("_stderr")
-        name = measure.removesuffix("_stderr") + ("" if chosen == "none" else f".{chosen}")
+        name = measure.removesuffix("_stderr") + ("" if chosen == "none" else f"-{chosen}")
         found[f"{name}_se" if error else name] = float(value)
     return found
 
