@@ -514,7 +514,8 @@ def summarise(
 
     Returns:
         One row per series: what identifies it, then n_steps, first, last, convergence_step (NaN where tau is not
-        reached), fastest_rate (per doubling of the step), fastest_from, fastest_to, and r, r2, rho, slope, n_shared.
+        reached), fastest_rate (per doubling of the step), fastest_from, fastest_to, and r, r2, rho, slope, n_shared,
+        r_detrended (of changes from step to step), trending (whether both move with the step).
 
     Raises:
         UsageError: no column `step` or `value`, or a series with two values at one step.

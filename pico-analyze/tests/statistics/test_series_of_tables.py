@@ -1,5 +1,6 @@
 """Which rows of a table make one series, what a summary says of it, and the evaluation results it is held against."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import scipy.stats
 
 from pico_analyze.errors import DataError
+from pico_analyze.output.dynamics_text import trend_warning
 from pico_analyze.statistics.dynamics import correlation_with_evaluation, evaluation_results, summarise
 
 
@@ -133,3 +135,40 @@ def test_an_evaluation_that_a_run_does_not_have_is_told_with_those_that_it_has()
     with pytest.raises(DataError) as error:
         evaluation_results(run_with({}), "val_loss")
     assert str(error.value) == "run 'demo' has no evaluation 'val_loss' (it has none)"
+
+
+class TestTrends:
+    """Two things that follow the step go together whatever they are: what is left is in their changes."""
+
+    def test_two_independent_walks_with_a_trend_correlate_and_their_changes_do_not(self):
+        draw = np.random.default_rng(0)
+        n = 400
+        x, y = (np.cumsum(1.0 + draw.normal(0, 0.5, n)) for _ in range(2))
+        found = correlation_with_evaluation(dict(enumerate(x)), dict(enumerate(y)))
+        assert found.r2 > 0.99 and found.trending
+        assert abs(found.r_detrended) < 0.15  # three deviations of 1/sqrt(400)
+
+    def test_changes_that_go_together_are_found_under_opposite_trends(self):
+        draw = np.random.default_rng(1)
+        common = np.cumsum(draw.normal(0, 1, 300))
+        x, y = common + 5 * np.arange(300), common - 5 * np.arange(300)
+        found = correlation_with_evaluation(dict(enumerate(x)), dict(enumerate(y)))
+        assert found.r < -0.9 and found.r_detrended == pytest.approx(1) and found.trending
+
+    def test_against_numpy_on_differences(self):
+        draw = np.random.default_rng(2)
+        x, y = draw.normal(size=(2, 20))
+        found = correlation_with_evaluation(dict(enumerate(x)), dict(enumerate(y)))
+        assert found.r_detrended == pytest.approx(np.corrcoef(np.diff(x), np.diff(y))[0, 1])
+        assert not found.trending
+
+    def test_straight_lines_have_no_changes_that_vary(self):
+        found = correlation_with_evaluation({n: 2.0 * n for n in range(9)}, {n: 1.0 - n for n in range(9)})
+        assert found.r == pytest.approx(-1) and math.isnan(found.r_detrended) and found.trending
+
+    def test_a_warning_names_how_many_series_move_with_the_step(self):
+        table = joined(rows({n: float(n) for n in range(6)}, layer=0), rows({n: n % 2 for n in range(6)}, layer=1))
+        summary = summarise(table, evaluation={n: n**2 for n in range(6)})
+        assert summary["trending"].tolist() == [True, False]
+        assert "1 of 2 series and pairs.accuracy both move with the step" in trend_warning(summary, "pairs.accuracy")
+        assert trend_warning(summary[1:], "pairs.accuracy") is None

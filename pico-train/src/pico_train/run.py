@@ -23,6 +23,8 @@ from pico_train.config import RunConfig
 from pico_train.counting import counted
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Loader
+from pico_train.evaluation import along
+from pico_train.evaluation.tasks import parse_all
 from pico_train.reporter import Reporter
 from pico_train.run_hooks import RunHooks, last_sealed, open_hooks
 from pico_train.run_start import Start, begin, claim, on_rank_zero, open_run_data, with_whole_warmup
@@ -61,6 +63,7 @@ def train(
     started = time.perf_counter()
     reporter = reporter or Reporter()
     probing.check(config.evaluation.probes)
+    parse_all(config.evaluation.tasks)
     run_dir = Path(config.out) / config.name
     with ExitStack() as stack:
         others: list[Popen[bytes]] = []
@@ -88,10 +91,11 @@ def train(
             if engine.scaler is not None and "scaler" in loaded:
                 engine.scaler.load_state_dict(loaded["scaler"])
         _introduce(reporter, config, engine, corpus, start)
+        tasks = on_rank_zero(fabric, partial(along.open_tasks, config, corpus, engine.world_size, reporter.say))
         with open_hooks(config, start.run, run_dir, engine=engine, corpus=corpus, reporter=reporter) as hooks:
             if start.bend is not None:
                 hooks.notes[start.step] = start.bend
-            outcome = _loop(config, engine, corpus, start, stop, hooks)
+            outcome = _loop(config, engine, corpus, start, stop, hooks, along.Evaluator(engine, config, tasks))
         if outcome.stopped_by:
             requeued = rank_zero and signals.requeue(outcome.stopped_by)
             step = outcome.step if outcome.saved else last_sealed(run_dir)
@@ -101,7 +105,13 @@ def train(
 
 
 def _loop(
-    config: RunConfig, engine: Engine, corpus: Corpus, start: Start, stop: signals.StopRequest, hooks: RunHooks
+    config: RunConfig,
+    engine: Engine,
+    corpus: Corpus,
+    start: Start,
+    stop: signals.StopRequest,
+    hooks: RunHooks,
+    evaluate: along.Evaluator,
 ) -> Outcome:
     """The loop, between the batches that go in and the hooks that it calls.
 
@@ -141,6 +151,7 @@ def _loop(
             save=save,
             stop_signal=lambda: stop.received,
             last_good=hooks.last_good,
+            evaluate=evaluate,
         )
     hooks.finish(stopped=bool(outcome.stopped_by))
     return outcome

@@ -11,18 +11,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pico_schema import Evaluation, RunManifest, SchemaError, documents, layout
-from pico_schema.digests import sha256_file
-from pico_schema.files import replace_file
+from pico_schema import RunManifest, documents, layout
 from pico_train.checkpoint import set_aside, state
 from pico_train.checkpoint.cadence import is_due, steps_due
 from pico_train.checkpoint.metrics_log import MetricsLog
@@ -32,13 +28,14 @@ from pico_train.counting import counted
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Batch
 from pico_train.errors import NonFiniteError
+from pico_train.evaluation import results
 from pico_train.probing import Probing, probed
 from pico_train.publish.publisher import Publisher, PublishStatus, start_publisher
 from pico_train.reporter import Reporter
 from pico_train.training.engine import Engine
 from pico_train.training.health import Meter
-from pico_train.training.snapshot import PRODUCER, assemble
-from pico_train.training.step import Measured, Snapshot
+from pico_train.training.snapshot import assemble
+from pico_train.training.step import Measured, Snapshot, Tasks
 from pico_train.training.tracking import Tracker
 
 
@@ -51,13 +48,13 @@ class SealedHook:
     run_dir: Path
     publisher: Publisher | None
     probing: Probing | None = None
-    val_losses: dict[int, float] = field(default_factory=dict)
-    """Validation loss by step, noted by the loop before the checkpoint is written."""
+    results: dict[int, Tasks] = field(default_factory=dict)
+    """Results of evaluation by step, noted by the loop before the checkpoint is written."""
 
     def on_sealed(self, step: int, directory: Path) -> None:
         """A checkpoint is in the index: put its evaluation beside it, tell the publisher and the probes."""
-        if step in self.val_losses:
-            _write_evaluation(self.run_dir, self.run, self.config, step, directory, self.val_losses[step])
+        if step in self.results:
+            results.add_while_training(self.run_dir, self.run, step, directory, self.results.pop(step))
         if self.publisher is not None:
             self.publisher.enqueue(step)
         if self.probing is not None and is_due(self.config.evaluation.cadence, step, self.config.training.max_steps):
@@ -103,11 +100,12 @@ class RunHooks:
         if (
             shown
             or measured.val_loss is not None
+            or measured.tasks
             or measured.skipped
             or self.config.data.log_digests
             or measured.step in self.notes
         ):
-            row = self.meter.row(measured)
+            row = self.meter.row(measured) | results.logged(measured.tasks)
             if self.config.data.log_digests:
                 row["batch_sha256"] = self.batch_digests.pop(measured.step)
             if self.log is not None:
@@ -118,8 +116,8 @@ class RunHooks:
 
     def save(self, snapshot: Snapshot) -> None:
         """A checkpoint is due. A collective."""
-        if snapshot.measured.val_loss is not None:
-            self.sealed.val_losses[snapshot.batch.step] = snapshot.measured.val_loss
+        if snapshot.measured.tasks:
+            self.sealed.results[snapshot.batch.step] = snapshot.measured.tasks
         self.writer.wait()  # before anything is copied: at most one checkpoint is in memory
         self.writer.submit(assemble(self.engine, self.config, self.corpus, self.run, snapshot, group=self.group))
 
@@ -190,35 +188,6 @@ def _forget_repeated(run_dir: Path) -> None:
     except OSError as error:
         text = f"{set_aside.root(run_dir)}: cannot be tidied up ({error.strerror})"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
-
-
-def _write_evaluation(
-    run_dir: Path, run: RunManifest, config: RunConfig, step: int, checkpoint: Path, loss: float
-) -> None:
-    """Validation loss of a sealed checkpoint, beside it, unless it is there already (a resumed run evaluates again).
-
-    Perplexity is exp of the mean token loss.
-    """
-    path = run_dir / layout.evaluation_file(step)
-    digest = sha256_file(checkpoint / layout.MANIFEST)
-    if path.is_file():
-        try:
-            if documents.read(path, Evaluation).manifest_sha256 == digest:
-                return
-        except SchemaError as error:
-            warnings.warn(f"{error}: it is left as it is, `pico-train verify` names it", RuntimeWarning, stacklevel=2)
-            return
-    n_tokens = config.data.val_rows * config.data.seq_len
-    evaluation = Evaluation(
-        run_id=run.id,
-        step=step,
-        manifest_sha256=digest,
-        created=datetime.now(UTC),
-        producer=PRODUCER,
-        tasks={"validation": {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "n_tokens": n_tokens}},
-    )
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, documents.dump(evaluation))
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from pico_train.config import DataConfig, RunConfig, layers, recorded
 from pico_train.counting import counted
 from pico_train.data import fingerprint
 from pico_train.data.corpus import Corpus, open_corpus
+from pico_train.data.shards.shard_corpus import ShardCorpus
 from pico_train.errors import CheckpointError, ConfigError, DataError, PicoTrainError, StorageError
 from pico_train.reporter import Reporter
 from pico_train.training.snapshot import PRODUCER, decode
@@ -96,7 +97,7 @@ def claim(config: RunConfig, run_dir: Path, reporter: Reporter, stack: ExitStack
         _check_fit(config, open_run_data(config, run_dir, reporter.say))
 
 
-def open_run_data(config: RunConfig, run_dir: Path, progress: Callable[[str], None] = lambda _: None) -> Corpus:
+def open_run_data(config: RunConfig, run_dir: Path, progress: Callable[[str], None] = lambda _: None) -> ShardCorpus:
     """The corpus of a run; for one that was begun on a Hub repository, at the commit that it was begun with.
 
     Args:

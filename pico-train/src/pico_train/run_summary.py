@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pico_schema import documents, layout
 from pico_train.checkpoint import metrics_log
+from pico_train.evaluation.results import PREFIX
 from pico_train.run_start import Start
 from pico_train.training.health import Meter
 
@@ -30,6 +32,8 @@ class Summary:
     """Loss of the last logged step."""
     val_loss: float | None
     """Newest validation loss."""
+    evaluated: dict[str, tuple[float, float]]
+    """Results by ``task/measure``: at the first and at the last step that has them."""
     seconds: float
     """Time from start to end."""
     tokens_per_second: float | None
@@ -38,6 +42,16 @@ class Summary:
     """Sealed checkpoints."""
     size: int
     """Bytes of the run on disk."""
+
+
+def _first_and_last(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for row in rows:
+        for name in row:
+            if name.startswith(f"{PREFIX}/") and (value := metrics_log.number(row, name)) is not None:
+                short = name.removeprefix(f"{PREFIX}/")
+                found[short] = (found.get(short, (value, value))[0], value)
+    return found
 
 
 def summarize(run_dir: Path, start: Start, *, started: float, meter: Meter | None = None) -> Summary:
@@ -62,6 +76,7 @@ def summarize(run_dir: Path, start: Start, *, started: float, meter: Meter | Non
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,
         val_loss=val[-1] if val else None,
+        evaluated=_first_and_last(rows),
         seconds=time.perf_counter() - started,
         tokens_per_second=meter.training_tokens / meter.training_seconds if meter and meter.training_seconds else None,
         checkpoints=len(steps),

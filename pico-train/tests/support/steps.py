@@ -15,6 +15,8 @@ from pico_train.checkpoint.consumed import Consumed
 from pico_train.checkpoint.signals import Received
 from pico_train.config import RunConfig, layers
 from pico_train.data.loader import Batch
+from pico_train.evaluation.along import Evaluator
+from pico_train.evaluation.perplexity import DocumentSet
 from pico_train.model.decoder import Decoder
 from pico_train.training import engine, loop
 from pico_train.training.step import Measured, Snapshot
@@ -78,6 +80,8 @@ def fit(
     fabric.launch()
     made = engine.set_up(fabric, config, config.spec)
     happened = Happened(config, made.decoder, [copied(made.decoder)])
+    held_out = DocumentSet("validation", list(VALIDATION.numpy()), [""] * len(VALIDATION), None, rows=True)
+    options.setdefault("evaluate", Evaluator(made, config, [held_out]))
     now = [-1]
 
     def batches() -> Any:

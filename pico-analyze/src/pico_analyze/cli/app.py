@@ -304,7 +304,7 @@ def dynamics(
     tau: o.Tau = 0.9,
     evaluation: Annotated[
         str | None,
-        typer.Option("--evaluation", help="Correlate with this result, such as val_loss or paloma.perplexity."),
+        typer.Option("--evaluation", help="Correlate with this result, such as val_loss or eval/pairs/accuracy."),
     ] = None,
     component: o.Component = ["simple"],  # noqa: B006
     data: o.DataOption = None,
@@ -335,7 +335,7 @@ def dynamics(
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
     from pico_analyze.api import analyze_dynamics, settings
     from pico_analyze.cli.console import conclude, say
-    from pico_analyze.output.dynamics_text import FILE, summary_as
+    from pico_analyze.output.dynamics_text import FILE, summary_as, trend_warning
     from pico_analyze.questions.builder import asked, measurement
 
     begun = time.monotonic()
@@ -374,6 +374,8 @@ def dynamics(
     with _console() as console:
         table, outcome = analyze_dynamics(questions, how, tau, evaluation, console)
     typer.echo(summary_as(table, form.value))
+    if evaluation is not None and (warning := trend_warning(table, evaluation)) is not None:
+        say(warning)
     if evaluation is None:
         say("no evaluation is correlated: name one with --evaluation, such as val_loss")
     conclude(outcome, [FILE], time.monotonic() - begun)
@@ -385,6 +387,7 @@ app.command()(running.convert)
 app.command()(behaving.behave)
 app.command("plot")(plot_command)
 app.command("list")(show.list_runs)
+app.command()(show.evaluations)
 app.command()(show.metrics)
 app.command()(show.components)
 app.command()(behaving.probes)

@@ -46,6 +46,39 @@ def list_runs(
         typer.echo(as_csv([record for some in found for record in some]))
 
 
+def evaluations(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs; RUN@STEP for one checkpoint.")],
+    out: o.Out = Path("analysis"),
+    form: o.As = o.Form.table,
+    offline: o.Offline = False,
+    cache_dir: o.CacheDir = None,
+    prefix: o.Prefix = None,
+    architecture: o.Architecture = None,
+    step_pattern: o.StepPattern = None,
+    allow_pickle: o.AllowPickle = False,
+    base_model: o.BaseModel = None,
+) -> None:
+    """Bring results of evaluation into a run's table, as metric eval/TASK/MEASURE, and show them."""
+    import pandas
+
+    from pico_analyze.cli.console import say
+    from pico_analyze.engine.evaluations import bring
+    from pico_analyze.output.evaluations import as_text
+    from pico_analyze.output.text import as_json
+    from pico_analyze.stores.opening import ReadOptions
+
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
+    found = [bring(run, out, options) for run in runs]
+    frame = pandas.concat([rows for rows, _ in found], ignore_index=True)
+    if form is o.Form.table:
+        typer.echo(as_text(frame))
+    elif form is o.Form.json:
+        typer.echo(as_json(frame.to_dict("records")))
+    else:
+        typer.echo(frame.to_csv(index=False).rstrip("\n"))
+    say(f"{len(frame)} results in {', '.join(str(directory) for _, directory in found)}")
+
+
 def metrics(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One metric, with everything about it.")] = None,
     form: o.As = o.Form.table,

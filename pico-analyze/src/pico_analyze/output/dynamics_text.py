@@ -25,8 +25,19 @@ def summary_as(table: pandas.DataFrame, form: Format) -> str:
         return str(table.to_csv(index=False)).rstrip("\n")
     header = ["metric", "site", "layer", "steps", "first", "last", "settles at", "fastest", "between"]
     correlated = "r2" in table.columns
-    header += ["R²", "rho"] if correlated else []
+    header += ["R²", "rho", "r of changes"] if correlated else []
     return aligned(header, [_line(row, correlated) for row in table.to_dict("records")], left=(0, 1))
+
+
+def trend_warning(table: pandas.DataFrame, evaluation: str) -> str | None:
+    """What is to be known where series and evaluation both move with the step; None where none does."""
+    if "trending" not in table.columns or not (many := int(table["trending"].sum())):
+        return None
+    return (
+        f"warning: {many} of {len(table)} series and {evaluation} both move with the step, as any two things that "
+        "change while a model learns: R² and rho say no more than that; r of changes is of what they do from step to "
+        "step"
+    )
 
 
 def _line(row: Mapping[Any, Any], correlated: bool) -> list[str]:
@@ -44,7 +55,7 @@ def _line(row: Mapping[Any, Any], correlated: bool) -> list[str]:
         _between(row),
     ]
     if correlated:
-        cells += [number(float(row[name])) for name in ("r2", "rho")]
+        cells += [number(float(row[name])) for name in ("r2", "rho", "r_detrended")]
     return cells
 
 

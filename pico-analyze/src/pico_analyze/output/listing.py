@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pico_analyze.counting import counted
+from pico_analyze.errors import DataError
 from pico_analyze.output.text import aligned, number, size_text
 from pico_analyze.output.without_site import lines, why_incomplete
 from pico_analyze.stores.base import HasLineage, NamesTensors, SetsAside, Store
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     from pico_analyze.stores.set_aside import SetAside
 
 _MOST_STEPS = 12
+_MOST_TASKS = 4
+_MAIN = ("accuracy", "acc", "bits_per_byte")
+"""Measures that are listed."""
 
 
 def records(store: Store) -> list[dict[str, Any]]:
     """One record per checkpoint, by step: complete ones, those that are not, and those that the run has set aside, with
     the reason."""
     found: list[dict[str, Any]] = []
+    results = _results(store)
     for info in store.steps():
         rest = store.without_site(info.step) if isinstance(store, NamesTensors) else None
         reason = None if rest is None else why_incomplete(rest)
@@ -34,6 +39,7 @@ def records(store: Store) -> list[dict[str, Any]]:
                 "tokens_seen": info.tokens_seen,
                 "loss": _loss(info.metrics),
                 "val_loss": info.metrics.get("val_loss"),
+                "results": results.get(info.step, {}),
                 "size": info.size,
                 "captures": {
                     split: {
@@ -66,6 +72,7 @@ def _without_values(store: Store, step: int | None, reason: str, *, set_aside: b
         "kind": store.kind,
         "step": step,
         **empty,
+        "results": {},
         "captures": {},
         "complete": False,
         "set_aside": set_aside,
@@ -77,6 +84,20 @@ def _without_values(store: Store, step: int | None, reason: str, *, set_aside: b
 
 def _set_aside(store: Store) -> tuple[SetAside, ...]:
     return store.set_aside() if isinstance(store, SetsAside) else ()
+
+
+def _results(store: Store) -> dict[int, dict[str, float]]:
+    """By step, of each task what says most at a glance: its accuracy, else its bits per byte; none where damaged."""
+    try:
+        evaluations = store.evaluations()
+    except DataError:  # `audit` says it; a listing goes on
+        return {}
+    found: dict[int, dict[str, float]] = {}
+    for step, values in evaluations.items():
+        tasks = dict.fromkeys(flat.rpartition(".")[0] for flat in values if "." in flat)
+        names = [f"{task}.{measure}" for task in tasks if "/" not in task for measure in _MAIN]
+        found[step] = {name: values[name] for name in names if name in values}
+    return found
 
 
 def _loss(metrics: Any) -> float | None:
@@ -96,20 +117,22 @@ def text(store: Store, found: Sequence[dict[str, Any]]) -> str:
         below += "".join(f"\n{line}" for line in lines(store.without_site(steps[-1].step)))
     if not found:
         return title + below
-    header = ["step", "tokens", "loss", "val loss", "size", "captures", "complete"]
+    tasks = list(dict.fromkeys(name for record in found for name in record["results"]))[:_MOST_TASKS]
+    header = ["step", "tokens", "loss", "val loss", *tasks, "size", "captures", "complete"]
     rows = [
         [
             "-" if record["step"] is None else str(record["step"]),
             "-" if record["tokens_seen"] is None else f"{record['tokens_seen']:,}",
             "-" if record["loss"] is None else number(record["loss"]),
             "-" if record["val_loss"] is None else number(record["val_loss"]),
+            *("-" if name not in record["results"] else number(record["results"][name]) for name in tasks),
             size_text(record["size"]),
             _captures(record["captures"]),
             "yes" if record["complete"] else f"no: {record['reason']}",
         ]
         for record in found
     ]
-    return f"{title}\n{aligned(header, rows, left=(5, 6))}{below}"
+    return f"{title}\n{aligned(header, rows, left=(5 + len(tasks), 6 + len(tasks)))}{below}"
 
 
 def _lineage(store: Store) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from pico_analyze.stores.base import Store
 
+PREFIX = "eval/"
+"""What the names of results begin with in tables: ``eval/<task>/<measure>``."""
+TREND = 0.8
+"""Rank correlation with the step from which on a series is said to move with it."""
 SERIES = (
     "run",
     "split",
@@ -81,6 +85,10 @@ class Correlation:
     """Spearman correlation of ranks: any monotone relation."""
     slope: float
     """Change of the evaluation per unit of the metric, by least squares."""
+    r_detrended: float = math.nan
+    """Pearson correlation of their changes from each step to the next: what is left where both follow the step."""
+    trending: bool = False
+    """Whether both move with the step, so that any two such series go together."""
     reason: str | None = None
     """Why the numbers are NaN."""
 
@@ -89,8 +97,9 @@ def correlation_with_evaluation(values: Mapping[int, float], evaluation: Mapping
     """Correlation of a metric with evaluation results, both by step, over the steps with a finite value of both.
 
     R² as in Diehl Martinez et al. 2024, Tending Towards Stability, section 5. Both usually trend with the step, so a
-    high R² says that they move together, not that one causes the other. Undefined for fewer than 3 steps, or when one
-    of them does not vary.
+    high R² says that they move together, not that one causes the other (Yule 1926, Why do we sometimes get
+    nonsense-correlations between time-series?); `r_detrended` is of their first differences, over at least 3 of them
+    that vary, else NaN. Undefined for fewer than 3 steps, or when one of them does not vary.
     """
     from scipy.stats import rankdata
 
@@ -100,7 +109,7 @@ def correlation_with_evaluation(values: Mapping[int, float], evaluation: Mapping
     n = len(shared)
 
     def undefined(reason: str) -> Correlation:
-        return Correlation(n, math.nan, math.nan, math.nan, math.nan, reason)
+        return Correlation(n, math.nan, math.nan, math.nan, math.nan, reason=reason)
 
     if n < 3:
         return undefined(
@@ -113,7 +122,20 @@ def correlation_with_evaluation(values: Mapping[int, float], evaluation: Mapping
     if _constant(y):
         return undefined("the evaluation does not vary over these steps")
     r = _pearson(x, y)
-    return Correlation(n, r, r * r, _pearson(rankdata(x), rankdata(y)), r * float(y.std() / x.std()))
+    steps = np.arange(n, dtype=np.float64)
+    ranks_x, ranks_y = rankdata(x), rankdata(y)
+    trending = all(abs(_pearson(ranks, steps)) >= TREND for ranks in (ranks_x, ranks_y))
+    slope = r * float(y.std() / x.std())
+    return Correlation(n, r, r * r, _pearson(ranks_x, ranks_y), slope, _of_changes(x, y), trending)
+
+
+def _of_changes(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson correlation of first differences; NaN where there are fewer than 3 or one does not vary."""
+    scale_x, scale_y = np.abs(x).max(), np.abs(y).max()
+    dx, dy = np.diff(x), np.diff(y)
+    if len(dx) < 3 or np.ptp(dx) <= 1e-9 * scale_x or np.ptp(dy) <= 1e-9 * scale_y:
+        return math.nan
+    return _pearson(dx, dy)
 
 
 def _constant(values: np.ndarray) -> bool:
@@ -125,16 +147,24 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
     return max(-1.0, min(1.0, float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))))
 
 
+def flat_name(name: str) -> str:
+    """The flat name ``<task>.<measure>`` of ``eval/<task>/<measure>``; any other name as it is."""
+    task, slash, measure = name.removeprefix(PREFIX).rpartition("/")
+    return f"{task}.{measure}" if slash and name.startswith(PREFIX) else name
+
+
 def evaluation_results(run: Store, name: str) -> dict[int, float]:
     """Evaluation results of a run, by step.
 
     Args:
         run: The run.
-        name: Name of the result, such as ``val_loss`` or ``paloma.perplexity``.
+        name: Name of the result, such as ``val_loss`` or ``paloma.perplexity``, or ``eval/paloma/perplexity`` as it
+            is called in tables and logs.
 
     Raises:
         DataError: there are none of this name; the message names those that there are.
     """
+    name = flat_name(name)
     by_step = run.evaluations()
     found = {step: values[name] for step, values in by_step.items() if name in values}
     if not found:
@@ -152,7 +182,8 @@ def summarise(
     Args:
         table: Tidy rows with at least `step`, `value` and some of `SERIES`; each series is summarised over its steps.
         tau: Threshold of `convergence_step`; NaN there for series that do not reach it.
-        evaluation: Results by step, such as perplexities; without it the columns r, r2, rho and slope are left out.
+        evaluation: Results by step, such as perplexities; without it the columns r, r2, rho, slope, n_shared,
+            r_detrended and trending (see `Correlation`) are left out.
 
     Returns:
         The columns of `SERIES` that the table has, then n_steps, first, last, convergence_step, fastest_rate (of
@@ -228,4 +259,5 @@ def _summary(
     if evaluation is not None:
         found = correlation_with_evaluation(dict(zip(steps, values, strict=True)), evaluation)
         summary |= {"r": found.r, "r2": found.r2, "rho": found.rho, "slope": found.slope, "n_shared": found.n}
+        summary |= {"r_detrended": found.r_detrended, "trending": found.trending}
     return summary

@@ -16,6 +16,7 @@ import typer
 from pico_train.checkpoint import signals
 from pico_train.cli import check, checkpoint, data, import_, suite
 from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
+from pico_train.cli.evaluate import evaluate
 from pico_train.cli.fork import fork
 from pico_train.cli.numbers import LARGEST_SEED, MOST, finite
 from pico_train.cli.publish import publish
@@ -43,6 +44,7 @@ app.add_typer(suite.app, name="suite")
 app.command()(checkpoint.verify)
 app.command()(checkpoint.inspect)
 app.command()(checkpoint.repair)
+app.command()(evaluate)
 app.command()(fork)
 app.command()(publish)
 
@@ -112,13 +114,38 @@ def _print_summary(config: RunConfig, summary: Summary) -> None:
     typer.echo("")
     typer.echo(f"{counted(summary.steps, 'step')} in {summary.seconds:.0f} s{speed}")
     if summary.first_loss is not None and summary.last_loss is not None:
+        held_out = _held_out(summary)
         val = f", {summary.val_loss:.3f} on text it has not seen" if summary.val_loss is not None else ""
-        typer.echo(f"loss    {summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token{val}")
+        typer.echo(
+            f"loss    {summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token{'' if held_out else val}"
+        )
+        if held_out:
+            typer.echo(f"unseen  {held_out}")
+    if (pairs := _pairs(summary)) is not None:
+        typer.echo(f"pairs   {pairs}")
     prompt, continuation = _sample(summary)
     if continuation:
         typer.echo(f"sample  {prompt}│{continuation}".replace("\n", "\n        "))
     typer.echo(f"saved   {held}, {megabytes:,.0f} MB in {summary.run_dir}")
     typer.echo(f"next    pico-analyze compute cka {summary.run_dir}")
+
+
+def _held_out(summary: Summary) -> str:
+    """Held-out loss and bits per byte at the first and at the last step; empty where they are not known."""
+    loss, bits = (summary.evaluated.get(f"validation/{name}") for name in ("loss", "bits_per_byte"))
+    if loss is None:
+        return ""
+    more = f", {bits[0]:.3f} → {bits[1]:.3f} bits per byte" if bits is not None else ""
+    return f"{loss[0]:.3f} → {loss[1]:.3f} nats per token{more}, on text that was held out"
+
+
+def _pairs(summary: Summary) -> str | None:
+    """Accuracy on the shipped pairs at the first and at the last step, with standard errors."""
+    share, error = (summary.evaluated.get(f"pairs/{name}") for name in ("accuracy", "accuracy_se"))
+    if share is None or error is None:
+        return None
+    first, last = (f"{100 * p:.1f} ± {100 * e:.1f} %" for p, e in zip(share, error, strict=True))
+    return f"{first} → {last} of minimal pairs of English grammar (chance 50 %)"
 
 
 def _sample(summary: Summary) -> tuple[str, str]:

@@ -90,12 +90,24 @@ class CapturesConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Loss and perplexity on the validation rows, and probes of what the model does."""
+    """Loss, perplexity and bits per byte on the validation rows; other tasks; and probes of what the model does."""
 
     cadence: Cadence = Cadence()
     """When to evaluate."""
     batch_size: PositiveInt = 16
     """Rows per forward pass."""
+    tasks: Listed[str] = ()
+    """What else is measured: pairs (the shipped minimal pairs), pairs:FILE, choices:FILE, text:PATH, tokens:DIRECTORY,
+    hub:ORG/NAME, paloma, paloma-tinsy; NAME=task names one otherwise."""
+    tasks_cadence: Cadence | None = None
+    """When to measure them; null for the steps of cadence."""
+    stride: PositiveInt | None = None
+    """Tokens by which the window over a document that is longer than the model reads goes on; null for half of what
+    the model reads."""
+    tokenizer: str | None = None
+    """Name or directory of the tokenizer that shards without a manifest were made with: it has to be the run's."""
+    allow_overlap: bool = False
+    """Whether a task's documents may stand in the training rows."""
     probes: Listed[str] = ()
     """Also measured of the checkpoints at these steps: probes of pico-analyze, such as induction, in another process
     and on the CPU; needs `pip install 'pico-analyze[torch]'`."""

@@ -65,6 +65,10 @@ class Corpus(Protocol):
     def validation_sources(self, n_rows: int) -> list[str]:
         """Where these rows are from."""
 
+    @property
+    def held_out_rows_trained_on(self) -> int:
+        """Held-out rows that are training rows too."""
+
     def describe_held_out(self, n_scored: int) -> str:
         """What is held out and what of it is scored, in one sentence."""
 

@@ -166,7 +166,7 @@ def lost_bytes(definition: dict[str, Any], path: Path) -> frozenset[int]:
             f"{path}: a BPE without byte level, byte fallback or unknown token drops every character that is not in "
             "its vocabulary: give it an unk_token, or use another tokenizer"
         )
-    return frozenset(byte for byte, char in _BYTE_LEVEL.items() if char not in known)
+    return frozenset(byte for byte, char in BYTE_LEVEL.items() if char not in known)
 
 
 def _byte_level() -> dict[int, str]:
@@ -178,4 +178,4 @@ def _byte_level() -> dict[int, str]:
     return {byte: char for byte, char in table.items() if byte not in never}
 
 
-_BYTE_LEVEL = _byte_level()
+BYTE_LEVEL = _byte_level()

@@ -129,14 +129,23 @@ def plot_all(
 
 
 def _evaluation(index: RevisionIndex) -> str:
-    names = sorted({name for revision in index.revisions for name in revision.results})
+    known = sorted({name for revision in index.revisions for name in revision.results})
+    names = [name for name in known if _is_shown(name)]
     if not names:
         return ""
     rows = [
         (f"{revision.step:,}", *(number(revision.results.get(name)) for name in names))
         for revision in _spread([r for r in index.revisions if r.results])
     ]
-    return table(("step", *names), rows)
+    hidden = len(known) - len(names)
+    more = f"\n\n{counted(hidden, 'further result')}, errors and counts among them, in `{layout.EVALUATIONS}/`."
+    return table(("step", *names), rows) + (more if hidden else "")
+
+
+def _is_shown(name: str) -> bool:
+    """Whether a result has a column: not those of parts of tasks, nor errors, nor counts."""
+    task, _, measure = name.rpartition(".")
+    return "/" not in task and not measure.startswith("n_") and not measure.endswith("_se")
 
 
 def _revisions(run: RunManifest, index: RevisionIndex) -> str:

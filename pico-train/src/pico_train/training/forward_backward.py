@@ -168,20 +168,3 @@ def unscaled(engine: Engine, factor: float) -> bool:
         if parameter.grad is not None:
             parameter.grad /= scale
     return scale > 1.0 and not math.isfinite(engine.gradient_norm().item())
-
-
-@torch.no_grad()
-def validation_loss(engine: Engine, rows: Tensor, *, batch_size: int, chunk: int) -> float:
-    """Mean token loss (nats) over the validation rows (n, seq_len + 1), which every process holds. A collective.
-
-    Each row is scored once, by one process, however many there are; at most `batch_size` rows at a time.
-    """
-    share = Share.of(rows.shape[0], engine.rank, engine.world_size)
-    mine, total = share.of_rows(rows), torch.zeros((), device=rows.device)
-    for start in range(0, share.most, batch_size):
-        part = mine[start : min(start + batch_size, share.n_rows)]
-        loss = next_token_loss(engine.model, part if len(part) else mine[:1], chunk=chunk, reduction="sum")
-        if len(part):
-            total += loss
-    n_tokens = rows.shape[0] * (rows.shape[1] - 1)
-    return engine.sum_over_ranks(total).item() / n_tokens

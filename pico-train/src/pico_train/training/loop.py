@@ -30,10 +30,10 @@ from pico_train.schedules import learning_rate
 from pico_train.training import capture
 from pico_train.training.divergence import Divergence
 from pico_train.training.engine import Engine
-from pico_train.training.forward_backward import Captured, accumulate, eagerly, validation_capture, validation_loss
+from pico_train.training.forward_backward import Captured, accumulate, eagerly, validation_capture
 from pico_train.training.noise import gradient_noise
 from pico_train.training.optimizer import set_learning_rate
-from pico_train.training.step import Due, Measured, Snapshot
+from pico_train.training.step import Due, Measured, Snapshot, Tasks
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def fit(
     save: Callable[[Snapshot], None],
     stop_signal: Callable[[], Received | None] = lambda: None,
     last_good: Callable[[int], int | None] = lambda _: None,
+    evaluate: Callable[[Due], Tasks] = lambda _: {},
 ) -> Outcome:
     """Train from the first of `batches` to `max_steps`.
 
@@ -70,6 +71,7 @@ def fit(
         save: Called on every process where a checkpoint is due; may hold collectives.
         stop_signal: Returns the first stopping signal that this process received, or None.
         last_good: Given a step, that of the newest sealed checkpoint before it, for the message that ends a run.
+        evaluate: Called on every process where evaluation is due; returns the results by task, then by measure.
 
     Raises:
         NonFiniteError: loss, gradient or what was to be saved is NaN or infinite; nothing of that step was saved.
@@ -93,8 +95,9 @@ def fit(
             seal(Snapshot(batch, Due(True, True, False, False), {}, measured))
             return Outcome(step, stopped_by)
 
-        captured = _look_at_validation(engine, config, validation, due, measured, fixed)
+        captured = _capture_validation(engine, config, validation, due, measured, fixed)
         clock.lap(measured, "capture")
+        _evaluate(evaluate, due, measured, clock)
 
         wanted = due.captures and config.captures.train.enabled
         norm, tap, signal = _measure(
@@ -154,19 +157,26 @@ def _alone(engine: Engine, received: Received | None) -> int:
     return received.number if received is not None and engine.world_size == 1 else 0
 
 
-def _look_at_validation(
+def _evaluate(evaluate: Callable[[Due], Tasks], due: Due, measured: Measured, clock: _Clock) -> None:
+    """Into `measured` the results that are due, and the validation loss where no capture gave it."""
+    if due.evaluation or due.tasks:
+        measured.tasks = evaluate(due)
+        loss = measured.tasks.get("validation", {}).get("loss")
+        if measured.val_loss is None and loss is not None:
+            measured.val_loss = float(loss)
+        clock.lap(measured, "evaluation")
+
+
+def _capture_validation(
     engine: Engine, config: RunConfig, validation: Tensor, due: Due, measured: Measured, fixed: _Fixed
 ) -> dict[str, Captured]:
-    """The validation capture, if one is due, and into `measured` the validation loss, if that is."""
+    """The validation capture, if one is due, and into `measured` its loss."""
     if due.captures and config.captures.val.enabled:
         taken = validation_capture(
             engine, validation, config.captures, micro_batch=fixed.micro_batch, chunk=fixed.chunk
         )
         measured.val_loss = taken.loss
         return {"val": taken}
-    if due.evaluation:
-        size = config.evaluation.batch_size
-        measured.val_loss = validation_loss(engine, validation, batch_size=size, chunk=fixed.chunk)
     return {}
 
 

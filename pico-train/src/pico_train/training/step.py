@@ -9,6 +9,11 @@ from pico_train.config import RunConfig
 from pico_train.data.loader import Batch
 from pico_train.training.forward_backward import Captured
 
+Measures = dict[str, float | int | str | None]
+"""Results by measure."""
+Tasks = dict[str, Measures]
+"""Results of evaluation by task, then by measure, as in `pico_schema.Evaluation`."""
+
 
 @dataclass(frozen=True)
 class Due:
@@ -18,6 +23,7 @@ class Due:
     state: bool
     captures: bool
     evaluation: bool
+    tasks: bool = False
 
     @property
     def checkpoint(self) -> bool:
@@ -35,7 +41,9 @@ class Due:
         captures = is_due(when.captures, step, last) and (config.captures.train.enabled or config.captures.val.enabled)
         state = is_due(when.training_state, step, last)
         weights = is_due(when.weights, step, last) or captures or state
-        return cls(weights, state, captures, is_due(config.evaluation.cadence, step, last))
+        wanted = config.evaluation
+        tasks = bool(wanted.tasks) and is_due(wanted.tasks_cadence or wanted.cadence, step, last)
+        return cls(weights, state, captures, is_due(wanted.cadence, step, last), tasks)
 
 
 @dataclass
@@ -52,6 +60,8 @@ class Measured:
     """Learning rate of update N → N+1; None at the last step."""
     val_loss: float | None = None
     """Mean token loss on the validation rows."""
+    tasks: Tasks = field(default_factory=dict)
+    """Results of evaluation."""
     skipped: bool = False
     """Whether the update was left out because loss or gradient was not finite."""
     seconds: dict[str, float] = field(default_factory=dict)

@@ -80,6 +80,17 @@ class ShardCorpus:
         """Where these rows are from."""
         return self._held_out(n_rows).sources(self.held_out_from + np.arange(n_rows))
 
+    @property
+    def held_out_rows_trained_on(self) -> int:
+        """Held-out rows that are training rows too, by their place in a shard: of fetched ones none."""
+        if self.held_out is self.train:
+            return max(0, self.n_rows - self.held_out_from)
+        if self.held_out is None or self.directory is None:
+            return 0
+        trained = {path.resolve() for path in self.train.paths()}
+        counts = np.diff(self.held_out.index.starts)
+        return sum(int(n) for path, n in zip(self.held_out.paths(), counts, strict=True) if path.resolve() in trained)
+
     def describe_held_out(self, n_scored: int) -> str:
         """What is held out and what of it is scored, in one sentence.
 

@@ -91,6 +91,10 @@ class ShardedRows:
             found += self._reader(int(shards[first])).sources(local[first:last])
         return found
 
+    def paths(self) -> list[Path]:
+        """The shards, put on this disk where they are not there yet."""
+        return [self._path_of(shard) for shard in range(len(self.index.starts) - 1)]
+
     def _locate(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(ids) and (ids.min() < 0 or ids.max() >= self.index.n_rows):
             raise DataError(f"row {int(ids.max())} does not exist: the corpus has rows 0 to {self.index.n_rows - 1}")
