@@ -1,7 +1,7 @@
 /** A line chart of one panel: uPlot draws, this says what. One needle marks the present step in every chart. */
 
 import uPlot from "uplot";
-import { el, isDark } from "./dom";
+import { el, isDark, styled } from "./dom";
 import { number, short } from "./format";
 import type { Horizontal } from "./horizontal";
 
@@ -59,10 +59,6 @@ export function hideTip(): void {
   tip.style.display = "none";
 }
 
-function colour(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim() || "#888";
-}
-
 /** Lowest and highest value with its interval, of those that are finite. */
 export function extent(traces: readonly Trace[], log: boolean): [number, number] | null {
   let [low, high] = [Infinity, -Infinity];
@@ -86,7 +82,12 @@ export class LineChart {
   private chart: Chart | null = null;
   private xs: number[] = [];
   private at: Map<number, Point>[] = [];
-  private readonly sizes = new ResizeObserver(() => this.resize());
+  /** As it was last laid out: asking for it while the page changes lays the page out once more. */
+  private width = 0;
+  private readonly sizes = new ResizeObserver(([entry]) => {
+    this.width = entry?.contentRect.width ?? 0;
+    this.resize();
+  });
 
   constructor() {
     this.sizes.observe(this.element);
@@ -99,9 +100,13 @@ export class LineChart {
     this.plot?.destroy();
     this.plot = null;
     this.element.replaceChildren();
+    this.element.style.minHeight = `${chart.height}px`;
     const log = chart.log === true && chart.traces.every((trace) => trace.points.every((p) => !(p.value <= 0)));
     const found = chart.y ?? extent(chart.traces, log);
-    if (!found) return false;
+    if (!found) {
+      this.element.style.minHeight = "";
+      return false;
+    }
     const [low, high] = this.range(found, chart.bounds ?? null, log);
     const options = this.options(chart, low, high, log);
     const data = this.data(chart);
@@ -131,7 +136,7 @@ export class LineChart {
   }
 
   private resize(): void {
-    const width = this.element.clientWidth;
+    const { width } = this;
     if (!this.plot || !this.chart || !width || Math.abs(width - this.plot.width) < 1) return;
     this.plot.setSize({ width, height: this.chart.height });
   }
@@ -206,11 +211,11 @@ export class LineChart {
   }
 
   private options(chart: Chart, low: number, high: number, log: boolean): uPlot.Options {
-    const [ink, grid] = [colour("--muted"), colour("--grid")];
-    const font = `11px ${colour("--sans")}`;
+    const [ink, grid] = [styled("--muted"), styled("--grid")];
+    const font = `11px ${styled("--sans")}`;
     const common: uPlot.Axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
     return {
-      width: Math.max(this.element.clientWidth, 120), height: chart.height, legend: { show: false }, padding: [8, 10, 0, 0],
+      width: Math.max((this.width ||= this.element.clientWidth), 120), height: chart.height, legend: { show: false }, padding: [8, 10, 0, 0],
       series: [{}],
       scales: {
         x: { time: false, range: () => [chart.axis.min, chart.axis.max] },

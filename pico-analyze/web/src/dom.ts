@@ -61,3 +61,20 @@ let printing = false;
 export function setPrinting(now: boolean): void {
   printing = now;
 }
+
+const colours = new Map<string, string>();
+
+/** A colour or font of the style sheet, looked up once: asking makes a browser lay the page out. */
+export function styled(name: string): string {
+  let found = colours.get(name);
+  if (found === undefined) {
+    found = getComputedStyle(document.documentElement).getPropertyValue(name).trim() || "#888";
+    colours.set(name, found);
+  }
+  return found;
+}
+
+/** The style sheet has other colours now: another scheme, or paper. */
+export function forgetStyles(): void {
+  colours.clear();
+}

@@ -3,7 +3,7 @@
 import { css, viridis } from "./colours";
 import { hideTip, showTip } from "./chart";
 import type { Cube } from "./document";
-import { announce, el } from "./dom";
+import { announce, el, styled } from "./dom";
 import { named, number } from "./format";
 import type { HeatMap } from "./series";
 
@@ -26,7 +26,13 @@ export class MapChart {
   readonly element = el("div", { class: "map-room" }, this.canvas);
   private drawn: Drawn | null = null;
   private cursor: [number, number] | null = null;
-  private readonly sizes = new ResizeObserver(() => this.drawn && this.draw(this.drawn));
+  private width = 0;
+  private readonly sizes = new ResizeObserver(([entry]) => {
+    const width = entry?.contentRect.width ?? 0;
+    if (width === this.width) return;
+    this.width = width;
+    if (this.drawn) this.draw(this.drawn);
+  });
 
   constructor() {
     this.sizes.observe(this.element);
@@ -48,9 +54,10 @@ export class MapChart {
   }
 
   private get size(): { wide: number; high: number; cell: [number, number] } {
-    const { rows, columns } = this.drawn!.map;
-    const room = Math.max(this.element.clientWidth - LEFT - 2, 60);
-    const across = Math.min(room / columns.length, 40);
+    const { map } = this.drawn!;
+    const { rows, columns } = map;
+    const room = Math.max((this.width ||= this.element.clientWidth) - LEFT - 2, 60);
+    const across = Math.min(room / columns.length, map.kind === "sites" ? 68 : 40);
     const square = this.drawn!.cube.raw.pairs !== "";
     const down = square ? across : Math.max(3, Math.min(150 / rows.length, 20));
     return { wide: across * columns.length, high: Math.min(down * rows.length, 360), cell: [across, Math.min(down, 360 / rows.length)] };
@@ -69,23 +76,22 @@ export class MapChart {
     this.canvas.setAttribute("aria-label", `${drawn.label}; arrow keys read cells, Enter selects`);
     const to = this.canvas.getContext("2d");
     if (!to) return;
-    const styles = getComputedStyle(document.documentElement);
-    const colour = (name: string): string => styles.getPropertyValue(name).trim() || "#888";
     to.setTransform(scale, 0, 0, scale, 0, 0);
     to.clearRect(0, 0, width, height);
     const values = cube.values;
     const gap = across > 7 && down > 5 ? 1 : 0;
     map.at.forEach((at, i) => {
       const [row, column] = [Math.floor(i / map.columns.length), i % map.columns.length];
-      const [x, y] = [LEFT + column * across, row * down];
+      const [x, y] = [LEFT + Math.round(column * across), Math.round(row * down)];
+      const [cellWide, cellHigh] = [LEFT + Math.round((column + 1) * across) - x - gap, Math.round((row + 1) * down) - y - gap];
       const value = values[at]!;
       if (Number.isFinite(value)) to.fillStyle = css(viridis((value - low) / (high - low)));
       else if (cube.reason(at) === null) return;
-      else to.fillStyle = colour("--undefined");
-      to.fillRect(x, y, across - gap, down - gap);
-      if (!Number.isFinite(value)) cross(to, x, y, across - gap, down - gap, colour("--muted"));
+      else to.fillStyle = styled("--undefined");
+      to.fillRect(x, y, cellWide, cellHigh);
+      if (!Number.isFinite(value)) cross(to, x, y, cellWide, cellHigh, styled("--muted"));
     });
-    to.strokeStyle = colour("--needle");
+    to.strokeStyle = styled("--needle");
     to.lineWidth = 1.5;
     const marked = drawn.column >= 0 ? drawn.column : map.present;
     if (drawn.rows.size < map.rows.length) {
@@ -96,10 +102,10 @@ export class MapChart {
     } else if (marked >= 0 && map.kind !== "steps") to.strokeRect(LEFT + marked * across, 0, across - gap, tall - gap);
     if (map.present >= 0) to.strokeRect(LEFT + map.present * across, 0, across - gap, tall - gap);
     if (this.cursor) {
-      to.strokeStyle = colour("--ink");
+      to.strokeStyle = styled("--ink");
       to.strokeRect(LEFT + this.cursor[1] * across, this.cursor[0] * down, across - gap, down - gap);
     }
-    this.name(to, colour("--muted"), colour("--sans"), across, down, tall);
+    this.name(to, styled("--muted"), styled("--sans"), across, down, tall);
   }
 
   private name(to: CanvasRenderingContext2D, ink: string, font: string, across: number, down: number, tall: number): void {
@@ -110,7 +116,7 @@ export class MapChart {
     to.textAlign = "right";
     const everyRow = Math.max(1, Math.ceil(11 / down));
     rows.forEach((row, i) => {
-      if (i % everyRow === 0) to.fillText(String(row), LEFT - 5, (i + 0.5) * down);
+      if (i % everyRow === 0) to.fillText(String(row), LEFT - 5, Math.max((i + 0.5) * down, 5));
     });
     to.textAlign = "center";
     const widest = Math.max(...columns.map((one) => to.measureText(String(one)).width));

@@ -7,7 +7,7 @@ import { cardOf, findingsOf, reproduceOf, warningsOf } from "./card";
 import { hideTip } from "./chart";
 import { Controls } from "./controls";
 import { Report, type Document, type Finding } from "./document";
-import { el, replace, setPrinting } from "./dom";
+import { el, forgetStyles, replace, setPrinting } from "./dom";
 import { horizontal, type Horizontal } from "./horizontal";
 import { follow } from "./live";
 import { MeasurePanel } from "./measure";
@@ -47,10 +47,13 @@ class Page {
       this.writeHash();
     });
     window.addEventListener("hashchange", () => this.follow(location.hash));
-    const redraw = (): void => this.panels.forEach((panel) => panel.flush(true));
+    const redraw = (): void => {
+      forgetStyles();
+      this.panels.forEach((panel) => panel.flush(true));
+    };
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      this.controls.build();
       redraw();
+      this.controls.build();
     });
     window.addEventListener("beforeprint", () => {
       setPrinting(true);
@@ -89,14 +92,15 @@ class Page {
     for (const panel of this.panels) panel.element.id = panel.id;
     this.batches = report.runs.some((run) => run.batches) ? new BatchViewer(this.state) : null;
     const several = report.runs.length > 1;
+    const known = report.runs.filter((run) => run.facts.length || run.location || run.checkpoints.length);
     const nothing = "Nothing was computed of these runs yet: pico-analyze compute cka makes a first table, and the same command this page again.";
     replace(
       this.root,
-      this.header(),
+      el("header", {}, el("h1", {}, report.document.title || "Report")),
       el("main", {},
         warningsOf(report.document),
         findingsOf(report.document.findings, (finding) => this.link(finding), (hash) => this.follow(hash)),
-        section("runs", several ? "Runs" : "The run", ...report.runs.map((run) => cardOf(run, several))),
+        known.length ? section("runs", several ? "Runs" : "The run", ...known.map((run) => cardOf(run, several))) : null,
         el("div", { class: "with-deck" },
           this.controls.element,
           training.length ? section("training", "Training", ...training.map((panel) => panel.element)) : null,
@@ -105,23 +109,23 @@ class Page {
         section("table", "Table", this.table.element),
         section("reproduce", "How to reproduce", reproduceOf(report))),
     );
+    this.addLinks();
     for (const panel of this.panels) panel.watch(this.sight);
     this.sight.observe(this.table.element);
   }
 
-  private header(): HTMLElement {
-    const { document: found } = this.state.report;
-    const parts: [string, string][] = [["runs", "run"], ["training", "training"], ["measures", "measures"], ["tokens", "tokens"], ["table", "table"], ["reproduce", "reproduce"]];
+  /** Links to the parts that there are. The hash is the selection's, so they scroll and leave it as it is. */
+  private addLinks(): void {
     const nav = el("nav", { "aria-label": "Parts of the page" });
-    for (const [id, name] of parts) {
-      const link = el("a", { href: `#${id}` }, name);
+    for (const part of this.root.querySelectorAll<HTMLElement>(".part")) {
+      const link = el("a", { href: `#${part.id}` }, part.id);
       link.addEventListener("click", (event) => {
-        event.preventDefault(); // the hash is the selection's
-        document.getElementById(id)?.scrollIntoView();
+        event.preventDefault();
+        part.scrollIntoView();
       });
       nav.append(link);
     }
-    return el("header", {}, el("h1", {}, found.title || "Report"), nav);
+    this.root.querySelector("header")?.append(nav);
   }
 
   private link(finding: Finding): string {

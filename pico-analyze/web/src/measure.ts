@@ -23,6 +23,8 @@ export class MeasurePanel extends Panel {
   private facets: Facet[] = [];
   private maps: { run: number; chart: MapChart }[] = [];
   private kind: MapKind | null;
+  /** Which charts there are; as long as it stays, they are drawn again in place. */
+  private layout = "";
   private readonly readout = el("div", { class: "readout" });
   private view: View;
 
@@ -39,9 +41,6 @@ export class MeasurePanel extends Panel {
   protected draw(): void {
     const { cube, selection } = this;
     this.view = viewOf(cube, selection);
-    for (const facet of this.facets) facet.chart.destroy();
-    for (const map of this.maps) map.chart.destroy();
-    [this.facets, this.maps] = [[], []];
     this.drawHead();
     if (cube.raw.refused) return this.say(`Not on this page: ${cube.raw.refused}.`);
     if (!this.view.runs.length) return this.say("None of the runs selected has this measure.");
@@ -52,6 +51,17 @@ export class MeasurePanel extends Panel {
     const traces = runs.map((run) => (cube.raw.pairs === "layers" ? [] : this.tracesOf(run)));
     const log = cube.raw.about.axis === "log";
     const y = extent(traces.flat(), log);
+    const layout = JSON.stringify([runs, pairs ? this.view.runs : this.view.runs.length, this.kind]);
+    if (layout === this.layout) {
+      // The same charts of other lines: the page is not laid out anew.
+      this.facets.forEach((facet, i) => {
+        facet.traces = traces[i] ?? [];
+        facet.chart.element.parentElement?.setAttribute("aria-label", this.chartLabel(facet.traces));
+      });
+      return this.drawCharts(log, runs.length > 1 ? y : null);
+    }
+    this.clear();
+    this.layout = layout;
     const shown = (pairs ? this.view.runs : runs).map((run, i) => {
       const room = el("div", { class: "facet" });
       if (runs.length > 1 || (pairs && this.view.runs.length > 1)) room.append(el("div", { class: "caption" }, String(cube.axis("run")[run ?? 0])));
@@ -70,10 +80,21 @@ export class MeasurePanel extends Panel {
       room.append(side);
     }
     replace(this.body, room);
+    this.drawCharts(log, runs.length > 1 ? y : null);
+  }
+
+  private clear(): void {
+    for (const facet of this.facets) facet.chart.destroy();
+    for (const map of this.maps) map.chart.destroy();
+    [this.facets, this.maps, this.layout] = [[], [], ""];
+  }
+
+  private drawCharts(log: boolean, y: [number, number] | null): void {
+    const { cube } = this;
     for (const facet of this.facets) {
       const drawn = facet.chart.draw({
         label: cube.raw.metric, traces: facet.traces, axis: this.context.axis(), log, bounds: cube.raw.about.bounds ?? null,
-        height: HEIGHT, needle: this.needle(facet), choose: (x) => this.choose(facet, x), ...(runs.length > 1 && y ? { y } : {}),
+        height: HEIGHT, needle: this.needle(facet), choose: (x) => this.choose(facet, x), ...(y ? { y } : {}),
       });
       if (!drawn) facet.chart.element.append(el("p", { class: "nothing" }, this.whyNothing(facet)));
     }
@@ -82,6 +103,7 @@ export class MeasurePanel extends Panel {
   }
 
   private say(text: string): void {
+    this.clear();
     replace(this.body, el("p", { class: "nothing" }, text));
     replace(this.readout);
   }
@@ -169,9 +191,10 @@ export class MeasurePanel extends Panel {
   }
 
   private drawMaps(): void {
-    for (const { run, chart } of this.maps) {
-      const map = mapOf(this.cube, this.kind!, this.selection, this.view, run);
-      const range = rangeOf(this.cube, map);
+    const maps = this.maps.map(({ run }) => mapOf(this.cube, this.kind!, this.selection, this.view, run));
+    const range = rangeOf(this.cube, maps);
+    this.maps.forEach(({ chart }, i) => {
+      const map = maps[i]!;
       const rows = new Set<number>();
       map.rows.forEach((row, i) => {
         const chosen = map.rowAxis === "layer" ? !this.selection.layers.length || this.selection.layers.includes(Number(row)) : false;
@@ -186,9 +209,12 @@ export class MeasurePanel extends Panel {
         choose: (row, at) => this.chooseCell(map, row, at),
       });
       const room = chart.element;
+      const said = range.join();
+      if (room.dataset["range"] === said) return;
+      room.dataset["range"] = said;
       room.querySelector(".legend")?.remove();
       room.append(legend(range));
-    }
+    });
   }
 
   private chooseCell(map: HeatMap, row: number, column: number): void {

@@ -189,8 +189,9 @@ export function nearestIndex(cube: Cube, step: number): number {
   return found;
 }
 
-/** Lowest and highest value of a map's colours: over all steps, so that a colour means the same while steps go by. */
-export function rangeOf(cube: Cube, map: HeatMap): [number, number] {
+/** Lowest and highest value of the colours of maps side by side: over all steps, so that a colour means the same while
+ * steps go by. */
+export function rangeOf(cube: Cube, maps: readonly HeatMap[]): [number, number] {
   const bounds = cube.raw.about.bounds;
   let [low, high] = [Infinity, -Infinity];
   const look = (value: number): void => {
@@ -199,13 +200,15 @@ export function rangeOf(cube: Cube, map: HeatMap): [number, number] {
     if (value > high) high = value;
   };
   const values = cube.values;
-  const moving = map.rowAxis !== "step" && map.columnAxis !== "step";
-  const steps = moving ? cube.axis("step").length : 1;
   const step = cube.strides.step;
   const many = cube.axis("step").length;
-  for (const place of map.at) {
-    const start = moving ? place - (Math.floor(place / step) % many) * step : place;
-    for (let i = 0; i < steps; i++) look(values[start + i * step]!);
+  for (const map of maps) {
+    const moving = map.rowAxis !== "step" && map.columnAxis !== "step";
+    for (const place of map.at) {
+      if (!moving) look(values[place]!);
+      const start = place - (Math.floor(place / step) % many) * step;
+      for (let i = 0; moving && i < many; i++) look(values[start + i * step]!);
+    }
   }
   if (low > high) return [0, 1];
   if (bounds && low >= bounds[0] && high <= bounds[1]) return [bounds[0], bounds[1]];

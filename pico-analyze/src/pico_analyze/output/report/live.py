@@ -59,6 +59,8 @@ class LiveServer:
         """Status, type, content and tag of what is at a path, to someone who has the document with a tag."""
         with self._lock:
             document, block, own = self._document, self._block, self._tag
+        if not own:
+            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", b"the page is being made\n", ""
         if path == "/":
             return HTTPStatus.OK, "text/html; charset=utf-8", page(document, live=own).encode(), own
         if path != "/document":
