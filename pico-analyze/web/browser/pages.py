@@ -26,9 +26,29 @@ from pico_analyze.output.report.page import page  # noqa: E402
 from pico_analyze.stores.opening import open_store  # noqa: E402
 from pico_analyze.table.columns import COLUMNS  # noqa: E402
 
-METRICS = ("cka", "effective_rank", "norm", "per", "gini", "hoyer", "stable_rank", "kurtosis", "rankme", "condition_number")
+METRICS = (
+    "cka",
+    "effective_rank",
+    "norm",
+    "per",
+    "gini",
+    "hoyer",
+    "stable_rank",
+    "kurtosis",
+    "rankme",
+    "condition_number",
+)
 HOSTILE = "<img src=x onerror=document.title=1>"
-TEXTS = ["</script><script>document.title=2</script>", "<!-- ", "שלום עולם", "👩‍🔬", "\u2028\u2029", "‮right", "&lt;b&gt;", "\x00\ufffd"]
+TEXTS = [
+    "</script><script>document.title=2</script>",
+    "<!-- ",
+    "שלום עולם",
+    "👩\u200d🔬",
+    "\u2028\u2029",
+    "\u202eright",
+    "&lt;b&gt;",
+    "\x00\ufffd",
+]
 
 
 def grid(steps: int, metrics: int, layers: int, heads: int, run: str = "m", shift: float = 0.0) -> pd.DataFrame:
@@ -40,10 +60,14 @@ def grid(steps: int, metrics: int, layers: int, heads: int, run: str = "m", shif
     ).to_frame(index=False)
     frame = pd.DataFrame({name: [None] * len(numbers) for name in COLUMNS})
     frame = frame.assign(**numbers, run=run, split="val", data="activations", component="simple", site="attn.v")
-    frame = frame.assign(params="{}", provenance='{"pico_analyze": "2"}', tokens_seen=numbers["step"] * 4096, n_samples=64)
+    frame = frame.assign(
+        params="{}", provenance='{"pico_analyze": "2"}', tokens_seen=numbers["step"] * 4096, n_samples=64
+    )
     number = numbers["metric"].map({name: i for i, name in enumerate(METRICS)})
     wave = np.sin(np.log1p(numbers["step"]) + numbers["layer"] / 3)
-    value = (numbers["layer"] + numbers["step"] / 1000 + numbers["head"].clip(lower=0) / 10 + wave) * (1 + number) + shift
+    value = (numbers["layer"] + numbers["step"] / 1000 + numbers["head"].clip(lower=0) / 10 + wave) * (
+        1 + number
+    ) + shift
     frame["value"] = value
     frame["head"] = numbers["head"].where(numbers["head"] >= 0)
     return frame.astype(dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(FLOATS, "float64"))
@@ -51,11 +75,15 @@ def grid(steps: int, metrics: int, layers: int, heads: int, run: str = "m", shif
 
 def undefined() -> pd.DataFrame:
     """All of one metric is undefined, one value of another; a third has one step, a fourth one layer."""
-    lost = lines_of(metric="cka", value=float("nan"), reason="fewer samples than are needed", target_run="m", target_step=100)
+    lost = lines_of(
+        metric="cka", value=float("nan"), reason="fewer samples than are needed", target_run="m", target_step=100
+    )
     gap = lines_of(metric="norm")
     hole = (gap["layer"] == 1) & (gap["step"] == 10)
     gap.loc[hole, ["value", "reason"]] = [float("nan"), "the matrix is zero"]
-    band = lines_of(metric="per", layers=2).assign(ci_low=lambda rows: rows["value"] - 0.1, ci_high=lambda rows: rows["value"] + 0.1)
+    band = lines_of(metric="per", layers=2).assign(
+        ci_low=lambda rows: rows["value"] - 0.1, ci_high=lambda rows: rows["value"] + 0.1
+    )
     one_step = lines_of(metric="gini", steps=(10,))
     one_layer = lines_of(metric="hoyer", layers=1)
     biased = lines_of(metric="cka", site="mlp.up", target_run="m", target_step=100).assign(
@@ -70,8 +98,18 @@ def documents(folder: Path) -> dict[str, object]:
 
     def run() -> object:
         store = open_store(make_run(folder / "runs"))
-        rows = pd.concat([grid(5, 3, 2, 4, store.run), pairs_of_steps().assign(run=store.run), pairs_of_layers().assign(run=store.run)])
-        finding = {"text": "layer 1 moves most", "caveat": "one seed", "selection": {"metric": "norm", "layer": 1, "step": 1}}
+        rows = pd.concat(
+            [
+                grid(5, 3, 2, 4, store.run),
+                pairs_of_steps().assign(run=store.run),
+                pairs_of_layers().assign(run=store.run),
+            ]
+        )
+        finding = {
+            "text": "layer 1 moves most",
+            "caveat": "one seed",
+            "selection": {"metric": "norm", "layer": 1, "step": 1},
+        }
         return shown([Shown(rows, store)], Told("pico-analyze report demo", findings=[finding]))
 
     def hostile() -> object:
@@ -83,7 +121,11 @@ def documents(folder: Path) -> dict[str, object]:
         batch = {"step": None, "split": "val", "ids": packed(ids), "shape": [1, len(TEXTS)], "sources": [HOSTILE]}
         loss = {"0": packed(np.linspace(0, 9, len(TEXTS)).astype(np.float32).reshape(1, -1))}
         texts = {str(i): text for i, text in enumerate(TEXTS)}
-        found["runs"][0]["batches"] = {"texts": texts, "batches": [batch | {"n_rows": 1, "n_tokens": len(TEXTS)}], "losses": loss}
+        found["runs"][0]["batches"] = {
+            "texts": texts,
+            "batches": [batch | {"n_rows": 1, "n_tokens": len(TEXTS)}],
+            "losses": loss,
+        }
         found["runs"][0]["config"] = [[HOSTILE, HOSTILE]]
         found["runs"][0]["facts"] = [["data", [["source", HOSTILE]]]]
         return found
@@ -114,7 +156,9 @@ def main(folder: Path, names: list[str]) -> None:
         content = page(make())  # type: ignore[operator]
         seconds = time.perf_counter() - begun
         (folder / f"{name}.html").write_text(content, encoding="utf-8")
-        print(json.dumps({"page": name, "seconds": round(seconds, 2), "bytes": len(content.encode())}))
+        sys.stdout.write(
+            json.dumps({"page": name, "seconds": round(seconds, 2), "bytes": len(content.encode())}) + "\n"
+        )
 
 
 if __name__ == "__main__":
