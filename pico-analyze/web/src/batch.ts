@@ -51,7 +51,6 @@ export class BatchViewer {
       this.row = (this.row + by + rows) % rows;
       this.draw();
     };
-    const part = batch.n_rows > rows || batch.n_tokens > tokens ? `, the first ${count(rows)} of ${count(batch.n_rows)} rows${batch.n_tokens > tokens ? ` and ${count(tokens)} of ${count(batch.n_tokens)} tokens` : ""}` : "";
     replace(
       this.element,
       el("div", { class: "batch-head" },
@@ -61,7 +60,7 @@ export class BatchViewer {
         }),
         el("div", { class: "turn" }, button("‹", turn(-1), { "aria-label": "The row before" }),
           el("span", {}, `row ${this.row + 1} of ${rows}`), button("›", turn(1), { "aria-label": "The row after" })),
-        el("span", { class: "of" }, [this.what(batch), batch.sources[this.row] ?? ""].filter((text) => text).join(" · ") + part)),
+        el("span", { class: "of" }, [this.what(batch), batch.sources[this.row] ?? ""].filter((text) => text).join(" · "))),
       this.text(ids, values, kept.texts),
       values
         ? el("div", { class: "shading" }, el("span", {}, `loss of each token at step ${count(losses!.step)}, nats`), el("span", { class: "legend" }, "0", el("i", { class: "wash", "aria-hidden": "true" }), `${MOST_LOSS} and more`))
@@ -72,8 +71,13 @@ export class BatchViewer {
   }
 
   private what(batch: RawBatch): string {
-    if (batch.step === null) return counted(batch.n_rows, "row");
-    return batch.step === this.step ? `batch of step ${count(batch.step)}` : `batch of step ${count(batch.step)}, the nearest that is kept`;
+    const [rows, tokens] = batch.shape;
+    const cut = [
+      batch.n_rows > rows ? `the first ${count(rows)} of ${count(batch.n_rows)} rows` : counted(rows, "row"),
+      batch.n_tokens > tokens ? `the first ${count(tokens)} of ${count(batch.n_tokens)} tokens of each` : "",
+    ].filter((text) => text).join(", ");
+    if (batch.step === null) return cut;
+    return `batch of step ${count(batch.step)}${batch.step === this.step ? "" : ", the nearest that is kept"}: ${cut}`;
   }
 
   /** The batch of the present step, or of the nearest before it. */

@@ -49,7 +49,7 @@ class Elements(html.parser.HTMLParser):
         if self._inside:
             self.scripts.append("")
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - whichever ends
         self._inside = False
 
     def handle_data(self, data: str) -> None:
