@@ -8,7 +8,8 @@ import { number } from "./format";
 import { Panel, stepAt, stepKeys, type Context } from "./panel";
 import { xOf } from "./series";
 
-const HEIGHT = 150;
+/** The loss is what everything is read against; the others are glanced at. */
+const [HEIGHT, LOW] = [150, 100];
 
 /** Names of the panels that any run has lines for, in the order in which they come. */
 export function panelsOf(report: Report): string[] {
@@ -21,6 +22,7 @@ export class TrainingPanel extends Panel {
 
   constructor(context: Context, private readonly panel: string) {
     super(context, `training:${panel}`, panel);
+    if (panel !== "loss") this.element.classList.add("low");
   }
 
   protected draw(): void {
@@ -42,7 +44,7 @@ export class TrainingPanel extends Panel {
     replace(this.body, el("div", { class: "instrument" }, el("div", { class: "plots" }, frame), el("div", { class: "side" })));
     const run = lines[0]!.run;
     const drawn = this.chart.draw({
-      label: this.panel, traces: this.traces(), axis: this.context.axis(), height: HEIGHT,
+      label: this.panel, traces: this.traces(), axis: this.context.axis(), height: this.panel === "loss" ? HEIGHT : LOW,
       needle: xOf(report, selection, run, selection.step), choose: (x) => this.context.state.set({ step: stepAt(this.context, run, x) }),
     });
     if (!drawn) {
