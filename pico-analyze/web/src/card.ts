@@ -38,10 +38,15 @@ export function findingsOf(
   return el("section", { class: "findings", "aria-label": "Findings" }, el("h2", {}, "What stands out"), el("ol", {}, ...items));
 }
 
+function shownName(name: string): string {
+  if (name === "schedule.name") return "schedule";
+  return name.replace(/^(optimizer|schedule)\./, "").replaceAll("_", " ");
+}
+
 function pairs(found: readonly (readonly [string, string])[]): HTMLElement {
   const list = el("dl", {});
   for (const [name, value] of found) {
-    list.append(el("div", {}, el("dt", {}, name.replace(/^(optimizer|schedule)\./, "").replaceAll("_", " ")), el("dd", {}, value)));
+    list.append(el("div", {}, el("dt", {}, shownName(name)), el("dd", {}, value)));
   }
   return list;
 }

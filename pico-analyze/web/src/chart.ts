@@ -224,7 +224,7 @@ export class LineChart {
       axes: [
         { ...common, size: 24, gap: 3, splits: () => chart.axis.ticks.map(([at]) => at),
           values: () => chart.axis.ticks.map(([, name]) => name) },
-        { ...common, size: Y_AXIS, gap: 4, space: 26,
+        { ...common, size: Y_AXIS, gap: 4, space: chart.height < 120 ? 17 : 26,
           values: (_, splits) => splits.map((value) => (value === null ? "" : Math.abs(value) >= 1e4 ? short(value) : number(Number(value.toPrecision(8))))) },
       ],
       cursor: {
