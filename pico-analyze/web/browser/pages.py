@@ -74,7 +74,8 @@ def grid(steps: int, metrics: int, layers: int, heads: int, run: str = "m", shif
 
 
 def undefined() -> pd.DataFrame:
-    """All of one metric is undefined, one value of another; a third has one step, a fourth one layer."""
+    """All of one metric is undefined, one value of another; a third has one step, a fourth one layer, a fifth is
+    of a plug-in that is gone."""
     lost = lines_of(
         metric="cka", value=float("nan"), reason="fewer samples than are needed", target_run="m", target_step=100
     )
@@ -86,10 +87,11 @@ def undefined() -> pd.DataFrame:
     )
     one_step = lines_of(metric="gini", steps=(10,))
     one_layer = lines_of(metric="hoyer", layers=1)
+    unknown = lines_of(metric="invented")
     biased = lines_of(metric="cka", site="mlp.up", target_run="m", target_step=100).assign(
         extra=lambda rows: [json.dumps({"debiased": value / 2}) for value in rows["value"]]
     )
-    return pd.concat([lost, gap, band, one_step, one_layer, biased], ignore_index=True)
+    return pd.concat([lost, gap, band, one_step, one_layer, unknown, biased], ignore_index=True)
 
 
 def documents(folder: Path) -> dict[str, object]:

@@ -67,6 +67,12 @@ describe("the page of a run", () => {
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
     await page.mouse.move(box.x + box.width / 2 + 3, box.y + box.height / 2);
     expect(await page.locator(".tip").innerText()).toMatch(/layer \d\nstep [\d,]+\n-?[\d.]+/);
+    await page.getByRole("combobox", { name: "over", exact: true }).selectOption("tokens");
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    await page.mouse.move(box.x + box.width / 2 + 3, box.y + box.height / 2);
+    expect(await page.locator(".tip").innerText()).toMatch(/step [\d,]+ · [\d.]+k? tokens/);
+    await settled(page);
+    expect(await hash(page)).toContain("x=tokens");
     expect(faults).toEqual([]);
     await page.close();
   });
@@ -116,7 +122,11 @@ describe("what is bad", () => {
     await inSight(page, "norm");
     await panel(page, "cka").scrollIntoViewIfNeeded();
     expect(await panel(page, "cka").innerText()).toContain("Undefined everywhere: fewer samples than are needed");
-    for (const name of ["gini", "hoyer", "per"]) await inSight(page, name);
+    for (const name of ["gini", "hoyer", "per", "invented"]) await inSight(page, name);
+    await page.getByRole("combobox", { name: "site", exact: true }).selectOption("mlp.up");
+    await panel(page, "cka").scrollIntoViewIfNeeded();
+    expect(await panel(page, "cka").innerText()).toContain("drawn: debiased");
+    expect(await panel(page, "gini").innerText()).not.toContain("mlp.up");
     await picture(page, "undefined");
     const empty = await open(browser, "empty");
     expect(await empty.page.locator("#measures").innerText()).toContain("Nothing was computed of these runs yet");
@@ -155,7 +165,7 @@ describe("several runs", () => {
     await inSight(page, "cka");
     expect(await panel(page, "cka").locator(".facet .caption").allTextContents()).toEqual(["seed0", "seed1", "seed2"]);
     await picture(page, "several");
-    await page.locator(".choice", { hasText: "lines" }).locator("select").selectOption("runs");
+    await page.getByRole("combobox", { name: "lines", exact: true }).selectOption("runs");
     await page.getByRole("button", { name: "layer 0", exact: true }).click();
     await panel(page, "cka").getByRole("button", { name: /as a table/ }).click();
     expect((await panel(page, "cka").locator(".behind thead th").allTextContents()).slice(1)).toEqual(["seed0", "seed1", "seed2"]);

@@ -35,11 +35,11 @@ export function button(text: string, press: () => void, attributes: Attributes =
 export function choice(
   label: string, options: readonly (readonly [string, string])[], value: string, chosen: (value: string) => void,
 ): { element: HTMLLabelElement; set: (value: string) => void } {
-  const select = el("select", {});
+  const select = el("select", { "aria-label": label });
   for (const [key, text] of options) select.append(el("option", { value: key }, text));
   select.value = value;
   select.addEventListener("change", () => chosen(select.value));
-  const element = el("label", { class: "choice" }, el("span", {}, label), select);
+  const element = el("label", { class: "choice" }, el("span", { "aria-hidden": "true" }, label), select);
   return { element, set: (next) => void (select.value = next) };
 }
 
