@@ -18,7 +18,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together lint format bench build conformance docs fuzz mutants test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench build conformance docs fuzz mutants test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,9 +50,10 @@ $(VENV)/.installed: $(PROJECTS) $(REQUIREMENTS) | interpreter
 	@.envs/analyze/bin/python $(PIP) --editable shared-schema --editable pico-analyze --editable shared-schema/conformance --requirement pico-analyze/tests/requirements.txt
 	@touch $@
 
-demo: install ## train a small model on Python's own library, then draw what changed inside it
+demo: install ## train a small model on Python's own library, then draw what changed inside it, and make its report
 	$(BIN)/pico-train run --out $(OUT)/runs
 	$(BIN)/pico-analyze compute cka $(OUT)/runs/demo --out $(OUT)/analysis
+	$(BIN)/pico-analyze report $(OUT)/runs/demo --analyses $(OUT)/analysis --out $(OUT)/analysis/demo/report.html
 
 test: test-schema test-analyze test-train test-together ## all tests, each package in an environment of its own
 
@@ -75,6 +76,25 @@ test-together: install ## train a very small model and analyze it, through the i
 
 conformance: install ## wheels of both tools in environments of their own, revisions between them; every snippet of the documents; damaged runs
 	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt -- $(SLOW)
+
+# The front end of the report needs node 20 and npm, and its tests a Chromium. Without them a target says so and ends
+# well; not where REQUIRE_BROWSER is set.
+WEB := pico-analyze/web
+WITH_NODE = if ! command -v npm >/dev/null; then echo "$@: skipped: no npm is installed (apt-get install npm)"; test -z "$$REQUIRE_BROWSER"; exit; fi
+
+web: ## build the report's front end into the package
+	@$(WITH_NODE); cd $(WEB) && npm ci --no-audit --no-fund --silent && npm run --silent build
+
+web-check: ## tests of the front end alone; whether the build in the package is that of its sources
+	@$(WITH_NODE); cd $(WEB) && npm ci --no-audit --no-fund --silent && npm run --silent test && \
+	  REPORT_ASSETS=$(CURDIR)/.envs/report-assets npm run --silent build && \
+	  diff -r $(CURDIR)/.envs/report-assets ../src/pico_analyze/output/report/assets && echo "the build is that of its sources"
+
+test-browser: install ## the report in a headless Chromium, which is installed where that is allowed
+	@$(WITH_NODE); cd $(WEB) && if ! ./browser/chromium >/dev/null; then \
+	  echo "$@: skipped: no Chromium is installed (apt-get install chromium, or name one in CHROMIUM)"; test -z "$$REQUIRE_BROWSER"; exit; fi; \
+	  npm ci --no-audit --no-fund --silent && REPORT_PAGES=$(CURDIR)/.envs/report-pages; export REPORT_PAGES && \
+	  $(CURDIR)/$(BIN)/python browser/pages.py $$REPORT_PAGES && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
 
 lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
 	$(BIN)/ruff check .

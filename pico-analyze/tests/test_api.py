@@ -52,7 +52,7 @@ def test_every_command_of_the_readme_works(runs, pico):
     assert len(commands) > 14
     for command in commands:
         words = command.split()
-        words += [] if words[0] in ("list", "metrics", "components") else ["--format", "json"]
+        words += [] if words[0] in ("list", "metrics", "components", "report") else ["--format", "json"]
         words += ["--no-plot"] if words[0] == "compute" else []
         answer = pico(*(["compute", "cka", *words[words.index("--bootstrap") :]] if "200" in words else words))
         assert answer.code == 0, (command, answer.err)

@@ -8,11 +8,11 @@
     cka(X, Y)
 
 The rooms, from top to bottom; none imports one above it: `cli` (the command line) · `api`, `api_models` and
-`api_figures` (the functions here) · `output` (text and pictures) · `models` (running them) · `engine` (from questions
-to rows) and `auditing` (what is wrong with a run) · `questions` (what is asked) · `statistics` (of values and series) ·
-`components` (which matrices a model has), `metrics` (which numbers a matrix has) and `probes` (which numbers say what
-a model does) · `stores` (where runs are kept) · `table` (rows) and `matrices` · `registry`, `parameters`, `errors`,
-`version`.
+`api_figures` (the functions here) · `reports` (what a page needs) · `output` (text, pictures and pages) · `models`
+(running them) · `engine` (from questions to rows) and `auditing` (what is wrong with a run) · `questions` (what is
+asked) · `statistics` (of values and series) · `components` (which matrices a model has), `metrics` (which numbers a
+matrix has) and `probes` (which numbers say what a model does) · `stores` (where runs are kept) · `table` (rows) and
+`matrices` · `registry`, `parameters`, `errors`, `version`.
 """
 
 from importlib import import_module
@@ -23,7 +23,7 @@ from pico_analyze.version import __version__
 if TYPE_CHECKING:
     from pico_analyze import metrics
     from pico_analyze.api import audit, compute, dynamics, open_run, read_rows, study, summarise
-    from pico_analyze.api_figures import figure, findings, plot
+    from pico_analyze.api_figures import figure, findings, plot, report
     from pico_analyze.api_models import behave, capture, convert
 else:  # hidden from type checkers, for which a module with __getattr__ has every name
 
@@ -41,7 +41,7 @@ else:  # hidden from type checkers, for which a module with __getattr__ has ever
         return found
 
 
-_ROOMS = {"api_models": ("behave", "capture", "convert"), "api_figures": ("figure", "findings", "plot")}
+_ROOMS = {"api_models": ("behave", "capture", "convert"), "api_figures": ("figure", "findings", "plot", "report")}
 
 __all__ = [
     "__version__",
@@ -57,6 +57,7 @@ __all__ = [
     "open_run",
     "plot",
     "read_rows",
+    "report",
     "study",
     "summarise",
 ]

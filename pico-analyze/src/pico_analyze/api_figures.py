@@ -1,4 +1,4 @@
-"""Figures and findings as functions: of rows at hand, or of tables and runs into files."""
+"""Figures, findings and the report as functions: of rows at hand, or of tables and runs into files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from pico_analyze.engine.settings import Settings
     from pico_analyze.output.figures.request import Axis, Kind, Selected, Width
     from pico_analyze.output.findings import Findings
+    from pico_analyze.questions.study import Study
 
 Words = str | Sequence[str] | None
 
@@ -174,6 +176,83 @@ def plot(
     options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     where = Path(analyses)
     return write(found(words, where, options), chosen, request, None if out is None else Path(out), where / "figures")
+
+
+def report(
+    sources: str | Path | Sequence[str | Path] | None = None,
+    *,
+    out: str | Path = "report.html",
+    study: str | Path | None = None,
+    tables: str | Path | Sequence[str | Path] = (),
+    analyses: str | Path = "analysis",
+    compute: bool = True,
+    jobs: int = 1,
+    threads: int = 0,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    prefix: str | None = None,
+    architecture: str | None = None,
+    step_pattern: str | None = None,
+    allow_pickle: bool = False,
+    base_model: str | Path | None = None,
+) -> Path:
+    """Write a page that shows runs and what was computed of them: one file, which needs no network.
+
+    Args:
+        sources: Runs, as for `open_run`, and folders of tables; None for the run under ./runs that changed last.
+        out: The file.
+        study: A study's file or name, whose measurements and probes are made first; None for a few metrics.
+        tables: Files of rows (``rows.parquet`` or ``rows.csv``), shown as they are.
+        analyses: Where tables of runs lie, and go.
+        compute: Whether what is missing is computed; False shows what there is.
+        jobs: Processes.
+        threads: Threads, where there is one process; 0 for one per core.
+        offline: Read runs on the Hub from the local cache only.
+        cache_dir: Where remote files are cached.
+        prefix: As for `open_run`.
+        architecture: As for `open_run`.
+        step_pattern: As for `open_run`.
+        allow_pickle: As for `open_run`.
+        base_model: As for `open_run`.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: a study or setting that does not exist or does not fit.
+        NotARunError: a source is neither a table nor a run.
+        DataError: a table or run is damaged.
+        StorageError: disk or network.
+
+    Example:
+        >>> import pico_analyze
+        >>> written = pico_analyze.report("demo", compute=False)
+        >>> written.read_text().startswith("<!doctype html>")
+        True
+    """
+    from pico_analyze.engine.pipeline import analyze
+    from pico_analyze.models.behave import behave_models
+    from pico_analyze.models.study_probes import probe_settings
+    from pico_analyze.questions.study import load_study
+    from pico_analyze.reports import Asked, Means, write
+
+    def probe(found: Study, run: str, how: Settings) -> None:
+        for location, one in probe_settings(found, [run], how, analyses):
+            behave_models(location, one)
+
+    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
+    asked = Asked(
+        [sources] if isinstance(sources, str | Path) else list(sources or []),
+        [tables] if isinstance(tables, str | Path) else list(tables),
+        None if study is None else load_study(Path(study))[0],
+        None if study is None else Path(study),
+        Path(analyses),
+        jobs,
+        threads,
+        options,
+        Means(analyze, probe) if compute else None,
+    )
+    return write(asked, Path(out))
 
 
 def selection(

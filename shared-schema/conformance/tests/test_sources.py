@@ -26,6 +26,8 @@ TRUSTED = {
         "output/audit_text.py": "what it has just written, as JSON has it",
         "output/behaviour.py": "cells of our own table",
         "output/figures/selection.py": "cells of our own table",
+        "output/report/batches.py": "cells of our own table",
+        "output/report/recipes.py": "cells of our own table",
         "output/text.py": "cells of our own table",
         "stores/pickled/pickles.py": "our own child's words, through a pipe",
         "stores/pickled/unpickle.py": "its parent's request, through a pipe",

@@ -1,8 +1,8 @@
-"""The command line: `compute`, `dynamics`, `run`, `audit`, `capture`, `convert`, `behave`, `plot`, `list`,
-`metrics`, `components`, `probes`.
+"""The command line: `compute`, `dynamics`, `run`, `audit`, `capture`, `convert`, `behave`, `plot`, `report`,
+`list`, `metrics`, `components`, `probes`.
 
-Only this module, `audit.py`, `plot.py`, `show.py`, `running.py`, `behaving.py` and `console.py` print. Heavy packages
-are imported inside the commands.
+Only this module, `audit.py`, `plot.py`, `report.py`, `show.py`, `running.py`, `behaving.py` and `console.py` print.
+Heavy packages are imported inside the commands.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pico_analyze.cli import behaving, running, show
 from pico_analyze.cli import options as o
 from pico_analyze.cli.audit import audit
 from pico_analyze.cli.plot import plot as plot_command
+from pico_analyze.cli.report import report
 from pico_analyze.version import __version__
 
 if TYPE_CHECKING:
@@ -386,6 +387,7 @@ app.command()(running.capture)
 app.command()(running.convert)
 app.command()(behaving.behave)
 app.command("plot")(plot_command)
+app.command()(report)
 app.command("list")(show.list_runs)
 app.command()(show.evaluations)
 app.command()(show.metrics)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pico_analyze.stores.samples import TokenRows
     from pico_analyze.stores.set_aside import SetAside
-    from pico_schema import CheckpointManifest, Membership, ModelSpec, Parent
+    from pico_schema import CheckpointManifest, Membership, ModelSpec, Parent, RunManifest
 
 Data = Literal["weights", "activations", "gradients", "noise"]
 DATA: tuple[Data, ...] = ("weights", "activations", "gradients", "noise")
@@ -258,6 +258,24 @@ class HasLog(Protocol):
 
 
 @runtime_checkable
+class LogsValues(Protocol):
+    """A store of runs that logged more than their losses."""
+
+    def logged_values(self) -> Mapping[str, Mapping[int, float]]:
+        """What was logged, by name (loss, lr, grad_norm, …) and step."""
+        ...
+
+
+@runtime_checkable
+class HasRunManifest(Protocol):
+    """A store of runs that say what they are: configuration, data, seed, versions."""
+
+    def run_manifest(self) -> RunManifest:
+        """The manifest of the run."""
+        ...
+
+
+@runtime_checkable
 class HasManifests(Protocol):
     """A store of checkpoints that Pico sealed."""
 
@@ -272,6 +290,15 @@ class HasBatches(Protocol):
 
     def batch_rows(self, step: int) -> TokenRows | None:
         """The rows of that batch; None where a checkpoint does not hold it."""
+        ...
+
+
+@runtime_checkable
+class HasValidationRows(Protocol):
+    """A store of runs that keep the rows which they are validated on."""
+
+    def validation_rows(self) -> TokenRows | None:
+        """Those rows; None where a run keeps none."""
         ...
 
 

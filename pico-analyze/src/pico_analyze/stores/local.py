@@ -25,7 +25,7 @@ from pico_analyze.stores.samples import Files, TokenRows, captured_samples, posi
 from pico_analyze.stores.seals import BrokenSeal, unlike_on_disk
 from pico_analyze.stores.set_aside import SetAside, set_aside
 from pico_analyze.stores.shown import Shown
-from pico_analyze.stores.training_log import logged_losses
+from pico_analyze.stores.training_log import logged_losses, logged_values
 from pico_analyze.stores.transformers.files import LocalFiles
 from pico_schema import (
     CheckpointManifest,
@@ -323,6 +323,14 @@ class LocalStore(Shown):
     def logged_losses(self) -> dict[int, float]:
         """Training loss by step, as `metrics.jsonl` has it."""
         return logged_losses(self._root)
+
+    def logged_values(self) -> dict[str, dict[int, float]]:
+        """Every number in `metrics.jsonl`, by name and step."""
+        return logged_values(self._root)
+
+    def run_manifest(self) -> RunManifest:
+        """What the run says of itself."""
+        return self.manifest
 
     def evaluations(self) -> dict[int, dict[str, float]]:
         """The manifests' scalars and `evaluations/step-N.json`, by step."""

@@ -243,7 +243,7 @@ def samples_table(
     import pandas as pd
 
     ids = rows.ids_NT[np.asarray(kept, np.int64)[:, None], np.asarray(positions, np.int64)].reshape(-1)
-    texts = dict.fromkeys(map(int, np.unique(ids)), None) if tokenizer is None else _texts(tokenizer, ids, where)
+    texts = dict.fromkeys(map(int, np.unique(ids)), None) if tokenizer is None else token_texts(tokenizer, ids, where)
     columns: dict[str, Any] = {
         "row": np.repeat(np.asarray(kept, np.int64), len(positions)),
         "position": np.tile(np.asarray(positions, np.int64), len(kept)),
@@ -254,7 +254,7 @@ def samples_table(
     return pd.DataFrame(columns)[list(COLUMNS)]
 
 
-def _texts(tokenizer: bytes, ids: np.ndarray, where: str) -> dict[int, str | None]:
+def token_texts(tokenizer: bytes, ids: np.ndarray, where: str) -> dict[int, str | None]:
     """Token id → its text. A token that is part of a character has the replacement character (U+FFFD) for it; an id
     that the tokenizer does not know has none."""
     from tokenizers import Tokenizer

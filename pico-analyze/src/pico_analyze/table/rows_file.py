@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pico_analyze.errors import DataError, StorageError
 from pico_analyze.table.checksum import PLACE, is_sound, sealed
 from pico_analyze.table.columns import CORE, VERSION, Row, schema
+from pico_schema import strict_json
 from pico_schema.files import NotRegularError, read_regular
 
 if TYPE_CHECKING:
@@ -68,6 +69,47 @@ def read_rows_file(path: Path) -> tuple[pyarrow.Table, bool]:
     except OSError as error:
         raise StorageError(f"{path}: reading failed ({error.strerror or error}): check the disk") from None
     return _parsed(content, str(path))
+
+
+def read_csv_file(path: Path) -> pyarrow.Table:
+    """The rows of a ``rows.csv``, or of a table of one's own with the same columns.
+
+    Raises:
+        DataError: it is no CSV, or not a table of rows.
+        StorageError: the disk refused.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        content = read_regular(path)
+        types = {field.name: field.type for field in schema()}
+        how = csv.ConvertOptions(column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False)
+        table = csv.read_csv(pa.BufferReader(content), convert_options=how)
+        missing = [name for name in CORE if name not in table.column_names]
+    except NotRegularError as error:
+        raise DataError(f"{path}: {error.strerror}: name a file") from None
+    except OSError as error:
+        raise StorageError(f"{path}: reading failed ({error.strerror or error}): check the disk") from None
+    except (pa.ArrowException, ValueError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise DataError(
+            f"{path}: it is not a table of rows ({why}): `pico-analyze compute` writes such tables"
+        ) from None
+    if missing:
+        raise DataError(
+            f"{path}: it has no column {missing[0]!r}: a table of rows has {', '.join(CORE[:4])}, … (docs/table.md)"
+        )
+    found = _in_columns(table, str(path))
+    for name in ("run", "step", "metric", "params", "component", "data", "site"):
+        if found[name].null_count:
+            raise DataError(f"{path}: a row has no {name}: every row has one")
+    for text in {*found["params"].unique().to_pylist(), *found["provenance"].unique().to_pylist()} - {None}:
+        try:
+            strict_json.parse(text.encode())
+        except ValueError as error:
+            raise DataError(f"{path}: params or provenance {text[:60]!r} is no JSON ({error})") from None
+    return found
 
 
 def _parsed(content: bytes, where: str) -> tuple[pyarrow.Table, bool]:

@@ -295,18 +295,19 @@ class HubStore(Shown):
             at = self._commit if path == layout.VALIDATION_ROWS else commit
             return bytes(self._files.reader(at, path, entry)(0, entry.size))
 
-        files = Files(self._run_manifest, lambda path: self._file(step, path).metadata, content)
+        files = Files(self.run_manifest, lambda path: self._file(step, path).metadata, content)
         where, capture = f"{self.repo}@{commit[:12]}", manifest.capture(split)
         try:
             return captured_samples(files, manifest, split, where=where)
         except DataError:
-            stored = split != "val" or self._run_manifest().validation is not None
+            stored = split != "val" or self.run_manifest().validation is not None
             if self.offline or capture is None or not stored:
                 raise
             self._forget(manifest.files[capture.file])
             return captured_samples(files, manifest, split, where=where)
 
-    def _run_manifest(self) -> RunManifest:
+    def run_manifest(self) -> RunManifest:
+        """What the run says of itself, where its branch stands."""
         where = f"{self.repo}@{self._commit[:12]}:{layout.RUN_MANIFEST}"
         try:
             return documents.parse(self._files.document(self._commit, layout.RUN_MANIFEST), RunManifest, where=where)
@@ -317,15 +318,15 @@ class HubStore(Shown):
 
     def membership(self) -> Membership | None:
         """The suite that the run is of."""
-        return self._run_manifest().suite
+        return self.run_manifest().suite
 
     def parent(self) -> Parent | None:
         """The checkpoint that it was forked from."""
-        return self._run_manifest().parent
+        return self.run_manifest().parent
 
     def validation_rows(self) -> TokenRows | None:
         """The validation rows that are published with the run; None where there are none."""
-        if (listed := self._run_manifest().validation) is None:
+        if (listed := self.run_manifest().validation) is None:
             return None
         entry, where = FileEntry(size=listed.size, sha256=listed.sha256), f"{self.repo}:{layout.VALIDATION_ROWS}"
         content = bytes(self._files.reader(self._commit, layout.VALIDATION_ROWS, entry)(0, entry.size))
