@@ -162,22 +162,20 @@ class TestOnTheHub:
         assert publish_run(run, QUICK).error is None
         return run
 
-    @pytest.mark.parametrize(
-        ("suffix", "step"),
-        [
-            ("@demo", None),
-            ("@demo:step-1", 1),
-            ("@demo-step-1", 1),
-            ("@demo@first", 0),
-            ("@demo@last", 2),
-            ("@demo@1", 1),
-            ("", None),
-        ],
-    )
-    def test_names(self, published: Path, suffix: str, step: int | None) -> None:
-        found = open_run(f"hf://{REPO}{suffix}")
-        assert (found.step, found.on_hub) == (step, True)
-        assert documents.read_run(found.run_dir).id == documents.read_run(published).id
+    def test_names(self, published: Path) -> None:
+        names = {
+            "@demo": None,
+            "@demo:step-1": 1,
+            "@demo-step-1": 1,
+            "@demo@first": 0,
+            "@demo@last": 2,
+            "@demo@1": 1,
+            "": None,
+        }
+        for suffix, step in names.items():
+            found = open_run(f"hf://{REPO}{suffix}")
+            assert (found.step, found.on_hub) == (step, True), suffix
+            assert documents.read_run(found.run_dir).id == documents.read_run(published).id, suffix
 
     def test_a_checkpoint_is_brought_as_it_was_sealed(self, published: Path) -> None:
         brought = checkpoint_directory(f"hf://{REPO}@demo:step-1", "everything")
@@ -206,18 +204,15 @@ class TestOnTheHub:
         one = call(app, ["inspect", f"hf://{REPO}@demo:step-1"])
         assert one.exit_code == 0 and "activations/" in one.output
 
-    @pytest.mark.parametrize(
-        ("address", "code", "says"),
-        [
-            (f"hf://{REPO}@dmeo", 3, "no branch or tag 'dmeo'; did you mean 'demo'"),
-            (f"hf://{REPO}@demo:step-7", 2, "has no step 7 on the Hub: it has 0, 1, 2"),
-            ("hf://tester/nothing", 3, "no such repository"),
-            ("hf://tester", 2, "is not an address on the Hub"),
-            (f"hf://{REPO}@demo:step-1@2", 2, "names two steps"),
-        ],
-    )
     @pytest.mark.usefixtures("published")
-    def test_what_is_not_there_is_one_sentence(self, address: str, code: int, says: str) -> None:
-        with pytest.raises({2: UsageError, 3: CheckpointError}[code], match=says) as caught:
-            open_run(address)
-        assert caught.value.exit_code == code
+    def test_what_is_not_there_is_one_sentence(self) -> None:
+        for address, kind, says in (
+            (f"hf://{REPO}@dmeo", CheckpointError, "no branch or tag 'dmeo'; did you mean 'demo'"),
+            (f"hf://{REPO}@demo:step-7", UsageError, "has no step 7 on the Hub: it has 0, 1, 2"),
+            ("hf://tester/nothing", CheckpointError, "no such repository"),
+            ("hf://tester", UsageError, "is not an address on the Hub"),
+            (f"hf://{REPO}@demo:step-1@2", UsageError, "names two steps"),
+        ):
+            with pytest.raises(kind, match=says) as caught:
+                open_run(address)
+            assert caught.value.exit_code == {UsageError: 2, CheckpointError: 3}[kind]

@@ -96,7 +96,7 @@ def test_publishers_side_by_side_lose_none_of_the_others(hub: Hub, tmp_path: Pat
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert [reports[name].exit_code for name in names] == [0, 0, 0], reports
     card = main_card(hub)
     assert set(sections(card)) == set(names)

@@ -141,7 +141,7 @@ def test_training_goes_on_when_the_hub_is_gone(hub: Hub, run: Path) -> None:
     before = time.perf_counter()
     publisher.enqueue(2)
     assert time.perf_counter() - before < 5, "the hub's answers are waited for much longer"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 200
     while publisher.status().error is None and time.monotonic() < deadline:
         time.sleep(0.05)
     before = time.perf_counter()
@@ -309,7 +309,7 @@ class TestOnePublisher:
     def test_the_commit_limit_is_kept(self, run: Path, repository: Repo) -> None:
         """Two commits an hour: the third step stays pending, and the Hub never sees more."""
         publisher = start_publisher(run, QUICK.model_copy(update={"commits_per_hour": 2}))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 200
         while publisher.status().published < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(0.5)

@@ -25,7 +25,7 @@ def answer(process, pipe, patience: float = 60.0) -> str:
     """What a process said before it ended, by itself and in time."""
     assert pipe.poll(patience), "it hangs"
     good, said = pipe.recv()
-    process.join(10)
+    process.join(60)
     assert good and process.exitcode == 0, said
     return said
 

@@ -171,7 +171,7 @@ def test_a_late_step_fetches_nothing_that_earlier_steps_needed(hub: Any, corpus_
 def wait_for_fetches() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("pico-fetch"):
-            thread.join(10)
+            thread.join(60)
 
 
 @pytest.mark.usefixtures("hub")
