@@ -209,6 +209,8 @@ describe("everyone", () => {
     const { page, faults } = await open(browser, "run", "", { colorScheme: "dark" });
     await page.emulateMedia({ media: "print", colorScheme: "dark" });
     await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    const first = page.locator(".layers button").first();
+    expect(await first.evaluate((cell) => getComputedStyle(cell).backgroundColor)).toBe("rgb(68, 1, 84)"); // viridis begins
     const pdf = await page.pdf({ format: "A4" });
     expect(pdf.length).toBeGreaterThan(20_000);
     expect(await page.locator(".panel .plot canvas").count()).toBeGreaterThanOrEqual(5);
