@@ -121,11 +121,11 @@ describe("what is bad", () => {
     await page.evaluate(() => document.querySelectorAll(".panel").forEach((one) => one.scrollIntoView()));
     await inSight(page, "norm");
     await panel(page, "cka").scrollIntoViewIfNeeded();
-    expect(await panel(page, "cka").innerText()).toContain("Undefined everywhere: fewer samples than are needed");
+    await expect.poll(() => panel(page, "cka").innerText()).toContain("Undefined everywhere: fewer samples than are needed");
     for (const name of ["gini", "hoyer", "per", "invented"]) await inSight(page, name);
     await page.getByRole("combobox", { name: "site", exact: true }).selectOption("mlp.up");
     await panel(page, "cka").scrollIntoViewIfNeeded();
-    expect(await panel(page, "cka").innerText()).toContain("drawn: debiased");
+    await expect.poll(() => panel(page, "cka").innerText()).toContain("drawn: debiased");
     expect(await panel(page, "gini").innerText()).not.toContain("mlp.up");
     await picture(page, "undefined");
     const empty = await open(browser, "empty");
