@@ -121,11 +121,11 @@ describe("what is bad", () => {
     await page.evaluate(() => document.querySelectorAll(".panel").forEach((one) => one.scrollIntoView()));
     await inSight(page, "norm");
     await panel(page, "cka").scrollIntoViewIfNeeded();
-    expect(await panel(page, "cka").innerText()).toContain("Undefined everywhere: fewer samples than are needed");
+    await expect.poll(() => panel(page, "cka").innerText()).toContain("Undefined everywhere: fewer samples than are needed");
     for (const name of ["gini", "hoyer", "per", "invented"]) await inSight(page, name);
     await page.getByRole("combobox", { name: "site", exact: true }).selectOption("mlp.up");
     await panel(page, "cka").scrollIntoViewIfNeeded();
-    expect(await panel(page, "cka").innerText()).toContain("drawn: debiased");
+    await expect.poll(() => panel(page, "cka").innerText()).toContain("drawn: debiased");
     expect(await panel(page, "gini").innerText()).not.toContain("mlp.up");
     await picture(page, "undefined");
     const empty = await open(browser, "empty");
@@ -209,6 +209,8 @@ describe("everyone", () => {
     const { page, faults } = await open(browser, "run", "", { colorScheme: "dark" });
     await page.emulateMedia({ media: "print", colorScheme: "dark" });
     await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    const first = page.locator(".layers button").first();
+    expect(await first.evaluate((cell) => getComputedStyle(cell).backgroundColor)).toBe("rgb(68, 1, 84)"); // viridis begins
     const pdf = await page.pdf({ format: "A4" });
     expect(pdf.length).toBeGreaterThan(20_000);
     expect(await page.locator(".panel .plot canvas").count()).toBeGreaterThanOrEqual(5);

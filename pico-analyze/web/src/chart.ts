@@ -191,7 +191,7 @@ export class LineChart {
     const found: uPlot.Series[] = chart.traces.map((trace) => ({
       label: trace.name, stroke: trace.colour, width: few ? 1.5 : 1.1,
       ...(trace.dashed ? { dash: [5, 3] } : {}),
-      points: { show: trace.marks === true && trace.points.length <= 60, size: few ? 5 : 3.5, width: 0, fill: trace.colour },
+      points: { show: this.marks(chart, trace), size: few ? 5 : 3.5, width: 0, fill: trace.colour },
     }));
     if (this.drawsBands(chart)) {
       for (const trace of chart.traces) {
@@ -200,6 +200,14 @@ export class LineChart {
       }
     }
     return found;
+  }
+
+  /** Marks where there is room for them, and where a line alone would not be seen. */
+  private marks(chart: Chart, trace: Trace): boolean {
+    if (trace.marks !== true) return false;
+    const alone = trace.points.some((point, i) => Number.isFinite(point.value) &&
+      ![trace.points[i - 1], trace.points[i + 1]].some((other) => Number.isFinite(other?.value)));
+    return alone || (chart.traces.length <= 16 && trace.points.length <= 60);
   }
 
   private bands(chart: Chart): uPlot.Band[] {

@@ -48,7 +48,7 @@ export class Controls {
     }, FRAME_MS);
   }
 
-  private stop(): void {
+  stop(): void {
     window.clearInterval(this.timer);
     this.timer = undefined;
     this.player.textContent = "▶";

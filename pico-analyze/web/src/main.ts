@@ -21,7 +21,7 @@ class Page {
   private panels: Panel[] = [];
   private axis: Horizontal;
   private readonly context: Context;
-  private controls!: Controls;
+  private controls: Controls | undefined;
   private table!: RowsTable;
   private batches: BatchViewer | null = null;
   private hashTimer: number | undefined;
@@ -41,7 +41,7 @@ class Page {
     this.state.listen((selection, changed) => {
       hideTip();
       if (changed.has("x") || changed.has("runs")) this.axis = horizontal(this.state.report, selection);
-      this.controls.update(changed);
+      this.controls?.update(changed);
       for (const panel of this.panels) panel.update(changed);
       this.batches?.update(changed);
       this.writeHash();
@@ -49,12 +49,10 @@ class Page {
     window.addEventListener("hashchange", () => this.follow(location.hash));
     const redraw = (): void => {
       forgetStyles();
+      this.controls?.build();
       this.panels.forEach((panel) => panel.flush(true));
     };
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      redraw();
-      this.controls.build();
-    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     window.addEventListener("beforeprint", () => {
       setPrinting(true);
       redraw();
@@ -84,6 +82,7 @@ class Page {
   private build(): void {
     const { report } = this.state;
     this.sight.disconnect();
+    this.controls?.stop();
     this.controls = new Controls(this.state);
     this.table = new RowsTable(this.state);
     const training = panelsOf(report).map((name) => new TrainingPanel(this.context, name));

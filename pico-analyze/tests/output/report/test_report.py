@@ -159,6 +159,15 @@ def test_what_a_run_does_not_hold_is_said_and_the_rest_shown(tmp_path: Path) -> 
     assert [len(cube["axes"]["step"]) for cube in document_in(path)["cubes"]] == [1, 1]
 
 
+def test_warnings_stand_on_the_page(tmp_path: Path) -> None:
+    """What is left out of a run, and what a measurement skipped."""
+    run = make_run(tmp_path / "runs", steps=(0, 1, 2), lacking={1: ("val",)})
+    (run / "checkpoints" / ".tmp-step-00000009").mkdir()
+    document = document_in(pico_analyze.report(run, out=tmp_path / "r.html", analyses=tmp_path / "a", threads=1))
+    assert "unfinished" in document["runs"][0]["warnings"][0]
+    assert any("step 1 of run 'demo' has no val activations" in note for note in document["notes"])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -21,6 +21,7 @@ from pico_analyze.metrics.spec import METRICS
 from pico_analyze.output.figures.selection import debiased
 from pico_analyze.output.figures.series import computed_order
 from pico_analyze.output.report.packing import packed
+from pico_analyze.output.report.recipes import takes_sites
 from pico_analyze.output.text import params_text, without_target_layer
 from pico_analyze.probes.spec import PROBES
 from pico_analyze.table.columns import plain
@@ -96,7 +97,7 @@ def cubes(*frames: pandas.DataFrame) -> list[Cube]:
     )
     rows = debiased(rows)
     found = [_cube(group) for _, group in rows.groupby(_QUESTION, dropna=False, sort=False)]
-    return sorted(found, key=lambda cube: (cube.component == "probe", cube.component != "simple"))
+    return sorted(found, key=lambda cube: (cube.data == "behaviour", not takes_sites(cube.component)))
 
 
 def _cube(rows: pandas.DataFrame) -> Cube:

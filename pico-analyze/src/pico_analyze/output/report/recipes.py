@@ -57,7 +57,7 @@ def commands(frame: pandas.DataFrame, location: str, analyses: str) -> list[str]
         asked = found.setdefault(tuple(options), _Asked(options))
         asked.metrics[metric] = None
         asked.of_metrics |= dict.fromkeys(_changed(METRICS, metric, params, f"{metric}."))
-        if first["component"] == "simple":
+        if takes_sites(str(first["component"])):
             asked.sites |= dict.fromkeys(map(str, group["site"]))
     texts = [shlex.join(_command(asked, location, out)) for asked in found.values()]
     if probes:
@@ -73,9 +73,9 @@ def _command(asked: _Asked, location: str, out: list[str]) -> list[str]:
 
 
 def _options(group: pandas.DataFrame, params: Mapping[str, Any]) -> list[str]:
-    """What of a question is no default, but for the metric's own."""
+    """The component, the data, and what of a question is no default, but for the metric's own."""
     first = group.iloc[0]
-    words = [] if first["component"] == "simple" else ["--component", str(first["component"])]
+    words = ["--component", str(first["component"])]
     for pair in _changed(COMPONENTS, str(first["component"]), params, ""):
         words += ["--component-param", pair]
     words += ["--data", str(first["data"])]
@@ -106,6 +106,13 @@ def _against(group: pandas.DataFrame) -> list[str]:
     step = int(targets.iloc[0])
     word = "last" if own and step == int(group["step"].max()) else str(step)
     return ["--target", word if own else f"{run}@{word}"]
+
+
+def takes_sites(component: str) -> bool:
+    """Whether sites are chosen for a component, rather than following from what it is; False for one that is gone."""
+    with suppress(PicoAnalyzeError):
+        return COMPONENTS.get(component).takes_sites
+    return False
 
 
 def _changed(registry: Any, name: str, params: Mapping[str, Any], before: str) -> Iterator[str]:
