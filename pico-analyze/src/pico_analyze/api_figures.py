@@ -201,7 +201,7 @@ def report(
     Args:
         sources: Runs, as for `open_run`, and folders of tables; None for the run under ./runs that changed last.
         out: The file.
-        study: A study's file or name, whose measurements and probes are made first; None for a few metrics.
+        study: A study's file or name, whose measurements and probes are made first; None for the overview.
         tables: Files of rows (``rows.parquet`` or ``rows.csv``), shown as they are.
         analyses: Where tables of runs lie, and go.
         compute: Whether what is missing is computed; False shows what there is.

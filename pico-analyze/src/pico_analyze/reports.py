@@ -5,12 +5,13 @@ It prints nothing. Who computes is given to it: a page of rows at hand needs nei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pico_analyze.errors import DataError, NotARunError, StorageError, UsageError
+from pico_analyze.output.text import params_text
 from pico_analyze.stores.base import ReadOptions
 from pico_schema.layout import CHECKPOINTS, EVALUATIONS, METRICS_LOG, RUN_MANIFEST
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pico_analyze.output.report.document import Shown, Told
     from pico_analyze.questions.question import Question
     from pico_analyze.questions.study import Study
-    from pico_analyze.stores.base import StepInfo, Store
+    from pico_analyze.stores.base import Store
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,37 @@ def made(asked: Asked, command: str, listener: Listener | None = None) -> dict[s
             store = source.opened or store
         shown.append(_shown(source, store))
     shown += [one for path in asked.tables for one in _of_file(Path(path))]
-    return document_of(told_apart(shown), Told(command, notes=list(dict.fromkeys(notes))), str(asked.analyses))
+    shown = told_apart(shown)
+    told = Told(command, notes=list(dict.fromkeys(notes)), findings=_findings(shown))
+    return document_of(shown, told, str(asked.analyses))
+
+
+def _findings(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """What stands out in the rows, each with the part of the address that shows it."""
+    import pandas
+
+    from pico_analyze.output.findings import findings
+
+    frames = [one.frame for one in shown if one.frame is not None and len(one.frame)]
+    if not frames:
+        return []
+    losses = {one.name or one.own_name: one.store.evaluations() for one in shown if one.store is not None}
+    validation = {
+        run: {step: values["val_loss"] for step, values in by_step.items() if "val_loss" in values}
+        for run, by_step in losses.items()
+    }
+    found = findings(pandas.concat(frames, ignore_index=True), validation)
+    return [{"text": one.text, "caveat": one.caveat, "selection": _address(one.selection)} for one in found]
+
+
+def _address(selection: Mapping[str, str | int]) -> dict[str, str | int]:
+    """The words of a page's address: its panels are of questions, which are named by more than a metric."""
+    words = {name: selection[name] for name in ("run", "site", "split", "layer", "head", "step") if name in selection}
+    if "metric" in selection:
+        params = params_text(selection).strip(" []")
+        named = f"{selection['metric']}[{params}]" if params else str(selection["metric"])
+        words["metric"] = f"{named}:{selection['component']}:{selection['data']}"
+    return words
 
 
 def document_of(shown: Sequence[Shown], told: Told | None = None, analyses: str = "analysis") -> dict[str, Any]:
@@ -151,20 +182,23 @@ def _of_file(path: Path) -> list[Shown]:
 def _computed(source: Source, store: Store, asked: Asked, means: Means, listener: Listener | None) -> list[str]:
     """Compute the study of a page; what could not be is said, and hides nothing else."""
     from pico_analyze.engine.settings import Settings
+    from pico_analyze.questions.builder import questions
+    from pico_analyze.questions.overview import overview
 
     if not store.steps():
         return [f"{store.run}: no checkpoint is sealed yet"]
     settings = Settings(out=asked.analyses, jobs=asked.jobs, threads=asked.threads, read=asked.read)
     if asked.study is not None:
         return _studied(source, asked.study, means, settings, listener)
-    wanted = default_questions(store, growing=asked.growing)
     try:
-        return (
-            _said(means.analyze([(source.word, question) for question in wanted], settings, listener)) if wanted else []
-        )
+        config, notes = overview(store, growing=asked.growing)
+    except DataError as error:
+        return [str(error)]
+    wanted = [question for one in config.measurements for question in questions(one)]
+    try:
+        return notes + _said(means.analyze([(source.word, question) for question in wanted], settings, listener))
     except (UsageError, DataError):
         pass
-    notes: list[str] = []
     for question in wanted:  # one that this run cannot answer takes none of the others with it
         try:
             notes += _said(means.analyze([(source.word, question)], settings, listener))
@@ -182,33 +216,6 @@ def _studied(source: Source, study: Study, means: Means, settings: Settings, lis
     means.probe(study, source.word, settings)
     outcome = means.analyze(study.asked([source.word]), settings, listener)
     return _said(outcome)
-
-
-def default_questions(store: Store, *, growing: bool = False) -> list[Question]:
-    """A few metrics that every run is asked for, as far as it holds what they need.
-
-    Args:
-        store: The run.
-        growing: Whether further steps will come: each is then compared with the first.
-    """
-    from pico_analyze.questions.builder import measurement, questions
-
-    infos = store.steps()
-    split = next((one for one in ("val", "train") if any(_captured(info, one) for info in infos)), None)
-    found = []
-    if split == "val" and len(infos) > 1:
-        found.append(measurement(["cka"], data="activations", target="first" if growing else None))
-    if split is not None:
-        found.append(measurement(["effective_rank"], data="activations", split=split))
-    if any(info.weights for info in infos):
-        found.append(measurement(["norm"], data="weights"))
-        found.append(measurement(["effective_rank"], component="ov_circuit", data="weights"))
-    return [question for one in found for question in questions(one)]
-
-
-def _captured(info: StepInfo, split: str) -> bool:
-    held = info.splits.get(split)
-    return held is not None and bool(held.activations)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def report(
     study: Annotated[
         Path | None,
         typer.Option(
-            "--study", help="YAML of a study, or the name of one that comes with this package. [default: a few metrics]"
+            "--study", help="YAML of a study, or the name of one that comes with this package. [default: overview]"
         ),
     ] = None,
     table: Annotated[

@@ -310,6 +310,5 @@ def _place(one: Course) -> str:
 
 def _selection(one: Course, *columns: str, step: int | None = None) -> dict[str, Any]:
     """The columns that select a course's question, those named, and a step."""
-    keys = [name for name in (*_QUESTION, *columns) if name != "params"]
-    chosen = {name: one.place[name] for name in keys if one.place[name] is not None}
+    chosen = {name: one.place[name] for name in (*_QUESTION, *columns) if one.place[name] is not None}
     return {**chosen, **({} if step is None else {"step": step})}

@@ -24,11 +24,12 @@ _FEWEST_STEPS = 8
 _DEFAULT_SITES = ("attn.v", "attn.o", "mlp.down")
 
 
-def overview(run: Store) -> tuple[StudyConfig, list[str]]:
+def overview(run: Store, *, growing: bool = False) -> tuple[StudyConfig, list[str]]:
     """The study of a run, and a line for each thing that its size left out.
 
     Args:
         run: An open run of any kind.
+        growing: Whether further steps will come: each is then compared with the first, which stays the same.
 
     Raises:
         DataError: the run has no checkpoint with anything to measure.
@@ -40,7 +41,9 @@ def overview(run: Store) -> tuple[StudyConfig, list[str]]:
     for split in ("val", "train"):
         captured = [info for info in infos if info.sites("activations", split)]
         if captured:
-            measurements += _of_activations(captured, split, notes)
+            if len(captured) < len(infos):
+                notes.append(f"{len(captured)} of {len(infos)} checkpoints hold {split} activations")
+            measurements += _of_activations(captured, split, notes, captured[0 if growing else -1].step)
             break
     graded = [info for info in infos if any(held.gradients for held in info.splits.values())]
     if weights:
@@ -52,10 +55,13 @@ def overview(run: Store) -> tuple[StudyConfig, list[str]]:
     return validated(StudyConfig, {"name": NAME, "measurements": measurements}), notes
 
 
-def _of_activations(infos: Sequence[StepInfo], split: str, notes: list[str]) -> list[dict[str, object]]:
+def _of_activations(infos: Sequence[StepInfo], split: str, notes: list[str], target: int) -> list[dict[str, object]]:
     steps = _steps(infos, MOST_STEPS, "activations", notes)
     common = {"data": ["activations"], "splits": [split], "steps": steps}
-    return [{"metrics": ["cka"], "target": infos[-1].step, **common}, {"metrics": ["effective_rank"], **common}]
+    described: dict[str, object] = {"metrics": ["effective_rank"], **common}
+    # Samples of the training batch differ from step to step: there is nothing to compare.
+    compared: dict[str, object] = {"metrics": ["cka"], "target": target, **common}
+    return [compared, described] if split == "val" and len(infos) > 1 else [described]
 
 
 def _of_weights(spec: ModelSpec, infos: Sequence[StepInfo], notes: list[str]) -> list[dict[str, object]]:

@@ -29,7 +29,9 @@ from pico_analyze.output.report.batches import batches
 from pico_analyze.output.report.cubes import AXES
 from pico_analyze.output.report.live import LiveServer
 from pico_analyze.output.report.logs import lines, thin
-from pico_analyze.reports import Asked, Means, default_questions, made
+from pico_analyze.questions.builder import questions
+from pico_analyze.questions.overview import overview
+from pico_analyze.reports import Asked, Means, made
 from pico_analyze.stores.opening import open_store
 from pico_analyze.table.arrays_file import write_arrays
 
@@ -60,7 +62,15 @@ def test_a_run_is_measured_and_shown(analyzed: Path) -> None:
     """Its card, what it logged, a cube each metric, and the commands that make the rows again."""
     document = document_in(analyzed / "first.html")
     [run] = document["runs"]
-    assert [cube["metric"] for cube in document["cubes"]] == ["cka", "effective_rank", "norm", "effective_rank"]
+    asked = sorted((cube["metric"], cube["component"], cube["data"]) for cube in document["cubes"])
+    assert asked == [
+        ("cka", "simple", "activations"),
+        ("effective_rank", "ov_circuit", "weights"),
+        ("effective_rank", "simple", "activations"),
+        ("effective_rank", "simple", "weights"),
+        ("norm", "simple", "gradients"),
+        ("norm", "simple", "weights"),
+    ]
     assert dict(dict(run["facts"])["architecture"])["n_layers"] == "2"
     assert dict(dict(run["facts"])["made by"])["producer"] == "pico-train 2.0.0"
     panels = {(line["panel"], line["name"]): line for line in run["lines"]}
@@ -77,7 +87,7 @@ def test_the_values_are_those_of_the_table(analyzed: Path) -> None:
     import base64
 
     document, rows = document_in(analyzed / "first.html"), pico_analyze.read_rows(analyzed / "analysis" / "demo")
-    assert sum(len(cube["axes"]["step"]) > 0 for cube in document["cubes"]) == 4
+    assert sum(len(cube["axes"]["step"]) > 0 for cube in document["cubes"]) == 6
     for cube in document["cubes"]:
         axes = cube["axes"]
         shape = [len(names) for names in axes.values()]
@@ -156,7 +166,7 @@ def test_what_a_run_does_not_hold_is_said_and_the_rest_shown(tmp_path: Path) -> 
     run = make_run(tmp_path / "runs", "bare", steps=(3,), splits=())
     path = pico_analyze.report(run, out=tmp_path / "r.html", analyses=tmp_path / "analysis", threads=1)
     assert {cube["data"] for cube in document_in(path)["cubes"]} == {"weights"}
-    assert [len(cube["axes"]["step"]) for cube in document_in(path)["cubes"]] == [1, 1]
+    assert [len(cube["axes"]["step"]) for cube in document_in(path)["cubes"]] == [1, 1, 1]
 
 
 def test_warnings_stand_on_the_page(tmp_path: Path) -> None:
@@ -165,7 +175,7 @@ def test_warnings_stand_on_the_page(tmp_path: Path) -> None:
     (run / "checkpoints" / ".tmp-step-00000009").mkdir()
     document = document_in(pico_analyze.report(run, out=tmp_path / "r.html", analyses=tmp_path / "a", threads=1))
     assert "unfinished" in document["runs"][0]["warnings"][0]
-    assert any("step 1 of run 'demo' has no val activations" in note for note in document["notes"])
+    assert any("2 of 3 checkpoints hold val activations" in note for note in document["notes"])
 
 
 @pytest.mark.parametrize(
@@ -280,7 +290,8 @@ def test_a_growing_run_is_measured_step_by_step(tmp_path: Path) -> None:
     settings = Settings(out=tmp_path / "analysis", threads=1)
 
     def measured() -> Any:
-        wanted = default_questions(open_store(run), growing=True)
+        config, _ = overview(open_store(run), growing=True)
+        wanted = [question for one in config.measurements for question in questions(one)]
         return analyze([(run, question) for question in wanted], settings)
 
     assert set(measured().frame["step"]) == {0, 1}
@@ -289,6 +300,22 @@ def test_a_growing_run_is_measured_step_by_step(tmp_path: Path) -> None:
     grown = measured()
     assert grown.new_rows == int((grown.frame["step"] == 2).sum()) > 0
     assert measured().new_rows == 0
+
+
+def test_the_findings_lead_to_their_panels(analyzed: Path) -> None:
+    """Each has words of an address that name a panel, and a place that its axes have."""
+    found = made(Asked([analyzed / "runs" / "demo"], analyses=analyzed / "analysis"), "command")
+    assert found["findings"], "something stands out in five checkpoints that converge"
+    panels = {}
+    for cube in found["cubes"]:
+        params = f"[{cube['params']}]" if cube["params"] else ""
+        panels[f"{cube['metric']}{params}:{cube['component']}:{cube['data']}"] = cube
+    for one in found["findings"]:
+        assert one["text"].endswith(".") and one["caveat"].endswith(".")
+        axes = panels[one["selection"]["metric"]]["axes"]
+        for name in ("run", "site", "split", "layer", "head"):
+            if name in one["selection"]:
+                assert one["selection"][name] in axes[name], one
 
 
 def test_live_serves_here_alone_and_ends_at_once(analyzed: Path) -> None:
