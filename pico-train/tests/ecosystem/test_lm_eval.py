@@ -117,4 +117,4 @@ metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
     assert (ours["acc"], ours["acc_norm"]) == (theirs["acc,none"], theirs["acc_norm,none"])
     assert ours["acc_se"] == pytest.approx(theirs["acc_stderr,none"])
     done = CliRunner().invoke(app, [*words, "--tasks", "tiny_question"])
-    assert done.exit_code == 2 and "did you mean 'tiny_questions'" in str(done.exception)
+    assert done.exception.exit_code == 2 and "did you mean 'tiny_questions'" in str(done.exception)
