@@ -26,6 +26,7 @@ HUB_COMMITS_PER_HOUR = 128
 """About the number of commits to one repository that the Hugging Face Hub accepts in an hour."""
 
 _FLOAT = 4
+_SHIPPED_PAIRS_TOKENS = 600 * 2 * 20
 _WANTED = 5
 """Different samples per dimension below which pico-analyze calls biased CKA too high."""
 
@@ -75,6 +76,13 @@ class PlanReport(BaseModel):
     """Time of one update."""
     seconds: float | None
     """Time of the whole run, checkpoints and evaluations left out."""
+    evaluations: int
+    """Evaluations of the whole schedule."""
+    tokens_per_evaluation: int
+    """Tokens of one: the validation rows, and the shipped pairs where they are among its tasks (about 20 tokens a
+    sentence); sets that are named are not opened here, and not counted."""
+    seconds_evaluations: float | None
+    """Time of all evaluations, forward passes alone."""
     checkpoints: int
     """Checkpoints of the whole schedule."""
     checkpoint_bytes_weights: int
@@ -125,6 +133,7 @@ def plan(
     speed = devices * peak_tflops * 1e12 * mfu if peak_tflops else None
     step_seconds = config.tokens_per_step * flops_per_token / speed if speed else None
 
+    evaluations, tokens_evaluated = _evaluations(config)
     steps = checkpoint_steps(config.checkpoint, training.max_steps)
     weights, state, captures = _weights_bytes(config, spec), _state_bytes(config, spec), _captures_bytes(config, spec)
     state_steps = steps_due(config.checkpoint.training_state, training.max_steps)
@@ -150,6 +159,9 @@ def plan(
         mfu=mfu,
         seconds_per_step=step_seconds,
         seconds=step_seconds * training.max_steps if step_seconds else None,
+        evaluations=evaluations,
+        tokens_per_evaluation=tokens_evaluated // evaluations if evaluations else 0,
+        seconds_evaluations=tokens_evaluated * flops_per_token / 3 / speed if speed else None,
         checkpoints=len(steps),
         checkpoint_bytes_weights=weights,
         checkpoint_bytes_state=state,
@@ -169,6 +181,16 @@ def configured_devices(config: RunConfig) -> int:
     """Return the devices that a configuration asks for; one where it takes what there is."""
     wanted = config.distributed
     return (1 if wanted.devices == "auto" else wanted.devices) * wanted.num_nodes
+
+
+def _evaluations(config: RunConfig) -> tuple[int, int]:
+    """How many there are, and the tokens of all of them."""
+    wanted, last = config.evaluation, config.training.max_steps
+    rows = steps_due(wanted.cadence, last)
+    others = steps_due(wanted.tasks_cadence or wanted.cadence, last) if wanted.tasks else []
+    shipped = any(task.partition("=")[2] == "pairs" or task == "pairs" for task in wanted.tasks)
+    tokens = len(rows) * config.data.val_rows * config.data.seq_len
+    return len({*rows, *others}), tokens + (len(others) * _SHIPPED_PAIRS_TOKENS if shipped else 0)
 
 
 def busiest_hour(steps: Sequence[int], step_seconds: float) -> int:
@@ -310,6 +332,13 @@ def as_table(report: PlanReport) -> list[dict[str, Any]]:
         ("· activations", bytes_shown(r.memory_activations), "of one micro-batch, with the loss"),
         ("time per step", duration(r.seconds_per_step) or unknown, hours),
         ("wall time", duration(r.seconds) or unknown, "checkpoints and evaluations left out"),
+        (
+            "evaluations",
+            f"{r.evaluations:,}",
+            f"{r.tokens_per_evaluation:,} tokens each"
+            + (f", {duration(r.seconds_evaluations)} in all" if r.seconds_evaluations is not None else "")
+            + "; sets that tasks name are not counted",
+        ),
         ("checkpoints", f"{r.checkpoints:,}", ""),
         ("bytes per checkpoint", bytes_shown(r.checkpoint_bytes), "with training state and captures"),
         ("· weights, batch", bytes_shown(r.checkpoint_bytes_weights), ""),

@@ -148,7 +148,7 @@ def open_hooks(
         if engine.is_rank_zero:
             log = MetricsLog(run_dir / layout.METRICS_LOG)
             stack.callback(log.close)
-        tracker = stack.enter_context(_tracking(config, run, run_dir, active=engine.is_rank_zero))
+        tracker = stack.enter_context(_tracking(config, run, run_dir, reporter.say, active=engine.is_rank_zero))
         publisher = None
         if engine.is_rank_zero and config.publish.repo is not None:
             publisher = stack.enter_context(_publishing(config, run_dir, reporter))
@@ -191,12 +191,16 @@ def _forget_repeated(run_dir: Path) -> None:
 
 
 @contextmanager
-def _tracking(config: RunConfig, run: RunManifest, run_dir: Path, *, active: bool) -> Iterator[Tracker]:
+def _tracking(
+    config: RunConfig, run: RunManifest, run_dir: Path, say: Callable[[str], None], *, active: bool
+) -> Iterator[Tracker]:
     wandb = config.monitoring.wandb
     tracker = Tracker.start(
         mode=wandb.mode if active else "disabled",
         project=wandb.project,
         entity=wandb.entity,
+        group=wandb.group,
+        tags=wandb.tags,
         run_id=run.id,
         name=run.name,
         directory=run_dir,
@@ -205,7 +209,10 @@ def _tracking(config: RunConfig, run: RunManifest, run_dir: Path, *, active: boo
     try:
         yield tracker
     finally:
+        kept = tracker.to_be_sent
         tracker.finish()
+        if kept is not None:
+            say(f"wandb: kept offline; `wandb sync {kept}` sends it")
 
 
 @contextmanager

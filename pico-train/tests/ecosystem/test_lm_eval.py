@@ -80,3 +80,41 @@ def test_a_local_task_is_evaluated(tmp_path: Path, checkpoint: Path, model) -> N
     ]
     right = [place == item["answer"] for place, item in zip(best, DOCUMENTS, strict=True)]
     assert result["results"]["tiny"]["acc,none"] == pytest.approx(sum(right) / len(right))
+
+
+def test_the_command_gives_what_the_harness_gives(tmp_path: Path, checkpoint: Path, model) -> None:
+    """A task in a local file, on one checkpoint: the same numbers, with their errors, beside the seal."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+    from typer.testing import CliRunner
+
+    from pico_train.cli.app import app
+
+    data = tmp_path / "test.jsonl"
+    data.write_text("\n".join(map(json.dumps, DOCUMENTS)))
+    (tmp_path / "tiny.yaml").write_text(
+        f"""task: tiny_questions
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: answer
+target_delimiter: ""
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+    )
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    expected = simple_evaluate(model=model, tasks=["tiny_questions"], task_manager=manager, verbosity="ERROR")
+    run = checkpoint.parent.parent
+    words = ["evaluate", f"{run}@6", "--include-path", str(tmp_path), "--device", "cpu", "--format", "json"]
+    done = CliRunner().invoke(app, [*words, "--tasks", "validation,tiny_questions"])
+    assert done.exit_code == 0, done.output
+    [row] = json.loads(done.stdout)
+    theirs = expected["results"]["tiny_questions"]
+    ours = row["tasks"]["tiny_questions"]
+    assert (ours["acc"], ours["acc_norm"]) == (theirs["acc,none"], theirs["acc_norm,none"])
+    assert ours["acc_se"] == pytest.approx(theirs["acc_stderr,none"])
+    done = CliRunner().invoke(app, [*words, "--tasks", "tiny_question"])
+    assert done.exception.exit_code == 2 and "did you mean 'tiny_questions'" in str(done.exception)

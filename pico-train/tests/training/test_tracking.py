@@ -91,3 +91,17 @@ def test_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
     tracker.log(0, {"loss": 1.0})
     tracker.finish()
     assert not tracker.active
+
+
+def test_what_is_kept_offline_is_named_with_its_group_and_tags(tmp_path: Path) -> None:
+    tracker = Tracker.start(
+        mode="offline", run_id=RUN_ID, name="demo", directory=tmp_path, group="family", tags=("small", "first")
+    )
+    tracker.log(1, {"eval/pairs/accuracy": 0.5})
+    kept = tracker.to_be_sent
+    tracker.finish()
+    assert kept is not None and kept.is_dir() and kept.parent == tmp_path / "wandb"
+    [found] = records(tmp_path)
+    text = str(found)
+    assert "family" in text and "small" in text and "eval/pairs/accuracy" in text
+    assert Tracker(None).to_be_sent is None

@@ -14,6 +14,7 @@ from pico_train.cli.numbers import MOST
 from pico_train.counting import counted
 
 if TYPE_CHECKING:
+    from pico_train.evaluation.series import ForeignSeries, OwnSeries
     from pico_train.evaluation.sweep import Swept
 
 Model = Annotated[
@@ -57,6 +58,9 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, max=MOST, help="Documents of each task of lm-eval. [default: all]")
     ] = None,
+    push: Annotated[
+        bool, typer.Option("--push", help="Commit new results to the run's branch on the Hub, in one commit.")
+    ] = False,
     output: As = Format.table,
 ) -> None:
     """Measure checkpoints: loss, bits per byte, minimal pairs, tasks of lm-eval. Results lie beside what is sealed."""
@@ -89,7 +93,10 @@ def evaluate(
         again=again,
         harness=measure,
     )
-    swept = sweep(series, wanted, progress_line())
+    say = progress_line()
+    swept = sweep(series, wanted, say)
+    if push:
+        say(_pushed(series, model))
     if output is Format.json:
         rows = [{"step": step, "file": str(series.file(step)), "tasks": of} for step, of in swept.results.items()]
         failed = [{"step": step, "error": error} for step, error in swept.failed.items()]
@@ -100,6 +107,21 @@ def evaluate(
         typer.echo(f"{counted(swept.measured, 'result')} measured now, the others were known; in {place}")
     if swept.failed:
         raise typer.Exit(3)
+
+
+def _pushed(series: OwnSeries | ForeignSeries, place: str) -> str:
+    """Commit new results; says what was done."""
+    from pico_train.addresses import HUB
+    from pico_train.errors import UsageError
+    from pico_train.evaluation.series import OwnSeries
+    from pico_train.publish.command import choose_settings, push_results
+
+    if not isinstance(series, OwnSeries):
+        raise UsageError(f"--push: {place} is a model of others, whose repository is theirs")
+    repo = {"repo": place.removeprefix(HUB).partition("@")[0].partition(":")[0]} if series.on_hub else {}
+    settings = choose_settings(series.run_dir, repo)
+    commit = push_results(series.run_dir, settings)
+    return f"{settings.repo}: {'all results are there already' if commit is None else f'commit {commit[:12]}'}"
 
 
 def _steps(text: str | None) -> list[int] | None:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pico_schema import ModelSpec
 from pico_schema.layout import check_run_name
-from pico_train.config.base import PositiveInt, Section, Seed, divisors
+from pico_train.config.base import Listed, PositiveInt, Section, Seed, divisors
 from pico_train.config.checkpoints import CapturesConfig, CheckpointConfig, EvaluationConfig
 from pico_train.config.data import DataConfig
 from pico_train.config.training import DistributedConfig, ModelConfig, TrainingConfig
@@ -71,6 +71,10 @@ class WandbConfig(Section):
     """Project."""
     entity: str | None = None
     """User or team."""
+    group: str | None = None
+    """Group that wandb shows runs of together, such as a family's name."""
+    tags: Listed[Annotated[str, Field(min_length=1, max_length=64)]] = ()
+    """Tags, by which runs are found."""
 
 
 class MonitoringConfig(Section):

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from pico_schema import SchemaError, layout
+from pico_schema.digests import sha256_file
 from pico_train.checkpoint import validation_rows
 from pico_train.config import DataConfig, layers
 from pico_train.data.corpus import Corpus, open_corpus
-from pico_train.data.tokenizer import describe
 from pico_train.errors import CheckpointError, DataError, PicoTrainError, StorageError
 from pico_train.evaluation import models
 from pico_train.evaluation.scoring import Scorer
@@ -158,7 +158,7 @@ def _opened(
 ) -> Task:
     """The task in this checkpoint's tokens; opened once for all checkpoints of one tokenizer."""
     there = (directory / layout.TOKENIZER).is_file()
-    key: object = describe(directory).sha256 if there else None
+    key: object = sha256_file(directory / layout.TOKENIZER) if there else None
     if address.name in opened and opened[address.name][0] == key:
         return opened[address.name][1]
     task = open_task(address, _given(series, directory, there, wanted, say))

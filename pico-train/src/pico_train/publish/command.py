@@ -119,6 +119,26 @@ def publish_run(
     return _report(run_dir, settings, steps, error, int(last.get("exit_code", 4)))
 
 
+def push_results(run_dir: Path, settings: PublishConfig) -> str | None:
+    """Commit to a run's branch the results that it does not have yet: one commit, and `revisions.json` tells of them.
+
+    Returns:
+        The commit; None where the branch has them all, or nothing of the run.
+
+    Raises:
+        PublishError: the Hub refuses, or another process publishes this run.
+        StorageError: the Hub cannot be reached.
+    """
+    from pico_train.publish.marking import mark
+    from pico_train.publish.remote import Remote
+
+    with PublishLock(run_dir):
+        done = mark(
+            Remote(str(settings.repo), timeout=settings.timeout), run_dir, settings, before_commit=lambda _: None
+        )
+    return None if done is None else done[0]
+
+
 def _forget_refusals(records: Queue, steps: Sequence[int] | None) -> None:
     for record in records.records(steps):
         if record.state == "refused":

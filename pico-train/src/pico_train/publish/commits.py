@@ -7,13 +7,14 @@ parent, so of two publishers one gets through and the other reads again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pico_schema import (
     CheckpointManifest,
+    Evaluation,
     RevisionIndex,
     RunManifest,
     SchemaError,
@@ -209,13 +210,18 @@ def commit_index(
     index: RevisionIndex,
     settings: PublishConfig,
     *,
+    evaluations: Mapping[int, Evaluation] | None = None,
+    evaluated: Sequence[int] = (),
     before_commit: Callable[[Change], None],
 ) -> str:
-    """Give a run's branch another index, and its card, in one commit; the checkpoint of its head stays as it is."""
+    """Give a run's branch another index, its card and new results, in one commit; the checkpoint of its head stays as
+    it is."""
     assert head.index is not None
     add = index_files(remote, run, index, settings)
+    for step, found in (evaluations or {}).items():
+        add[layout.evaluation_file(step)] = revision.in_memory(documents.dump(found))
     planned = Change({path: file for path, file in add.items() if not file.same_as(head.tree.get(path))}, ())
-    operations, marks = operations_of(remote, planned), Marks.between(head.index, index)
+    operations, marks = operations_of(remote, planned), Marks.between(head.index, index, evaluated=evaluated)
     before_commit(planned)
     title = f"{run.name}: {marks.title}"
     return remote.commit(

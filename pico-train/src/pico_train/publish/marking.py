@@ -1,20 +1,24 @@
-"""Telling a branch which of its published steps the run has set aside since, and which of them it has taken back.
+"""Telling a branch which of its published steps the run has set aside since, which of them it has taken back, and what
+evaluation has found of them.
 
-One commit to the branch, of `revisions.json` and the card; checkpoints and tags stay as they are. It follows from the
-run on disk and from what the branch holds, so an attempt that was interrupted, at any moment, is simply made again.
+One commit to the branch, of `revisions.json`, the card and `evaluations/`; checkpoints and tags stay as they are. It
+follows from the run on disk and from what the branch holds, so an attempt that was interrupted, at any moment, is
+simply made again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pico_schema import RevisionIndex, layout, read_run
+from pico_schema import Evaluation, RevisionIndex, layout, read_run
+from pico_schema.results import flat_results
 from pico_schema.revisions import BranchesAndTags
 from pico_train.config import PublishConfig
 from pico_train.publish.commits import MAIN, Change, Head, check_owner, commit_index, read_head
 from pico_train.publish.remote import Remote
+from pico_train.publish.revision import evaluations_of, with_results
 from pico_train.publish.set_aside import Marks, Trajectory
 
 
@@ -25,6 +29,8 @@ class Marking:
     head: Head
     index: RevisionIndex
     marks: Marks
+    evaluations: Mapping[int, Evaluation]
+    """Results that the branch does not have yet, by step."""
 
 
 def marking(remote: Remote, run_dir: Path, refs: BranchesAndTags) -> Marking | None:
@@ -44,9 +50,24 @@ def marking(remote: Remote, run_dir: Path, refs: BranchesAndTags) -> Marking | N
     if head.index is None:
         return None
     index = Trajectory.read(run_dir).told_by(head.index, refs.tags)
-    if index is head.index or not index.revisions:
+    new = _new_results(run_dir, index)
+    if new:
+        index = with_results(index, new)
+    if (index is head.index and not new) or not index.revisions:
         return None
-    return Marking(head, index, Marks.between(head.index, index))
+    return Marking(head, index, Marks.between(head.index, index, evaluated=sorted(new)), new)
+
+
+def _new_results(run_dir: Path, index: RevisionIndex) -> dict[int, Evaluation]:
+    """Evaluations of published checkpoints whose results the index does not tell."""
+    published = {item.step: item for item in index.revisions}
+    return {
+        step: found
+        for step, found in evaluations_of(run_dir, read_run(run_dir)).items()
+        if step in published
+        and found.manifest_sha256 == published[step].manifest_sha256
+        and flat_results(found.tasks) != published[step].results
+    }
 
 
 def mark(
@@ -69,5 +90,14 @@ def mark(
     found = marking(remote, run_dir, remote.refs())
     if found is None:
         return None
-    commit = commit_index(remote, read_run(run_dir), found.head, found.index, settings, before_commit=before_commit)
+    commit = commit_index(
+        remote,
+        read_run(run_dir),
+        found.head,
+        found.index,
+        settings,
+        evaluations=found.evaluations,
+        evaluated=found.marks.evaluated,
+        before_commit=before_commit,
+    )
     return commit, found.marks

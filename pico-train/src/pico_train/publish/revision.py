@@ -104,7 +104,7 @@ def package(run_dir: Path, step: int) -> Package:
             )
         files[path] = LocalFile(entry.size, entry.sha256, file)
     _check_finite(directory, manifest)
-    return Package(run, manifest, files[layout.MANIFEST].sha256, files, _evaluations(run_dir, run))
+    return Package(run, manifest, files[layout.MANIFEST].sha256, files, evaluations_of(run_dir, run))
 
 
 def is_state(path: str) -> bool:
@@ -125,7 +125,7 @@ def _check_finite(directory: Path, manifest: CheckpointManifest) -> None:
                 )
 
 
-def _evaluations(run_dir: Path, run: RunManifest) -> dict[int, Evaluation]:
+def evaluations_of(run_dir: Path, run: RunManifest) -> dict[int, Evaluation]:
     """The run's evaluations by step; what is damaged or another run's is left out (see `unread_evaluations`)."""
     read = ((path, _evaluation(path, run)) for path in _evaluation_files(run_dir))
     return {found.step: found for _, found in read if isinstance(found, Evaluation)}

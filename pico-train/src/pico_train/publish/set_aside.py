@@ -7,7 +7,7 @@ pure function of what it says and of the run on this disk, the `Trajectory`: who
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,15 +114,17 @@ class Marks:
 
     leaving: tuple[SetAsideRevision, ...]
     returning: tuple[int, ...]
+    evaluated: tuple[int, ...] = ()
+    """Steps of which there are new results."""
 
     @classmethod
-    def between(cls, before: RevisionIndex, after: RevisionIndex) -> Marks:
+    def between(cls, before: RevisionIndex, after: RevisionIndex, *, evaluated: Sequence[int] = ()) -> Marks:
         """What `after` says otherwise."""
         known = {(item.step, item.manifest_sha256) for item in before.set_aside}
         leaving = tuple(item for item in after.set_aside if (item.step, item.manifest_sha256) not in known)
         stay = {(item.step, item.manifest_sha256) for item in after.set_aside}
         returning = tuple(item.step for item in before.set_aside if (item.step, item.manifest_sha256) not in stay)
-        return cls(leaving, returning)
+        return cls(leaving, returning, tuple(evaluated))
 
     @property
     def title(self) -> str:
@@ -132,6 +134,8 @@ class Marks:
             parts.append(f"set aside: {_steps(item.step for item in self.leaving)}")
         if self.returning:
             parts.append(f"taken back: {_steps(self.returning)}")
+        if self.evaluated:
+            parts.append(f"evaluated: {_steps(self.evaluated)}")
         return "; ".join(parts)
 
     @property

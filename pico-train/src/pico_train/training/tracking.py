@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ class Tracker:
         directory: Path,
         project: str = "pico",
         entity: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
         config: Mapping[str, Any] | None = None,
     ) -> Tracker:
         """Begin, or go on with, the wandb run of this id.
@@ -43,6 +45,8 @@ class Tracker:
             directory: Where wandb keeps its files (in a folder `wandb`).
             project: wandb's project.
             entity: wandb's user or team; by default the account's.
+            group: Runs that wandb shows together.
+            tags: By which wandb finds runs.
             config: The resolved configuration.
         """
         if mode == "disabled":
@@ -54,6 +58,8 @@ class Tracker:
             run = wandb.init(
                 project=project,
                 entity=entity,
+                group=group,
+                tags=list(tags) or None,
                 id=run_id,
                 name=name,
                 mode=mode,
@@ -76,6 +82,14 @@ class Tracker:
     def active(self) -> bool:
         """Whether anything is tracked."""
         return self._run is not None
+
+    @property
+    def to_be_sent(self) -> Path | None:
+        """Directory of what was tracked offline, which `wandb sync` sends; None where nothing was."""
+        if self._run is None or not getattr(self._run, "offline", False):
+            return None
+        files = Path(str(self._run.dir))  # wandb keeps its files in a folder of the run's directory
+        return files.parent if files.name == "files" else files
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Track the numbers among `values`; nested mappings are flattened with dots."""
