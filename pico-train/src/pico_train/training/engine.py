@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -209,10 +209,31 @@ def launched_world() -> tuple[int, int] | None:
         local = int(env["LOCAL_WORLD_SIZE"])
         return local, int(env["WORLD_SIZE"]) // local
     # An interactive shell inside an allocation has these variables too, but srun has not started this process.
-    if "SLURM_NTASKS" in env and "SLURM_PROCID" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        nodes = int(env.get("SLURM_NNODES", 1))
-        return int(env["SLURM_NTASKS"]) // nodes, nodes
+    if "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        _check_srun(env)
+        if "SLURM_PROCID" in env:
+            nodes = int(env.get("SLURM_NNODES", 1))
+            return int(env["SLURM_NTASKS"]) // nodes, nodes
     return None
+
+
+def _check_srun(env: Mapping[str, str]) -> None:
+    """Refuse a job of several tasks that would wait for tasks which nothing starts, or whose nodes are not told.
+
+    A batch script, too, has the variables of a task (`SLURM_PROCID` is 0 in it); what srun starts has a step's number.
+    """
+    tasks = env["SLURM_NTASKS"]
+    if tasks == "1":
+        return
+    if "SLURM_STEP_ID" not in env and "SLURM_STEPID" not in env:
+        raise ConfigError(
+            f"this job has {tasks} tasks (SLURM_NTASKS), and srun has not started this process, so that it would wait "
+            "for the others in vain: write `srun pico-train run …` in the job's script, or ask for one task, --ntasks=1"
+        )
+    if "SLURM_NTASKS_PER_NODE" not in env:
+        raise ConfigError(
+            f"this job has {tasks} tasks (--ntasks) without a number for each node: ask for --ntasks-per-node instead"
+        )
 
 
 def _device_count(accelerator: str) -> int:
