@@ -177,7 +177,8 @@ def build_fabric(config: RunConfig) -> Fabric:
     strategy: Any = "auto"
     if wanted.strategy == "fsdp":
         strategy = ModelParallelStrategy(
-            parallelize_fn=_Shard(config.training.precision),
+            parallelize_fn=_Shard(config.training.precision, offload=wanted.offload),
+            process_group_backend="cpu:gloo,cuda:nccl" if wanted.offload and accelerator == "cuda" else None,
             data_parallel_size=world,
             tensor_parallel_size=1,
             timeout=launch.JOINING,
@@ -268,20 +269,21 @@ def _check_rows(config: RunConfig, world: int) -> None:
 class _Shard:
     """FSDP2: each block is a unit of its own, the rest another."""
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, precision: str, *, offload: bool = False) -> None:
+        self.precision, self.offload = precision, offload
 
     def __call__(self, module: nn.Module, mesh: Any) -> nn.Module:
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+        from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
         policy = MixedPrecisionPolicy()
         if self.precision == "bf16-mixed":
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         data_mesh = mesh["data_parallel"]
+        place = CPUOffloadPolicy(pin_memory=data_mesh.device_type == "cuda") if self.offload else OffloadPolicy()
         assert isinstance(module, Decoder)
         for block in module.model.layers:
-            fully_shard(block, mesh=data_mesh, mp_policy=policy)
-        fully_shard(module, mesh=data_mesh, mp_policy=policy)
+            fully_shard(block, mesh=data_mesh, mp_policy=policy, offload_policy=place)
+        fully_shard(module, mesh=data_mesh, mp_policy=policy, offload_policy=place)
         return module
 
 
@@ -307,7 +309,7 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec, separator: int | 
         decoder.compile_blocks()
     model = fabric.setup_module(decoder, _reapply_compile=False)
     if config.distributed.strategy == "fsdp":
-        decoder.to(fabric.device)
+        decoder.to("cpu" if config.distributed.offload else fabric.device)
         decoder.init_weights(config.sub_seed("weights"), scaled=scaled, width=width)
     optimizer = optimizer_of(decoder, config.training.optimizer, width)
     return Engine(fabric, decoder, model, optimizer, fabric.setup_optimizers(optimizer))
