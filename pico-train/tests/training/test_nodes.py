@@ -19,7 +19,8 @@ from support.worlds import launch, ranks, start
 
 from pico_train.checkpoint.verify import verify_run
 from pico_train.errors import ConfigError
-from pico_train.training.engine import build_fabric, launched_world
+from pico_train.training.engine import build_fabric
+from pico_train.training.launch import launched_world
 
 EVERY = {"early": 0, "every": 1}
 STEPS = 6

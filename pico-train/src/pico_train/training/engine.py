@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -159,7 +159,7 @@ def build_fabric(config: RunConfig) -> Fabric:
     there = _device_count(accelerator)
     if there == 0:
         raise ConfigError(f"distributed.accelerator={accelerator}: this machine has none; use auto or cpu")
-    launched = launched_world()
+    launched = launch.launched_world()
     devices, nodes = launched or (there if accelerator == "cuda" else 1, wanted.num_nodes)
     if wanted.devices != "auto":
         devices = wanted.devices
@@ -201,40 +201,6 @@ def _quieten() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning_fabric")
     warnings.filterwarnings("ignore", message="torch.distributed.nn.functional.all_gather is deprecated")
-
-
-def launched_world() -> tuple[int, int] | None:
-    """Processes per node and nodes, where torchrun or SLURM has started this process; else None."""
-    env = os.environ
-    if "TORCHELASTIC_RUN_ID" in env:
-        local = int(env["LOCAL_WORLD_SIZE"])
-        return local, int(env["WORLD_SIZE"]) // local
-    # An interactive shell inside an allocation has these variables too, but srun has not started this process.
-    if "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        _check_srun(env)
-        if "SLURM_PROCID" in env:
-            nodes = int(env.get("SLURM_NNODES", 1))
-            return int(env["SLURM_NTASKS"]) // nodes, nodes
-    return None
-
-
-def _check_srun(env: Mapping[str, str]) -> None:
-    """Refuse a job of several tasks that would wait for tasks which nothing starts, or whose nodes are not told.
-
-    A batch script, too, has the variables of a task (`SLURM_PROCID` is 0 in it); what srun starts has a step's number.
-    """
-    tasks = env["SLURM_NTASKS"]
-    if tasks == "1":
-        return
-    if "SLURM_STEP_ID" not in env and "SLURM_STEPID" not in env:
-        raise ConfigError(
-            f"this job has {tasks} tasks (SLURM_NTASKS), and srun has not started this process, so that it would wait "
-            "for the others in vain: write `srun pico-train run …` in the job's script, or ask for one task, --ntasks=1"
-        )
-    if "SLURM_NTASKS_PER_NODE" not in env:
-        raise ConfigError(
-            f"this job has {tasks} tasks (--ntasks) without a number for each node: ask for --ntasks-per-node instead"
-        )
 
 
 def _device_count(accelerator: str) -> int:
