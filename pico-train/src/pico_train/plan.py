@@ -233,7 +233,10 @@ def _memory(config: RunConfig, spec: ModelSpec, devices: int, micro: int) -> dic
     held = -(-spec.n_params // shards)
     low = 2 if precision != "32-true" else _FLOAT
     weights = held * stored
-    if shards > 1:
+    offloaded = config.distributed.offload
+    if offloaded:
+        weights = 0
+    if shards > 1 or offloaded:
         # Whole on each device while in use: embedding, head and final norm, and two blocks (one computes, one arrives).
         whole = spec.n_params - max(0, spec.n_layers - 2) * spec.n_params_per_layer
         weights += whole * low
@@ -244,8 +247,8 @@ def _memory(config: RunConfig, spec: ModelSpec, devices: int, micro: int) -> dic
     loss = chunk * spec.vocab_size * (low + _FLOAT) + spec.vocab_size * spec.d_model * (low + _FLOAT)
     return {
         "memory_weights": weights,
-        "memory_gradients": held * stored,
-        "memory_optimizer": -(-config.training.optimizer.n_moments_of(spec) // shards) * stored,
+        "memory_gradients": 0 if offloaded else held * stored,
+        "memory_optimizer": 0 if offloaded else -(-config.training.optimizer.n_moments_of(spec) // shards) * stored,
         "memory_activations": tokens * _activation_bytes(config, spec) + loss + _mask_bytes(config, micro),
     }
 

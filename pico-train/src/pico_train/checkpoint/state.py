@@ -47,10 +47,8 @@ def copy_to_host(tree: Any) -> Any:
 
 def _copy(item: Any, pending: list[torch.device]) -> Any:
     if isinstance(item, DTensor):
-        local = _copy(item.to_local(), pending)
-        return DTensor.from_local(
-            local, item.device_mesh, item.placements, run_check=False, shape=item.shape, stride=item.stride()
-        )
+        # `DTensor.from_local` would take a copy on the CPU back to the mesh's device.
+        return item.detach().to("cpu", copy=True)
     if isinstance(item, Tensor):
         source = item.detach()
         if source.device.type == "cuda":

@@ -72,7 +72,7 @@ class CapturesConfig(Section):
     val: CaptureSplit = CaptureSplit(positions=8)
     """Captures on the fixed validation rows."""
     moments: bool = False
-    """Also keep AdamW's first and second moments of the sites' weights."""
+    """Also keep the optimizer's moments of the sites' weights: AdamW's first and second, Muon's and SGD's momentum."""
     per_row_loss: bool = False
     """Also keep the mean token loss of each row."""
     noise: Annotated[int, Field(ge=2, le=MAX_COUNT), Whole] | None = None

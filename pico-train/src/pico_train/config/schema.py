@@ -150,12 +150,25 @@ class RunConfig(Section):
                 "set fewer, or training.schedule.warmup, a part of the run"
             )
         self._follows_size()
+        self._can_offload()
         if training.max_steps * self.tokens_per_step > _MOST_TOKENS_SEEN:
             raise ValueError(
                 f"training.max_steps={training.max_steps} updates of {self.tokens_per_step:,} tokens are more tokens "
                 f"than can be counted ({_MOST_TOKENS_SEEN}): lower max_steps, batch_size or data.seq_len"
             )
         return self
+
+    def _can_offload(self) -> None:
+        """Refuse to offload what is not sharded, or what a loss scaler has to look at on the device."""
+        if not self.distributed.offload:
+            return
+        if self.distributed.strategy != "fsdp":
+            raise ValueError(
+                f"distributed.offload=true is of distributed.strategy=fsdp, and it is {self.distributed.strategy}: set "
+                "it to fsdp, or leave distributed.offload out"
+            )
+        if self.training.precision == "16-mixed":
+            raise ValueError("distributed.offload=true does not go with training.precision=16-mixed: use bf16-mixed")
 
     def _follows_size(self) -> None:
         """Refuse what contradicts the rule by which settings follow the size."""

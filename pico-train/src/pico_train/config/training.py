@@ -138,6 +138,9 @@ class DistributedConfig(Section):
     """Kind of device."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """auto: ddp on several devices. fsdp: fully sharded (FSDP2)."""
+    offload: bool = False
+    """fsdp: keep weights, gradients and the optimizer's state in the host's memory, where the update is made too; a
+    device holds the blocks that it computes."""
     devices: Annotated[int, Field(gt=0, le=2**16), Whole] | Literal["auto"] = "auto"
     """Devices per node."""
     num_nodes: Annotated[int, Field(gt=0, le=2**16), Whole] = 1

@@ -159,7 +159,7 @@ def build_fabric(config: RunConfig) -> Fabric:
     there = _device_count(accelerator)
     if there == 0:
         raise ConfigError(f"distributed.accelerator={accelerator}: this machine has none; use auto or cpu")
-    launched = launched_world()
+    launched = launch.launched_world()
     devices, nodes = launched or (there if accelerator == "cuda" else 1, wanted.num_nodes)
     if wanted.devices != "auto":
         devices = wanted.devices
@@ -177,7 +177,8 @@ def build_fabric(config: RunConfig) -> Fabric:
     strategy: Any = "auto"
     if wanted.strategy == "fsdp":
         strategy = ModelParallelStrategy(
-            parallelize_fn=_Shard(config.training.precision),
+            parallelize_fn=_Shard(config.training.precision, offload=wanted.offload),
+            process_group_backend="cpu:gloo,cuda:nccl" if wanted.offload and accelerator == "cuda" else None,
             data_parallel_size=world,
             tensor_parallel_size=1,
             timeout=launch.JOINING,
@@ -200,19 +201,6 @@ def _quieten() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning_fabric")
     warnings.filterwarnings("ignore", message="torch.distributed.nn.functional.all_gather is deprecated")
-
-
-def launched_world() -> tuple[int, int] | None:
-    """Processes per node and nodes, where torchrun or SLURM has started this process; else None."""
-    env = os.environ
-    if "TORCHELASTIC_RUN_ID" in env:
-        local = int(env["LOCAL_WORLD_SIZE"])
-        return local, int(env["WORLD_SIZE"]) // local
-    # An interactive shell inside an allocation has these variables too, but srun has not started this process.
-    if "SLURM_NTASKS" in env and "SLURM_PROCID" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        nodes = int(env.get("SLURM_NNODES", 1))
-        return int(env["SLURM_NTASKS"]) // nodes, nodes
-    return None
 
 
 def _device_count(accelerator: str) -> int:
@@ -247,20 +235,21 @@ def _check_rows(config: RunConfig, world: int) -> None:
 class _Shard:
     """FSDP2: each block is a unit of its own, the rest another."""
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, precision: str, *, offload: bool = False) -> None:
+        self.precision, self.offload = precision, offload
 
     def __call__(self, module: nn.Module, mesh: Any) -> nn.Module:
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+        from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
         policy = MixedPrecisionPolicy()
         if self.precision == "bf16-mixed":
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         data_mesh = mesh["data_parallel"]
+        place = CPUOffloadPolicy(pin_memory=data_mesh.device_type == "cuda") if self.offload else OffloadPolicy()
         assert isinstance(module, Decoder)
         for block in module.model.layers:
-            fully_shard(block, mesh=data_mesh, mp_policy=policy)
-        fully_shard(module, mesh=data_mesh, mp_policy=policy)
+            fully_shard(block, mesh=data_mesh, mp_policy=policy, offload_policy=place)
+        fully_shard(module, mesh=data_mesh, mp_policy=policy, offload_policy=place)
         return module
 
 
@@ -286,7 +275,7 @@ def set_up(fabric: Fabric, config: RunConfig, spec: ModelSpec, separator: int | 
         decoder.compile_blocks()
     model = fabric.setup_module(decoder, _reapply_compile=False)
     if config.distributed.strategy == "fsdp":
-        decoder.to(fabric.device)
+        decoder.to("cpu" if config.distributed.offload else fabric.device)
         decoder.init_weights(config.sub_seed("weights"), scaled=scaled, width=width)
     optimizer = optimizer_of(decoder, config.training.optimizer, width)
     return Engine(fabric, decoder, model, optimizer, fabric.setup_optimizers(optimizer))

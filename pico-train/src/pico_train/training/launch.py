@@ -14,7 +14,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessS
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from pico_train.errors import DistributedError, PicoTrainError
+from pico_train.errors import ConfigError, DistributedError, PicoTrainError
 
 JOINING = timedelta(minutes=5)
 """How long processes wait for each other at the start."""
@@ -36,6 +36,40 @@ LEAVING = 30.0
 """Seconds that this process gets to end by itself when one that it started is gone, before it is ended."""
 _LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "connection was reset", "Broken pipe", "Timed out")
 """What messages of torch.distributed that are plain RuntimeErrors say when another process is gone."""
+
+
+def launched_world() -> tuple[int, int] | None:
+    """Processes per node and nodes, where torchrun or SLURM has started this process; else None."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        local = int(env["LOCAL_WORLD_SIZE"])
+        return local, int(env["WORLD_SIZE"]) // local
+    # An interactive shell inside an allocation has these variables too, but srun has not started this process.
+    if "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        _check_srun(env)
+        if "SLURM_PROCID" in env:
+            nodes = int(env.get("SLURM_NNODES", 1))
+            return int(env["SLURM_NTASKS"]) // nodes, nodes
+    return None
+
+
+def _check_srun(env: Mapping[str, str]) -> None:
+    """Refuse a job of several tasks that would wait for tasks which nothing starts, or whose nodes are not told.
+
+    A batch script, too, has the variables of a task (`SLURM_PROCID` is 0 in it); what srun starts has a step's number.
+    """
+    tasks = env["SLURM_NTASKS"]
+    if tasks == "1":
+        return
+    if "SLURM_STEP_ID" not in env and "SLURM_STEPID" not in env:
+        raise ConfigError(
+            f"this job has {tasks} tasks (SLURM_NTASKS), and srun has not started this process, so that it would wait "
+            "for the others in vain: write `srun pico-train run …` in the job's script, or ask for one task, --ntasks=1"
+        )
+    if "SLURM_NTASKS_PER_NODE" not in env:
+        raise ConfigError(
+            f"this job has {tasks} tasks (--ntasks) without a number for each node: ask for --ntasks-per-node instead"
+        )
 
 
 @contextlib.contextmanager

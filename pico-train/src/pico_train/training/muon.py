@@ -43,10 +43,11 @@ class GatheringMuon(torch.optim.Muon):
         momentum.lerp_(gradient, 1 - group["momentum"])
         looked = gradient.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
         assert isinstance(looked, DTensor)
-        step = self._orthogonalised(looked.full_tensor(), group)
+        # Where weights are kept on the host, the products are still the device's.
+        step = self._orthogonalised(looked.full_tensor().to(parameter.device_mesh.device_type), group)
         mine = distribute_tensor(step, parameter.device_mesh, parameter.placements, src_data_rank=None)
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(mine)
+        parameter.add_(mine.to(parameter.device))
 
     @staticmethod
     def _orthogonalised(update: Tensor, group: Mapping[str, Any]) -> Tensor:
