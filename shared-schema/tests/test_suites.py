@@ -65,5 +65,5 @@ def test_a_run_says_its_suite_and_its_parent_and_older_ones_say_neither(run: Pat
     read = documents.parse(documents.dump(changed), RunManifest, where="x")
     assert (read.suite, read.parent) == (of, parent)
     assert list(read.suite.coordinates) == ["size", "seed", "lr", "flag", "none"]  # in the order of the file
-    with pytest.raises(ValidationError, match="cannot be used"):
+    with pytest.raises(DocumentError, match="cannot be used"):
         Membership(name="../up", coordinates={})
