@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.tiny import config
 from support.training_runs import logged, sealed, train_again, training_state, weights, what_a_step_holds
+from typer.testing import CliRunner
 
 from pico_conformance import Hub
 from pico_conformance.published import put_run
@@ -16,6 +17,7 @@ from pico_schema import RunManifest, documents, layout
 from pico_schema.digests import sha256_file
 from pico_train import fork as forking
 from pico_train.checkpoint.verify import verify_run
+from pico_train.cli.app import app
 from pico_train.errors import CheckpointError, ConfigError, PicoTrainError, UsageError
 from pico_train.run import train
 
@@ -122,6 +124,13 @@ def test_other_text_begins_at_its_first_row_and_keeps_the_tokenizer(trunk: Path,
     assert run_of(made).data.sha256 != run_of(trunk).data.sha256
     with pytest.raises(ConfigError, match="--data continued: trunk@6 was trained on other data"):
         forked(f"{trunk}@6", "another", tmp_path, *settings, data="continued")
+
+
+def test_inspect_says_the_parent(trunk: Path, tmp_path: Path) -> None:
+    found = forking.open_trunk(f"{trunk}@6", state=True)
+    run_dir, _ = forking.fork(found, forking.forked_config(found, "told", out=str(tmp_path)))
+    told = CliRunner().invoke(app, ["inspect", str(run_dir)]).output
+    assert f"forked  from trunk@6 ({trunk}), optimizer kept, data continued" in told
 
 
 def test_a_second_call_goes_on(trunk: Path, tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def test_schemas_are_written_one_field_a_line_and_over_older_ones(
 ) -> None:
     for _ in range(2):
         assert main(["export", str(tmp_path)]) == 0
-        names = [f"{kind}-1.2.schema.json" for kind in ("run", "checkpoint", "evaluation", "revisions")]
+        names = [f"{kind}-1.2.schema.json" for kind in ("run", "checkpoint", "evaluation", "revisions", "suite")]
         assert capsys.readouterr().out.splitlines() == [str(tmp_path / name) for name in names]
-    for kind, name in zip(("run", "checkpoint", "evaluation", "revisions"), names, strict=True):
+    for kind, name in zip(("run", "checkpoint", "evaluation", "revisions", "suite"), names, strict=True):
         lines = (tmp_path / name).read_text(encoding="utf-8").splitlines(keepends=True)
         assert lines[:3] == [
             "{\n",

@@ -43,6 +43,8 @@ def inspect_run(run_dir: Path, *, as_listed: bool = False) -> dict[str, Any]:
         "parameters": _parameters(run.model),
         "model": run.model.model_dump(),
         "data": run.data.model_dump(),
+        "suite": run.suite.model_dump() if run.suite is not None else None,
+        "parent": run.parent.model_dump() if run.parent is not None else None,
         "changes": [change.model_dump(mode="json") for change in run.changes],
         "checkpoints": _lines(run_dir, run, as_listed=as_listed),
         "losses": [] if as_listed else [loss.detail for loss in losses.find(run_dir, run)],

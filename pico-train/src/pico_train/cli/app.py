@@ -35,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Show configurations.", no_args_is_help=True)
+config_app = typer.Typer(help="Show and convert configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(import_.app, name="import")
@@ -280,6 +280,19 @@ def config_show(
             typer.echo(f"{path} = {shown}  ({describe.choices(path)})\n    {text}")
     else:
         typer.echo(layers.to_yaml(config), nl=False)
+
+
+@config_app.command("convert")
+def config_convert(file: Annotated[Path, typer.Argument(help="The training YAML of a run of Pico 1.0.")]) -> None:
+    """Pico 1.0's own training YAML as one that `pico-train run FILE` takes; on stderr, what will differ."""
+    from pico_schema import yaml_text
+    from pico_train.config import layers, pico_v1
+
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or "pico-v1"
+    converted = pico_v1.convert(layers.read_file(file).value, where=str(file), name=name)
+    typer.echo(yaml_text.dump(converted.settings), nl=False)
+    for sentence in converted.differences:
+        typer.echo(f"differs: {sentence}", err=True)
 
 
 def main() -> None:

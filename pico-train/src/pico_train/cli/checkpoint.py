@@ -114,6 +114,11 @@ def _print_run(run: dict[str, Any]) -> None:
     typer.echo(f"run     {run['name']} ({run['id']}), begun {run['created']} with {run['producer']}, seed {seed}")
     typer.echo(f"model   {_model(run)}")
     typer.echo(f"data    {_data(run)}")
+    if (suite := run["suite"]) is not None:
+        typer.echo(f"suite   {suite['name']}: {', '.join(f'{axis} {at}' for axis, at in suite['coordinates'].items())}")
+    if (parent := run["parent"]) is not None:
+        where = f"{parent['run_name']}@{parent['step']} ({parent['location']})"
+        typer.echo(f"forked  from {where}, optimizer {parent['optimizer']}, data {parent['data']}")
     for change in run["changes"]:
         typer.echo(f"changed {change['field']}: {change['before']} → {change['after']} from step {change['step']}")
     rows = [

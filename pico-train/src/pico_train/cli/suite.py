@@ -249,11 +249,11 @@ def publish(
         raise typer.Exit(report.exit_code)
 
 
-Minutes = Annotated[int, typer.Option("--time", min=3, max=MOST, help="Minutes of each task.")]
+Minutes = Annotated[int, typer.Option("--minutes", min=3, max=MOST, help="Minutes of each task.")]
 Nodes = Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Nodes of each member.")]
 Gpus = Annotated[int, typer.Option(min=0, max=MOST_PROCESSES, help="GPUs of each node, a process each; 0: the CPU.")]
 Cpus = Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Cores of each process.")]
-Memory = Annotated[int | None, typer.Option("--mem", min=1, max=MOST, help="Memory of each node, in GB.")]
+Memory = Annotated[int | None, typer.Option("--memory", min=1, max=MOST, help="Memory of each node, in GB.")]
 Partition = Annotated[str | None, typer.Option(help="SLURM's partition.")]
 Account = Annotated[str | None, typer.Option(help="Whose account is charged.")]
 AtOnce = Annotated[int | None, typer.Option("--at-once", min=1, max=MOST, help="Most tasks that run at a time.")]
