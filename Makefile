@@ -80,20 +80,22 @@ conformance: install ## wheels of both tools in environments of their own, revis
 # The front end of the report needs node 20 and npm, and its tests a Chromium. Without them a target says so and ends
 # well; not where REQUIRE_BROWSER is set.
 WEB := pico-analyze/web
-WITH_NODE = if ! command -v npm >/dev/null; then echo "$@: skipped: no npm is installed (apt-get install npm)"; test -z "$$REQUIRE_BROWSER"; exit; fi
+SKIPPED = { echo "$@: skipped: $(1)"; test -z "$$REQUIRE_BROWSER"; exit; }
+WITH_NODE = command -v npm >/dev/null || $(call SKIPPED,no npm is installed (apt-get install npm)); cd $(WEB) && \
+	  { npm ci --no-audit --no-fund --silent || $(call SKIPPED,npm could not fetch what package-lock.json names); }
 
 web: ## build the report's front end into the package
-	@$(WITH_NODE); cd $(WEB) && npm ci --no-audit --no-fund --silent && npm run --silent build
+	@$(WITH_NODE) && npm run --silent build
 
 web-check: ## tests of the front end alone; whether the build in the package is that of its sources
-	@$(WITH_NODE); cd $(WEB) && npm ci --no-audit --no-fund --silent && npm run --silent test && \
+	@$(WITH_NODE) && npm run --silent test && \
 	  REPORT_ASSETS=$(CURDIR)/.envs/report-assets npm run --silent build && \
 	  diff -r $(CURDIR)/.envs/report-assets ../src/pico_analyze/output/report/assets && echo "the build is that of its sources"
 
 test-browser: install ## the report in a headless Chromium, which is installed where that is allowed
-	@$(WITH_NODE); cd $(WEB) && if ! ./browser/chromium >/dev/null; then \
-	  echo "$@: skipped: no Chromium is installed (apt-get install chromium, or name one in CHROMIUM)"; test -z "$$REQUIRE_BROWSER"; exit; fi; \
-	  npm ci --no-audit --no-fund --silent && REPORT_PAGES=$(CURDIR)/.envs/report-pages; export REPORT_PAGES && \
+	@$(WITH_NODE) && { ./browser/chromium >/dev/null || \
+	  $(call SKIPPED,no Chromium is installed (apt-get install chromium; or name one in CHROMIUM)); } && \
+	  REPORT_PAGES=$(CURDIR)/.envs/report-pages; export REPORT_PAGES && \
 	  $(CURDIR)/$(BIN)/python browser/pages.py $$REPORT_PAGES && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
 
 lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
