@@ -6,16 +6,18 @@ The facts are those of `statistics/landmarks.py`; here is their choice, their or
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pico_analyze.errors import UsageError
+from pico_analyze.errors import PicoAnalyzeError, UsageError
+from pico_analyze.metrics.spec import METRICS
 from pico_analyze.output.figures.selection import debiased
 from pico_analyze.output.figures.series import computed_order
-from pico_analyze.output.text import number, params_text
+from pico_analyze.output.text import number, params_text, takes_sites
 from pico_analyze.statistics.landmarks import (
     Apart,
     Settled,
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 TAU = 0.9
 """Similarity from which on a site counts as settled."""
-_SIMILARITIES = ("cka", "rsa", "mutual_knn", "svcca", "pwcca", "mean_cca")
-"""Metrics that are largest at the target itself."""
 _SITES, _METRICS, _HEADS = 8, 8, 4
 """At most so many sentences of each kind."""
 _QUESTION = ("metric", "params", "component", "data", "split")
@@ -119,12 +119,20 @@ def _of_run(rows: pandas.DataFrame, run: str, losses: Mapping[int, float], tau: 
     return found or [Finding("Nothing stands out in these rows.", f"They are of {len(steps)} steps.")]
 
 
+def _is_similarity(metric: str) -> bool:
+    """Whether a metric is 1 for what is the same, and less for everything else."""
+    with suppress(PicoAnalyzeError):  # a plug-in that is gone
+        spec = METRICS.get(metric)
+        return spec.similar == "high" and spec.bounds is not None and spec.bounds[1] == 1
+    return False
+
+
 def _settling(rows: pandas.DataFrame, wholes: Sequence[Course], run: str, tau: float, steps: int) -> list[Finding]:
     """When each site settles, and whether deeper layers do so later."""
     targets = {
         str(metric): int(of["target_step"].max())
         for metric, of in rows[rows["target_run"] == run].groupby("metric", sort=False)
-        if metric in _SIMILARITIES and of["target_step"].nunique() == 1
+        if _is_similarity(str(metric)) and of["target_step"].nunique() == 1
     }
     alike = [
         one
@@ -294,7 +302,7 @@ def _listed(halves: Sequence[tuple[int, Course]]) -> str:
 def _measured(one: Course) -> str:
     """``activations``, ``weights of ov_circuit``."""
     component, data = str(one.place["component"]), str(one.place["data"])
-    return data if component in ("simple", "probe") else f"{data} of {component}"
+    return data if takes_sites(component) else f"{data} of {component}"
 
 
 def _what(one: Course) -> str:

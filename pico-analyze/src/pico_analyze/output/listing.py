@@ -66,13 +66,15 @@ def records(store: Store) -> list[dict[str, Any]]:
 
 def _without_values(store: Store, step: int | None, reason: str, *, set_aside: bool) -> dict[str, Any]:
     """The record of a checkpoint that is not measured."""
-    empty = dict.fromkeys(("tokens_seen", "loss", "val_loss", "size"))
     return {
         "run": store.run,
         "kind": store.kind,
         "step": step,
-        **empty,
+        "tokens_seen": None,
+        "loss": None,
+        "val_loss": None,
         "results": {},
+        "size": None,
         "captures": {},
         "complete": False,
         "set_aside": set_aside,

@@ -15,12 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.errors import PicoAnalyzeError
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.output.figures import style
 from pico_analyze.output.figures.request import stem
-from pico_analyze.output.text import params_text, title_of, wholes_or_heads, without_target_layer
+from pico_analyze.output.text import params_text, takes_sites, title_of, wholes_or_heads, without_target_layer
 from pico_analyze.table.columns import plain
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def file_stem(rows: pandas.DataFrame, chosen: tuple[str, ...] = ()) -> str:
     """``cka-simple-val-activations-to-8-layers=0``: distinct for distinct questions, safe in a file system."""
     first = rows.iloc[0]
     sites = rows["site"].unique()
-    single = sites[0] if len(sites) == 1 and _takes_sites(str(first["component"])) else None
+    single = sites[0] if len(sites) == 1 and takes_sites(str(first["component"])) else None
     parts = [first["metric"], first["component"], single, plain(first["split"]), first["data"]]
     if plain(first["target_run"]) is not None:
         targets = rows["target_step"].dropna().unique()
@@ -152,12 +151,6 @@ def file_stem(rows: pandas.DataFrame, chosen: tuple[str, ...] = ()) -> str:
     params = params_text(first)
     words = [word for word in chosen if word != single]
     return stem(*(str(part) for part in (*parts, params.strip(" []"), *words) if part))
-
-
-def _takes_sites(component: str) -> bool:
-    with suppress(PicoAnalyzeError):  # a plug-in that is gone
-        return COMPONENTS.get(component).takes_sites
-    return True
 
 
 def _kind(rows: pandas.DataFrame) -> str:

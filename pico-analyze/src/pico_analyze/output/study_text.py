@@ -11,7 +11,7 @@ import numpy as np
 from pico_analyze.counting import counted
 from pico_analyze.output.figures.selection import debiased
 from pico_analyze.output.findings import Finding, without_itself
-from pico_analyze.output.text import aligned, number, params_text
+from pico_analyze.output.text import aligned, number, params_text, takes_sites
 from pico_analyze.statistics.landmarks import halfway
 from pico_analyze.statistics.transition import Course, courses
 
@@ -84,7 +84,7 @@ def _line(of: Sequence[Course]) -> list[str]:
     layers = first["layer"] is not None
     return [
         f"{first['metric']}{params_text(first)}",
-        f"{first['site']}" if first["component"] in ("simple", first["site"]) else f"{first['component']}",
+        str(first["site"] if takes_sites(str(first["component"])) else first["component"]),
         f"{split} {data}" if split else str(data),
         counted(len(of), "head") if heads else counted(len(of), "layer") if layers else "model",
         str(max(len(one.steps) for one in of)),

@@ -169,6 +169,15 @@ def params_text(row: Any) -> str:
     return f" [{', '.join(shown)}]" if shown else ""
 
 
+def takes_sites(component: str) -> bool:
+    """Whether a component is of any site that is chosen, so that a site by itself says what was measured."""
+    from pico_analyze.components.spec import COMPONENTS
+
+    with suppress(PicoAnalyzeError):  # a plug-in that is gone
+        return COMPONENTS.get(component).takes_sites
+    return True
+
+
 def without_target_layer(params: str) -> str:
     """Parameters of a row without the layer it is compared with: equal for all cells of one heatmap."""
     values = json.loads(params)

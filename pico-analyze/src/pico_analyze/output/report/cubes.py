@@ -21,8 +21,7 @@ from pico_analyze.metrics.spec import METRICS
 from pico_analyze.output.figures.selection import debiased
 from pico_analyze.output.figures.series import computed_order
 from pico_analyze.output.report.packing import packed
-from pico_analyze.output.report.recipes import takes_sites
-from pico_analyze.output.text import params_text, without_target_layer
+from pico_analyze.output.text import params_text, takes_sites, without_target_layer
 from pico_analyze.probes.spec import PROBES
 from pico_analyze.table.columns import plain
 

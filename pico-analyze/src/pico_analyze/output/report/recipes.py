@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pico_analyze.components.spec import COMPONENTS
 from pico_analyze.errors import PicoAnalyzeError
 from pico_analyze.metrics.spec import METRICS
+from pico_analyze.output.text import takes_sites
 from pico_analyze.table.columns import plain
 
 if TYPE_CHECKING:
@@ -106,13 +107,6 @@ def _against(group: pandas.DataFrame) -> list[str]:
     step = int(targets.iloc[0])
     word = "last" if own and step == int(group["step"].max()) else str(step)
     return ["--target", word if own else f"{run}@{word}"]
-
-
-def takes_sites(component: str) -> bool:
-    """Whether sites are chosen for a component, rather than following from what it is; False for one that is gone."""
-    with suppress(PicoAnalyzeError):
-        return COMPONENTS.get(component).takes_sites
-    return False
 
 
 def _changed(registry: Any, name: str, params: Mapping[str, Any], before: str) -> Iterator[str]:
