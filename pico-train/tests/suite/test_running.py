@@ -19,10 +19,12 @@ from support.training_runs import logged, sealed, what_a_step_holds
 
 from pico_schema import documents, layout
 from pico_schema.suites import SuiteManifest
+from pico_train.config import RunConfig
 from pico_train.config.suites import load_suite
 from pico_train.errors import ConfigError, UsageError
 from pico_train.run import train
-from pico_train.suite import record, running, state, table
+from pico_train.suite import planning, record, running, state, table
+from pico_train.training.measure import seconds_per_step
 
 
 def write(directory: Path, text: Path, **content: Any) -> Path:
@@ -242,3 +244,21 @@ def test_who_has_a_member_is_waited_for_and_then_left_alone(
     assert report.elsewhere == {"seed1": f"process {os.getpid()}"} and report.failed == {}
     (run_dir / ".lock").write_text(json.dumps({"pid": 2**22 - 1, "host": socket.gethostname()}))
     assert state.states(suite)[0].state == "waiting"  # whoever held it is gone
+
+
+def test_a_plan_measures_steps_of_each_kind_of_member_once_and_writes_nothing(tmp_path: Path, text: Path) -> None:
+    """Two sizes of two seeds are two kinds: what a seed changes takes no time."""
+    members = load_suite(write(tmp_path, text)).members
+    before, asked = sorted(tmp_path.rglob("*")), []
+
+    def timed(config: RunConfig) -> float:
+        asked.append(config.name)
+        return seconds_per_step(config, steps=1)
+
+    plan = planning.plan_suite(members, step_seconds=timed)
+    assert asked == ["s-seed5", "m-seed5"] and plan.measured
+    steps = {each.run.name: each.run.seconds_per_step for each in plan.members}
+    assert steps["s-seed5"] == steps["s-seed6"] and steps["m-seed5"] == steps["m-seed6"]
+    assert all(each.run.seconds == pytest.approx(14 * steps[each.run.name]) for each in plan.members)
+    assert plan.seconds == pytest.approx(sum(each.run.seconds for each in plan.members)) and plan.seconds > 0
+    assert sorted(tmp_path.rglob("*")) == before
