@@ -196,12 +196,12 @@ def _computed(source: Source, store: Store, asked: Asked, means: Means, listener
         return [str(error)]
     wanted = [question for one in config.measurements for question in questions(one)]
     try:
-        return notes + _said(means.analyze([(source.word, question) for question in wanted], settings, listener))
+        return notes + _said(means.analyze([(store.location, question) for question in wanted], settings, listener))
     except (UsageError, DataError):
         pass
     for question in wanted:  # one that this run cannot answer takes none of the others with it
         try:
-            notes += _said(means.analyze([(source.word, question)], settings, listener))
+            notes += _said(means.analyze([(store.location, question)], settings, listener))
         except (UsageError, DataError) as error:
             notes.append(f"{', '.join(use.name for use in question.metrics)} is left out: {error}")
     return notes

@@ -337,3 +337,12 @@ def test_live_serves_here_alone_and_ends_at_once(analyzed: Path) -> None:
         assert "Traceback" not in told
     finally:
         process.kill()
+
+
+def test_a_run_is_named_as_everywhere(runs: Path) -> None:
+    """``demo`` is runs/demo, and so is no name where it changed last."""
+    make_run(runs, "demo")
+    named = document_in(pico_analyze.report("demo", threads=1))
+    newest = document_in(pico_analyze.report(out="newest.html", threads=1))
+    assert len(named["cubes"]) == len(newest["cubes"]) == 6
+    assert not [note for document in (named, newest) for note in document["notes"] if "left out" in note]
