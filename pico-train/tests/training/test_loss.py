@@ -255,3 +255,30 @@ def test_the_mean_is_over_the_predicted_tokens():
     model, ids = decoder(), rows(2, 11)
     mean, total = (next_token_loss(model, ids, reduction=kind).item() for kind in ("mean", "sum"))
     assert_close(total, mean * 2 * 10, factor=4, dtype=torch.float32)
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        del types
+        self.count += func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm)
+        return func(*args, **(kwargs or {}))
+
+
+def test_where_no_gradient_is_asked_for_none_is_computed() -> None:
+    """A chunk is one product then, that of its logits: evaluation paid for the gradient of the head before."""
+    model, ids = decoder(), rows(3, 17)
+    head, hidden = model.lm_head.weight, torch.randn(3, 16, SPEC.d_model)
+    assert head.requires_grad
+    found = []
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled), Products() as products:
+            each = torch.empty(3, 16)
+            total = head_loss(hidden, head, targets_BT=ids[:, 1:], chunk=8, each_BT=each)
+        found.append((products.count, total.requires_grad, total.detach(), each))
+    (with_it, _, total, each), (without, needs, other, others) = found
+    assert (with_it, without, needs) == (2 * 6, 6, False)
+    assert torch.equal(total, other) and torch.equal(each, others)

@@ -57,7 +57,9 @@ def head_loss(
     targets_N = targets_BT.flatten()
     each_N = None if each_BT is None else each_BT.view(-1)
     apply: Callable[..., Tensor] = _ChunkedCrossEntropy.apply
-    return apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel(), each_N)
+    # Within `forward` autograd is off, and what an input needs is said without regard to that.
+    wanted = torch.is_grad_enabled()
+    return apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel(), each_N, wanted)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -65,7 +67,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, chunk: int, each_N: Tensor | None
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, chunk: int, each_N: Tensor | None, wanted: bool
     ) -> Tensor:
         device = hidden_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
@@ -77,17 +79,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 targets_N,
                 min(chunk, targets_N.numel()),
                 wide,
-                ctx.needs_input_grad,
+                ctx.needs_input_grad if wanted else (False, False),
                 each_N,
             )
         ctx.gradients = (grad_hidden, hidden_ND.dtype), (grad_head, head_VD.dtype)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         (grad,), gradients, ctx.gradients = grad_outputs, ctx.gradients, None
         scaled = [None if gradient is None else gradient.mul_(grad).to(dtype) for gradient, dtype in gradients]
-        return scaled[0], scaled[1], None, None, None
+        return scaled[0], scaled[1], None, None, None, None
 
 
 def _loss_and_gradients(
@@ -117,7 +119,7 @@ def _loss_and_gradients(
         rows = slice(start, min(start + chunk, N))
         hidden_nD = hidden_ND[rows]
         logits_nV = torch.mm(hidden_nD, head_VD.T, out=buffer_nV[: len(hidden_nD)])
-        losses_n = _softmax_gradient_(logits_nV, targets_N[rows], scale, wide)
+        losses_n = _softmax_gradient_(logits_nV, targets_N[rows], scale if any(needed[:2]) else None, wide)
         total += losses_n.sum()
         if each_N is not None:
             each_N[rows] = losses_n
@@ -128,8 +130,9 @@ def _loss_and_gradients(
     return total, grad_hidden, grad_head
 
 
-def _softmax_gradient_(logits_nV: Tensor, targets_n: Tensor, scale: float, wide: torch.dtype) -> Tensor:
-    """Return the cross-entropy (n,) of these logits, and overwrite them with `scale` times its gradient.
+def _softmax_gradient_(logits_nV: Tensor, targets_n: Tensor, scale: float | None, wide: torch.dtype) -> Tensor:
+    """Return the cross-entropy (n,) of these logits, and overwrite them with `scale` times its gradient; None leaves
+    them as they are.
 
     On a CPU a few rows at a time, so that the passes over them stay in the cache: that is three times faster than
     passes over the chunk, and faster than one compiled kernel.
@@ -145,8 +148,10 @@ def _softmax_gradient_(logits_nV: Tensor, targets_n: Tensor, scale: float, wide:
         target_b1 = x_bV.gather(1, targets_b1)
         sum_b1 = x_bV.exp_().sum(1, keepdim=True)
         loss_b1 = sum_b1.log() - target_b1
+        losses.append(loss_b1.flatten())
+        if scale is None:
+            continue
         # softmax − 1 at the target, as expm1 of its logarithm: exact where the probability is nearly one.
         x_bV.mul_(scale / sum_b1).scatter_(1, targets_b1, scale * torch.expm1(-loss_b1))
         low_bV.copy_(x_bV)
-        losses.append(loss_b1.flatten())
     return torch.cat(losses)
