@@ -184,7 +184,7 @@ def test_the_example_of_each_function_is_true_and_its_parts_are_described(runs, 
 
 PLURAL = {"site": "sites", "tensor": "tensors", "metric_param": "metric_params", "component_param": "component_params"}
 """Options that are repeated on the command line and given once, as a list or a mapping, in Python."""
-SHOWN = {"form", "plot", "tables", "wandb", "wandb_project"}
+SHOWN = {"figure", "form", "plot", "tables", "wandb", "wandb_project"}
 """What is about showing and sending, which functions do not do."""
 
 

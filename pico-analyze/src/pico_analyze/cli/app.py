@@ -21,6 +21,7 @@ import typer
 from pico_analyze.cli import behaving, running, show
 from pico_analyze.cli import options as o
 from pico_analyze.cli.audit import audit
+from pico_analyze.cli.plot import check_form, draw_rows
 from pico_analyze.cli.plot import plot as plot_command
 from pico_analyze.cli.report import report
 from pico_analyze.version import __version__
@@ -87,6 +88,14 @@ def compute(
     out: o.Out = Path("analysis"),
     form: o.As = o.Form.table,
     plot: o.Plot = True,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            help="Also draw these rows into this file (.png, .svg or .pdf), with a CSV of its values; "
+            "`pico-analyze plot` draws them in other ways.",
+        ),
+    ] = None,
     jobs: o.Jobs = 1,
     threads: o.Threads = 0,
     scheduler: o.Scheduler = None,
@@ -107,6 +116,8 @@ def compute(
     from pico_analyze.api import settings
     from pico_analyze.questions.builder import asked, measurement
 
+    if figure is not None:
+        check_form(figure)
     metrics, runs = o.metrics_and_runs(words)
     wanted = measurement(
         metrics,
@@ -144,6 +155,8 @@ def compute(
         base_model,
     )
     outcome = _answer(asked(wanted, runs, seed=seed), how, form, plot)
+    if figure is not None and outcome.shard is None:
+        outcome.figures += draw_rows(outcome, pairs.value, figure, how)
     _log(outcome, wandb, wandb_project, "-".join(dict.fromkeys(metrics)))
 
 

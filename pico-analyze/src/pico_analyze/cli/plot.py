@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pico_analyze.cli import options as o
+
+if TYPE_CHECKING:
+    from pico_analyze.engine.outcome import Outcome
+    from pico_analyze.engine.settings import Settings
 
 
 class KindOption(StrEnum):
@@ -149,3 +153,53 @@ def plot(
     for path in written:
         typer.echo(path)
     say(f"drawn; its values are in {written[-1].name}")
+
+
+def check_form(file: Path) -> None:
+    """Refuse a file whose name ends with no known format, before anything is computed."""
+    from pico_analyze.output.figures.saving import form
+
+    form(file)
+
+
+def draw_rows(outcome: Outcome, pairs: str, file: Path, settings: Settings) -> list[Path]:
+    """Draw the rows of an analysis, those and no others of their tables; gives the picture alone.
+
+    Args:
+        outcome: Rows, written in tables.
+        pairs: What was compared: target, steps or layers.
+        file: The file of the figure.
+        settings: Where tables are.
+
+    Raises:
+        UsageError: the rows are of several questions.
+    """
+    from pico_analyze.cli.console import say
+    from pico_analyze.output.figures.drawing import written
+    from pico_analyze.output.figures.request import Kind, Request, Selected
+
+    rows = outcome.frame
+
+    def named(column: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(value) for value in rows[column].dropna()))
+
+    def numbers(column: str) -> str | None:
+        return ",".join(str(number) for number in sorted({int(value) for value in rows[column].dropna()})) or None
+
+    kinds: dict[str, Kind] = {"layers": "layers", "steps": "steps"}
+    targets = rows[["target_run", "target_step"]].dropna().drop_duplicates()
+    selected = Selected(
+        metric=named("metric"),
+        component=named("component"),
+        data=named("data"),
+        split=named("split"),
+        site=named("site"),
+        layers=numbers("layer"),
+        steps=numbers("step"),
+        target="@".join(map(str, targets.iloc[0])) if len(targets) == 1 else None,
+    )
+    tables = [str(directory) for directory in outcome.directories.values()]
+    request = Request(kinds.get(pairs, "lines"))
+    drawn = written(rows, tables, selected, request, file, settings.out or Path("analysis"))
+    say(f"drawn in {file}; its values are in {drawn[-1].name}")
+    return [file]

@@ -104,6 +104,28 @@ def write(
         return save(figure, values, path, again, request.width)
 
 
+def written(
+    rows: pandas.DataFrame, tables: Sequence[str], selected: Selected, request: Request, out: Path, analyses: Path
+) -> list[Path]:
+    """Draw rows at hand, all of them, and write the figure.
+
+    Args:
+        rows: Of one question.
+        tables: Where they lie, for the command that draws them again.
+        selected: What chooses them there.
+        request: The figure.
+        out: Its file.
+        analyses: The folder of the tables.
+
+    Raises:
+        UsageError: the rows are of several questions.
+        StorageError: the disk refused.
+    """
+    figure, values = of_rows(rows, Selected(), request)
+    with _styled(request):
+        return save(figure, values, out, command(tables, analyses, selected, request, out), request.width)
+
+
 def _styled(request: Request) -> Any:
     import matplotlib as mpl
 
