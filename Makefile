@@ -82,7 +82,7 @@ conformance: install ## wheels of both tools in environments of their own, revis
 WEB := pico-analyze/web
 SKIPPED = { echo "$@: skipped: $(1)"; test -z "$$REQUIRE_BROWSER"; exit; }
 WITH_NODE = command -v npm >/dev/null || $(call SKIPPED,no npm is installed (apt-get install npm)); cd $(WEB) && \
-	  { npm ci --no-audit --no-fund --silent || $(call SKIPPED,npm could not fetch what package-lock.json names); }
+	  { npm ci --no-audit --no-fund --silent --fetch-retries=1 --fetch-timeout=60000 || $(call SKIPPED,npm could not fetch what package-lock.json names); }
 
 web: ## build the report's front end into the package
 	@$(WITH_NODE) && npm run --silent build
