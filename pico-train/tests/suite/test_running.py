@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +119,18 @@ def test_a_member_that_fails_stops_no_other_and_is_told_with_its_error(
     assert state.log_file(suite, suite.members[0]).read_text().startswith("warning: x")
 
 
-def test_processes_side_by_side_take_as_long_as_their_work(
+def test_as_many_processes_as_were_asked_for_run_side_by_side(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two of ten, whenever there is another one: nobody waits for anything but a place."""
     suite = begun(tmp_path, text, axes={"seed": list(range(10))}, shared_batches=False)
-    monkeypatch.setattr(running, "command", lambda *_, **__: ["sleep", "0.4"])
-    started = time.monotonic()
+    told = tmp_path / "told"
+    line = f"echo + >> {shlex.quote(str(told))}; sleep 0.2; echo - >> {shlex.quote(str(told))}"
+    monkeypatch.setattr(running, "command", lambda *_, **__: ["sh", "-c", line])
     running.run_members(suite, suite.members, parallel=2)
-    assert 2.0 <= time.monotonic() - started < 2.0 * 1.1 + 1.0  # a busy machine is given a second
+    at_once = list(accumulate(1 if sign == "+" else -1 for sign in told.read_text().split()))
+    assert len(at_once) == 20 and at_once[-1] == 0
+    assert max(at_once) == 2 and at_once.count(2) >= 5
 
 
 def begun(tmp_path: Path, text: Path, **content: Any) -> record.OpenSuite:
@@ -211,10 +217,10 @@ def test_the_state_of_a_hundred_runs_is_read_at_once(tmp_path: Path, text: Path)
         run_dir.mkdir()
         for name in (layout.RUN_MANIFEST, layout.METRICS_LOG):
             (run_dir / name).write_bytes((suite.run_dir(first) / name).read_bytes())
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone: other work on the machine does not count
     found = state.states(suite)
     rows = table.status_rows(suite, found)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert {each.state for each in found} == {"finished"} and len(rows) == 100
     assert rows[0]["step"] == "14/14" and found[0].loss is not None
 
