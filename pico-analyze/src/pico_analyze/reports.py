@@ -111,17 +111,13 @@ def _findings(shown: Sequence[Shown]) -> list[dict[str, Any]]:
     """What stands out in the rows, each with the part of the address that shows it."""
     import pandas
 
-    from pico_analyze.output.findings import findings
+    from pico_analyze.output.findings import findings, validation_loss
 
     frames = [one.frame for one in shown if one.frame is not None and len(one.frame)]
     if not frames:
         return []
-    losses = {one.name or one.own_name: one.store.evaluations() for one in shown if one.store is not None}
-    validation = {
-        run: {step: values["val_loss"] for step, values in by_step.items() if "val_loss" in values}
-        for run, by_step in losses.items()
-    }
-    found = findings(pandas.concat(frames, ignore_index=True), validation)
+    losses = {one.name or one.own_name: validation_loss(one.store) for one in shown if one.store is not None}
+    found = findings(pandas.concat(frames, ignore_index=True), losses)
     return [{"text": one.text, "caveat": one.caveat, "selection": _address(one.selection)} for one in found]
 
 

@@ -65,6 +65,22 @@ def test_when_a_site_settles_is_told_of_its_first_and_last_layer():
     )
 
 
+def test_of_several_targets_the_latest_is_told(run_dir):
+    """A table with CKA to the first step (of a page that grew) and to the last, and one of all pairs of steps."""
+    last = rows([0.1, 0.2, 0.95, 0.96, 0.99, 1.0], target=16)
+    first = rows([1.0, 0.9, 0.8, 0.7, 0.6, 0.5], target=0)
+    told = findings(table(first, last))
+    assert [one.text for one in told] == [one.text for one in findings(table(last))] and len(told) == 2
+    pairs = pico_analyze.compute("cka", run_dir, sites="attn.v", pairs="steps")
+    plain = pico_analyze.compute("cka", run_dir, sites="attn.v", target="last")
+    assert findings(pairs)[0].text == findings(plain)[0].text
+
+
+def test_what_is_beyond_the_bound_is_counted():
+    frame = table(*(rows([0.1, 0.2, 0.95, 0.96, 0.99, 1.0], site=f"s{at}", target=16) for at in range(10)))
+    assert "Of 10 compared sites 8 are told of: the table has all." in [one.text for one in findings(frame)]
+
+
 def test_layers_that_settle_one_after_the_other_are_said_to():
     frame = table(
         *(rows([0.1] * (at + 1) + [0.95] * (6 - at) + [1.0], layer=at, steps=range(8), target=7) for at in range(6))

@@ -70,7 +70,7 @@ def test_a_figure_is_a_picture_and_pyplot_knows_none(run_dir):
     rows = pico_analyze.compute("norm", run_dir, data="weights", sites="attn.v")
     assert isinstance(rows, pd.DataFrame)
     figure = pico_analyze.figure(rows)
-    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert figure._repr_png_().startswith(b"\x89PNG")
     assert plt.get_fignums() == before
 
 

@@ -47,15 +47,14 @@ def summary(outcome: Outcome, read: ReadOptions) -> str:
 def validation_losses(locations: Iterable[str], read: ReadOptions) -> dict[str, dict[int, float]]:
     """The validation loss by step of each run, by its name; a run that has none, or cannot be read, is left out."""
     from pico_analyze.errors import PicoAnalyzeError
+    from pico_analyze.output.findings import validation_loss
     from pico_analyze.stores.opening import open_store
 
     found: dict[str, dict[int, float]] = {}
     for location in locations:
         with suppress(PicoAnalyzeError):  # its rows stand without it
             store = open_store(location, read)
-            results = store.evaluations().items()
-            if losses := {step: values["val_loss"] for step, values in results if "val_loss" in values}:
-                found[store.run] = losses
+            found[store.run] = validation_loss(store)
     return found
 
 

@@ -28,11 +28,13 @@ from pico_analyze.statistics.landmarks import (
     order,
     settled,
 )
-from pico_analyze.statistics.transition import Course, courses
+from pico_analyze.statistics.transition import PLACE, Course, courses
 from pico_analyze.table.columns import KEY
 
 if TYPE_CHECKING:
     import pandas
+
+    from pico_analyze.stores.base import Store
 
 TAU = 0.9
 """Similarity from which on a site counts as settled."""
@@ -97,13 +99,27 @@ def findings(
     return found
 
 
+def validation_loss(run: Store) -> dict[int, float]:
+    """The validation loss of a run by step, where it is known."""
+    results = run.evaluations().items()
+    return {step: values["val_loss"] for step, values in results if "val_loss" in values}
+
+
 def without_itself(frame: pandas.DataFrame) -> pandas.DataFrame:
     """Rows but those of a step with itself: it is like itself whatever happened."""
     itself = (frame["target_run"] == frame["run"]) & (frame["step"] == frame["target_step"]).fillna(False)
     return frame[~itself]
 
 
+def _with_the_latest_target(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Rows of which each step is compared with one: where a table has several (first and last, or all pairs), the
+    latest."""
+    latest: pandas.DataFrame = rows.sort_values("target_step", kind="stable", na_position="first")
+    return latest.drop_duplicates([*PLACE, "step"], keep="last").sort_index()
+
+
 def _of_run(rows: pandas.DataFrame, run: str, losses: Mapping[int, float], tau: float) -> list[Finding]:
+    rows = _with_the_latest_target(rows)
     known = [one for one in courses(without_itself(rows)) if one.place["target_layer"] is None and len(one.steps)]
     steps = sorted({int(step) for one in known for step in one.steps})
     if len(steps) < 2:
@@ -140,7 +156,8 @@ def _settling(rows: pandas.DataFrame, wholes: Sequence[Course], run: str, tau: f
         if one.place["target_run"] == run and (one.steps < targets.get(str(one.place["metric"]), 0)).any()
     ]
     found = []
-    for group in _in_order(_grouped(alike, "site"))[:_SITES]:
+    groups = _in_order(_grouped(alike, "site"))
+    for group in groups[:_SITES]:
         of = [settled(one, targets[str(one.place["metric"])], tau) for one in group]
         target = targets[str(of[0].course.place["metric"])]
         found.append(
@@ -168,7 +185,14 @@ def _settling(rows: pandas.DataFrame, wholes: Sequence[Course], run: str, tau: f
                     _selection(of[0].course, "site"),
                 )
             )
-    return found
+    return [*found, *_left_out(len(groups), _SITES, "compared sites")]
+
+
+def _left_out(count: int, bound: int, what: str) -> list[Finding]:
+    """A sentence about those that are beyond the bound, if there are any."""
+    return [Finding(f"Of {count} {what} {bound} are told of: the table has all.", "The others may differ.")] * (
+        count > bound
+    )
 
 
 def _in_order(groups: Sequence[list[Course]]) -> list[list[Course]]:
@@ -221,7 +245,8 @@ def _grouped(known: Iterable[Course], *columns: str) -> list[list[Course]]:
 def _changes(wholes: Sequence[Course], steps: int) -> list[Finding]:
     """The fastest change of each metric."""
     found = []
-    for of in _grouped(wholes)[:_METRICS]:
+    groups = _grouped(wholes)
+    for of in groups[:_METRICS]:
         changes = [change for one in of if (change := fastest(one)) is not None]
         if not changes:
             continue
@@ -237,7 +262,7 @@ def _changes(wholes: Sequence[Course], steps: int) -> list[Finding]:
                 _selection(most.course, "site", "layer", step=most.end),
             )
         )
-    return found
+    return [*found, *_left_out(len(groups), _METRICS, "questions")]
 
 
 def _lone_heads(known: Sequence[Course]) -> list[Finding]:

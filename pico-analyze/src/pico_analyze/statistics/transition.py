@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas
 
 BEHAVIOUR = "behaviour"
-_PLACE = ("metric", "params", "component", "data", "split", "site", "layer", "head", "target_run", "target_layer")
+PLACE = ("metric", "params", "component", "data", "split", "site", "layer", "head", "target_run", "target_layer")
+"""Columns that identify a course within a run."""
 _ENDS = (0.1, 0.9)
 
 
@@ -120,11 +121,11 @@ def change(steps: Sequence[int] | np.ndarray, values: Sequence[float] | np.ndarr
 
 def courses(frame: pandas.DataFrame) -> Iterator[Course]:
     """The courses in a table of one run; comparisons of a step with several others are none."""
-    for key, rows in frame.groupby(list(_PLACE), dropna=False, sort=False):
+    for key, rows in frame.groupby(list(PLACE), dropna=False, sort=False):
         if rows["step"].duplicated().any():
             continue
         known = rows[np.isfinite(rows["value"].to_numpy(float))].sort_values("step")
-        place = {name: plain(one) for name, one in zip(_PLACE, key, strict=True)}
+        place = {name: plain(one) for name, one in zip(PLACE, key, strict=True)}
         yield Course(place, known["step"].to_numpy(np.int64), known["value"].to_numpy(float))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pico_analyze.counting import counted
 
 if TYPE_CHECKING:
-    from pico_analyze.stores.base import StepInfo, Unusable
+    from pico_analyze.stores.base import Store
 
 _MOST = 40
 """Rows of a table; of more the first and last are shown."""
@@ -18,19 +18,7 @@ _MOST = 40
 class Shown:
     """A store that shows itself in a notebook: its name and place, and a line for each checkpoint."""
 
-    run: str
-    kind: str
-    location: str
-
-    def steps(self) -> tuple[StepInfo, ...]:
-        """As `Store.steps`."""
-        raise NotImplementedError
-
-    def unusable(self) -> tuple[Unusable, ...]:
-        """As `Store.unusable`."""
-        raise NotImplementedError
-
-    def _repr_html_(self) -> str:
+    def _repr_html_(self: Store) -> str:
         infos, lost = self.steps(), self.unusable()
         head = ["step", "tokens", "train loss", "val loss", "size", "captured"]
         lines = [
