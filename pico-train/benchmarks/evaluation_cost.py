@@ -12,25 +12,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from typing import Any
 
 SMALL = {"d_model": 384, "n_layers": 12, "n_heads": 12, "n_kv_heads": 4, "d_ff": 1536, "vocab_size": 50_304}
 CONTEXT = 2_048
-
-
-def scorer(model: Any, context: int, chunk: int) -> Any:
-    """A model as evaluation takes it."""
-    import torch
-
-    from pico_train.evaluation.scoring import Scorer
-    from pico_train.training.loss import next_token_loss
-
-    def each(rows: Any) -> Any:
-        losses_BT = torch.empty(rows[:, 1:].shape)
-        next_token_loss(model, rows, chunk=chunk, reduction="sum", each_BT=losses_BT)
-        return losses_BT
-
-    return Scorer(each, context, torch.device("cpu"))
 
 
 def documents(rows: int, rounds: int) -> tuple[float, float]:
@@ -38,14 +22,14 @@ def documents(rows: int, rounds: int) -> tuple[float, float]:
     import torch
 
     from pico_schema import ModelSpec
-    from pico_train.evaluation.scoring import sums, windows_of
+    from pico_train.evaluation.scoring import Scorer, sums, token_losses, windows_of
     from pico_train.model.decoder import Decoder
 
     model = Decoder(ModelSpec(**SMALL, max_seq_len=CONTEXT))
     model.init_weights(0)
     ids = torch.randint(0, 50_304, (rows, CONTEXT + 1), generator=torch.Generator().manual_seed(0))
     windows = [one for n, row in enumerate(ids.numpy()) for one in windows_of(row, n, context=CONTEXT)]
-    scored = scorer(model, CONTEXT, 1_024)
+    scored = Scorer(token_losses(model, chunk=1_024), CONTEXT, torch.device("cpu"))
     bare, evaluated = [], []
     with torch.no_grad():
         for _ in range(rounds + 1):

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from pico_schema import layout
 from pico_train.errors import CheckpointError, UsageError
-from pico_train.evaluation.scoring import Scorer
+from pico_train.evaluation.scoring import Scorer, token_losses
 from pico_train.model.huggingface import read_config
 from pico_train.model.sampling import read_decoder
-from pico_train.training.loss import next_token_loss
 
 CHUNK = 1024
 """Tokens whose logits are held at once in float32."""
@@ -54,13 +53,7 @@ def own(directory: Path, device: torch.device, *, separator: int | None) -> Iter
     """
     decoder = read_decoder(directory).to(device)
     decoder.model.separator = separator
-
-    def each(rows: Tensor) -> Tensor:
-        losses_BT = torch.empty(rows[:, 1:].shape, device=rows.device)
-        next_token_loss(decoder, rows, chunk=CHUNK, reduction="sum", each_BT=losses_BT)
-        return losses_BT
-
-    yield Scorer(each, decoder.spec.max_seq_len, device)
+    yield Scorer(token_losses(decoder, chunk=CHUNK), decoder.spec.max_seq_len, device)
 
 
 @contextmanager

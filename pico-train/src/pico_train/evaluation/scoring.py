@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pico_train.training.engine import Engine
 from pico_train.training.forward_backward import eagerly
@@ -62,6 +62,17 @@ def windows_of(
     return windows
 
 
+def token_losses(model: nn.Module, *, chunk: int) -> Callable[[Tensor], Tensor]:
+    """A decoder's `Scorer.each`, `chunk` tokens' logits at a time."""
+
+    def each(rows: Tensor) -> Tensor:
+        losses_BT = torch.empty(rows[:, 1:].shape, device=rows.device)
+        next_token_loss(model, rows, chunk=chunk, reduction="sum", each_BT=losses_BT)
+        return losses_BT
+
+    return each
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A model as the measures see it, and which part of the work is this process's."""
@@ -83,11 +94,11 @@ class Scorer:
     def of(cls, engine: Engine, *, chunk: int) -> Scorer:
         """The live model of a run, `chunk` tokens' logits at a time."""
 
+        losses_of = token_losses(engine.model, chunk=chunk)
+
         def each(rows: Tensor) -> Tensor:
-            losses_BT = torch.empty(rows[:, 1:].shape, device=rows.device)
             with eagerly(engine.decoder):  # lengths vary: compiled blocks would be compiled again and again
-                next_token_loss(engine.model, rows, chunk=chunk, reduction="sum", each_BT=losses_BT)
-            return losses_BT
+                return losses_of(rows)
 
         context = engine.decoder.spec.max_seq_len
         return cls(each, context, engine.device, engine.rank, engine.world_size, engine.sum_over_ranks)
