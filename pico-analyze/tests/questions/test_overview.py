@@ -64,7 +64,7 @@ def test_a_small_run_is_asked_everything_of_everything():
         ("norm", "simple", "gradients"),
     }
     assert found["cka", "simple", "activations"]["target"] == 9
-    assert {tuple(one["steps"]) for one in found.values()} == {tuple(range(10))}
+    assert {(one["steps"], one["layers"]) for one in found.values()} == {(None, None)}, "all, by no name of a file"
     assert overview(held(4, 128, 10))[1] == []
 
 
@@ -113,6 +113,8 @@ def test_run_without_arguments_tells_what_happened_in_the_newest_run(runs: Path,
     assert answer.out.startswith("- ") and "[1] " in answer.out
     assert "  metric " in answer.out and "halfway" in answer.out
     assert len(answer.out.splitlines()) < 70
+    pictures = pico("run").err.splitlines()[-1]
+    assert "cka-simple-val-activations-to-8.png" in pictures and "steps=" not in pictures and "layers=" not in pictures
     assert "analysis/newest: rows.parquet" in answer.err
     tables = pico("run", "overview", "--no-plot", "--tables")
     assert tables.code == 0 and "layer 0" in tables.out and not tables.out.startswith("- ")

@@ -44,20 +44,22 @@ def overview(run: Store, *, growing: bool = False) -> tuple[StudyConfig, list[st
         if captured:
             if len(captured) < len(infos):
                 notes.append(f"{len(captured)} of {len(infos)} checkpoints hold {split} activations")
-            measurements += _of_activations(captured, split, notes, captured[0 if growing else -1].step)
+            measurements += _of_activations(captured, split, notes, captured[0 if growing else -1].step, len(infos))
             break
     graded = [info for info in infos if any(held.gradients for held in info.splits.values())]
     if weights:
-        measurements += _of_weights(run.spec(weights[-1].step), weights, notes)
+        measurements += _of_weights(run.spec(weights[-1].step), weights, notes, len(infos))
     if graded:
-        measurements += _of_gradients(graded, notes)
+        measurements += _of_gradients(graded, notes, len(infos))
     if not measurements:
         raise DataError(f"run {run.run!r} has no checkpoint with weights or captures: there is nothing to measure")
     return validated(StudyConfig, {"name": NAME, "measurements": measurements}), notes
 
 
-def _of_activations(infos: Sequence[StepInfo], split: str, notes: list[str], target: int) -> list[dict[str, object]]:
-    steps = _steps(infos, MOST_STEPS, "activations", notes)
+def _of_activations(
+    infos: Sequence[StepInfo], split: str, notes: list[str], target: int, every: int
+) -> list[dict[str, object]]:
+    steps = _steps(infos, MOST_STEPS, "activations", notes, every)
     common = {"data": ["activations"], "splits": [split], "steps": steps}
     described: dict[str, object] = {"metrics": ["effective_rank"], **common}
     # Samples of the training batch differ from step to step: there is nothing to compare.
@@ -65,7 +67,7 @@ def _of_activations(infos: Sequence[StepInfo], split: str, notes: list[str], tar
     return [compared, described] if split == "val" and len(infos) > 1 else [described]
 
 
-def _of_weights(spec: ModelSpec, infos: Sequence[StepInfo], notes: list[str]) -> list[dict[str, object]]:
+def _of_weights(spec: ModelSpec, infos: Sequence[StepInfo], notes: list[str], every: int) -> list[dict[str, object]]:
     held = [MatrixSite.parse(name) for name in infos[-1].weights]
     kinds = {site.kind for site in held}
     sites = [kind for kind in _DEFAULT_SITES if kind in kinds] or sorted(kinds)
@@ -80,9 +82,14 @@ def _of_weights(spec: ModelSpec, infos: Sequence[StepInfo], notes: list[str]) ->
             f"spectra of weights are costly at this size ({spec.d_model:,} wide): "
             f"{counted(min(most, len(infos)), 'checkpoint')}"
         )
-    spectra = {"data": ["weights"], "sites": sites, "layers": chosen, "steps": _steps(infos, most, "spectra", notes)}
+    spectra: dict[str, object] = {
+        "data": ["weights"],
+        "sites": sites,
+        "layers": chosen if len(chosen) < len(layers) else None,
+        "steps": _steps(infos, most, "spectra", notes, every),
+    }
     found: list[dict[str, object]] = [
-        {"metrics": ["norm"], "data": ["weights"], "steps": _steps(infos, MOST_STEPS, "norms", notes)},
+        {"metrics": ["norm"], "data": ["weights"], "steps": _steps(infos, MOST_STEPS, "norms", notes, every)},
         {"metrics": ["effective_rank"], **spectra},
     ]
     if {"attn.v", "attn.o"} <= kinds and layers:
@@ -92,18 +99,19 @@ def _of_weights(spec: ModelSpec, infos: Sequence[StepInfo], notes: list[str]) ->
     return found
 
 
-def _of_gradients(infos: Sequence[StepInfo], notes: list[str]) -> list[dict[str, object]]:
+def _of_gradients(infos: Sequence[StepInfo], notes: list[str], every: int) -> list[dict[str, object]]:
     split = "train" if any(info.splits.get("train", _NOTHING).gradients for info in infos) else "val"
-    steps = _steps(infos, MOST_STEPS, "gradients", notes)
+    steps = _steps(infos, MOST_STEPS, "gradients", notes, every)
     return [{"metrics": ["norm"], "data": ["gradients"], "splits": [split], "steps": steps}]
 
 
-def _steps(infos: Sequence[StepInfo], most: int, what: str, notes: list[str]) -> list[int]:
+def _steps(infos: Sequence[StepInfo], most: int, what: str, notes: list[str], every: int) -> list[int] | None:
+    """The steps of a measurement; None for all of the run's `every` checkpoints, as nobody names what is not chosen."""
     known = [info.step for info in infos]
     chosen = _evenly(known, most)
     if len(chosen) < len(known):
         notes.append(f"{what} at {len(chosen)} of {len(known)} checkpoints, evenly chosen")
-    return chosen
+    return chosen if len(chosen) < every else None
 
 
 def _evenly(known: Sequence[int], most: int) -> list[int]:
