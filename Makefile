@@ -89,14 +89,14 @@ web: ## build the report's front end into the package
 
 web-check: ## tests of the front end alone; whether the build in the package is that of its sources
 	@$(WITH_NODE) && npm run --silent test && \
-	  REPORT_ASSETS=$(CURDIR)/.envs/report-assets npm run --silent build && \
-	  diff -r $(CURDIR)/.envs/report-assets ../src/pico_analyze/output/report/assets && echo "the build is that of its sources"
+	  REPORT_ASSETS="$(CURDIR)/.envs/report-assets" npm run --silent build && \
+	  diff -r "$(CURDIR)/.envs/report-assets" ../src/pico_analyze/output/report/assets && echo "the build is that of its sources"
 
 test-browser: install ## the report in a headless Chromium, which is installed where that is allowed
 	@$(WITH_NODE) && { ./browser/chromium >/dev/null || \
 	  $(call SKIPPED,no Chromium is installed (apt-get install chromium; or name one in CHROMIUM)); } && \
-	  REPORT_PAGES=$(CURDIR)/.envs/report-pages; export REPORT_PAGES && \
-	  $(CURDIR)/$(BIN)/python browser/pages.py $$REPORT_PAGES && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
+	  REPORT_PAGES="$(CURDIR)/.envs/report-pages"; export REPORT_PAGES && \
+	  "$(CURDIR)/$(BIN)/python" browser/pages.py "$$REPORT_PAGES" && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
 
 lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
 	$(BIN)/ruff check .
