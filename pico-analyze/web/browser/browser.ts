@@ -2,6 +2,7 @@
 
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { chromium, type Browser, type Page } from "playwright-core";
 
 const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/opt/google/chrome/chrome"];
@@ -24,7 +25,7 @@ export interface Opened {
 export async function open(browser: Browser, name: string, hash = "", options: Parameters<Browser["newPage"]>[0] = {}): Promise<Opened> {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, reducedMotion: "reduce", ...options });
   const faults: string[] = [];
-  const address = name.startsWith("http") ? name : `file://${join(PAGES, `${name}.html`)}`;
+  const address = name.startsWith("http") ? name : pathToFileURL(join(PAGES, `${name}.html`)).href;
   page.on("console", (message) => faults.push(`${message.type()}: ${message.text()}`));
   page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
   page.on("request", (request) => {
