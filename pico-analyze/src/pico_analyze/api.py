@@ -421,7 +421,7 @@ def audit(
     from pico_analyze.auditing.audit import audit_store
 
     options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
-    return audit_store(open_named(run, options)).frame()
+    return audit_store(open_named(run, options), options=options).frame()
 
 
 def open_run(

@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from support.training_runs import logged
+from typer.testing import CliRunner
 
+from pico_schema import documents, layout
+from pico_train.cli import app
 from pico_train.config import layers, pico_v1
 from pico_train.errors import ConfigError
 from pico_train.schedules import learning_rate
@@ -78,6 +82,29 @@ def test_the_output_is_a_file_that_run_takes(tmp_path: Path) -> None:
     file = tmp_path / "new.yaml"
     file.write_text(yaml.safe_dump(converted.settings), encoding="utf-8")
     assert layers.load_config(file) == converted.config
+
+
+def test_a_run_is_trained_from_a_converted_file(tmp_path: Path, text: Path) -> None:
+    """Its data and its device are replaced: what 1.0 read has to be fetched, and it wanted a GPU."""
+    old = tmp_path / "old.yaml"
+    old.write_text(yaml.safe_dump(FILE), encoding="utf-8")
+    new = tmp_path / "new.yaml"
+    new.write_text(CliRunner().invoke(app.app, ["config", "convert", str(old)], catch_exceptions=False).stdout)
+    data = ["source=text", f"paths={text}", f"val_paths={text.with_name('held_out.txt')}", "tokenizer=train:300"]
+    replaced = [f"data.{each}" for each in (*data, "seq_len=12", "val_rows=4", "repo=null", "order=shuffled")]
+    replaced += ["model.vocab_size=300", "training.batch_size=4", "training.micro_batch_size=2", "publish.repo=null"]
+    replaced += ["distributed.accelerator=cpu", "training.max_steps=40", "monitoring.wandb.mode=disabled"]
+    words = [word for each in replaced for word in ("--set", each)]
+    line = ["run", str(new), "--out", str(tmp_path / "runs"), "--set", "monitoring.log_every=1", *words]
+    assert CliRunner().invoke(app.app, line, catch_exceptions=False).exit_code == 0
+    run = tmp_path / "runs" / "pico-decoder-demo-1"
+    # up over 30 steps and down over ten, on straight lines, by 1.0's own AdamW and without clipping
+    rates = [row["lr"] for row in logged(run) if "lr" in row and row["step"] < 40]
+    assert rates == pytest.approx([1e-3 * (step / 30 if step < 30 else (40 - step) / 10) for step in range(40)])
+    last = documents.read_checkpoint(run / layout.checkpoint_dir(40))
+    assert last.model.n_kv_heads == last.model.n_heads == 12
+    kinds = {name.split(".", 2)[2] for capture in last.captures for name in capture.activations}
+    assert kinds == {"attn.q", "mlp.down"}
 
 
 def test_an_empty_file_is_1_0_by_its_defaults() -> None:

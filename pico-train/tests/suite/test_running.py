@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -268,3 +270,25 @@ def test_a_plan_measures_steps_of_each_kind_of_member_once_and_writes_nothing(tm
     assert all(each.run.seconds == pytest.approx(14 * steps[each.run.name]) for each in plan.members)
     assert plan.seconds == pytest.approx(sum(each.run.seconds for each in plan.members)) and plan.seconds > 0
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_on_a_terminal_watching_draws_the_table_again_until_it_is_stopped(tmp_path: Path, text: Path) -> None:
+    suite, _ = record.open_or_begin(str(write(tmp_path, text)))
+    near, far = pty.openpty()
+    line = [sys.executable, "-m", "pico_train", "suite", "status", str(tmp_path / "runs" / "family"), "--watch", "0.2"]
+    watching = subprocess.Popen(
+        line, stdout=far, stderr=far, stdin=subprocess.DEVNULL, env=os.environ | {"TERM": "xterm"}
+    )
+    os.close(far)
+    seen = b""
+    while seen.count(b"\x1b[2J") < 3 and (more := os.read(near, 65_536)):
+        seen += more
+    watching.send_signal(signal.SIGINT)
+    with suppress(OSError):  # the other end is closed
+        while more := os.read(near, 65_536):
+            seen += more
+    os.close(near)
+    assert watching.wait() == 130
+    shown = seen.decode().split("\x1b[2J")[1]
+    assert shown.count("waiting") >= 4 and all(member.name in shown for member in suite.members)
+    assert "Traceback" not in seen.decode()

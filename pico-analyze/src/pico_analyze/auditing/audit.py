@@ -21,7 +21,7 @@ from pico_analyze.auditing.values import values
 if TYPE_CHECKING:
     import pandas
 
-    from pico_analyze.stores.base import Store
+    from pico_analyze.stores.base import ReadOptions, Store
 
 _AGAIN = "publish it again, or leave the step out"
 CLEARLY = 1.5
@@ -55,12 +55,15 @@ class Audit:
         return pandas.DataFrame(rows, columns=list(COLUMNS)).astype({"step": "Int64"})
 
 
-def audit_store(store: Store, advanced: Callable[[int], None] = lambda _: None) -> Audit:
+def audit_store(
+    store: Store, advanced: Callable[[int], None] = lambda _: None, options: ReadOptions | None = None
+) -> Audit:
     """Make every check that a run allows.
 
     Args:
         store: The run.
         advanced: Is told after each checkpoint that one more was read.
+        options: How the parent of a fork is read, where that is a run at an address.
 
     Raises:
         StorageError: disk or network.
@@ -74,7 +77,7 @@ def audit_store(store: Store, advanced: Callable[[int], None] = lambda _: None) 
         ("tokens", tokens(evidence)),
         ("documents", documents(evidence)),
         ("values", values(evidence)),
-        ("lineage", lineage(store, evidence)),
+        ("lineage", lineage(store, evidence, options)),
         *weights,
         ("complete", complete(store, evidence)),  # last: reading further may have shown faults
     ]

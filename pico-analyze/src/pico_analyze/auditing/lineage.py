@@ -1,7 +1,9 @@
 """Whether a fork begins with its parent's weights, and has no steps before it.
 
-The parent is looked up on this disk, where it lay when the fork was made, and known by its id and by the digest of the
-checkpoint's manifest. Where it is not there, or has changed since, that is a note: the fork may be as it should.
+The parent is looked up where it lay when the fork was made, on this disk or at an address, and known by its id and by
+the digest of the checkpoint's manifest. Where it is not there, or has changed since, that is a note: the fork may be as
+it should. Of a run at an address no parent is looked up: a path would be one of another machine, and what a stranger's
+document names is not fetched.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pico_analyze.auditing.finding import Finding, named_steps
-from pico_analyze.stores.base import HasLineage, HasManifests, Store
-from pico_analyze.stores.opening import is_address
+from pico_analyze.errors import PicoAnalyzeError
+from pico_analyze.stores.base import HasLineage, HasManifests, HasRunManifest, ReadOptions, Store
+from pico_analyze.stores.opening import is_address, open_store
 from pico_analyze.stores.set_aside import printable
 from pico_schema import CheckpointManifest, Parent, SchemaError, documents, layout
 from pico_schema.digests import sha256_file
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from pico_analyze.auditing.evidence import Evidence
 
 
-def lineage(store: Store, evidence: Sequence[Evidence]) -> list[Finding] | None:
+def lineage(store: Store, evidence: Sequence[Evidence], options: ReadOptions | None = None) -> list[Finding] | None:
     """What is wrong with a fork's beginning; None for runs that are none."""
     parent = store.parent() if isinstance(store, HasLineage) else None
     if parent is None or not evidence:
@@ -39,7 +42,7 @@ def lineage(store: Store, evidence: Sequence[Evidence]) -> list[Finding] | None:
     if first is None:
         text = f"step {parent.step}, with which it was forked from {parent.run_name}, is missing"
         return [Finding(parent.step, "-", "lineage", "warning", text)]
-    found = _manifest(parent) if store.kind == "pico" else None
+    found = _manifest(parent, options) if store.kind == "pico" else None
     if found is None:
         text = f"its parent {origin} is not at {printable(parent.location)} to be compared with (any more)"
         return [Finding(parent.step, first.name, "lineage", "note", text)]
@@ -50,10 +53,10 @@ def lineage(store: Store, evidence: Sequence[Evidence]) -> list[Finding] | None:
     return []
 
 
-def _manifest(parent: Parent) -> CheckpointManifest | None:
+def _manifest(parent: Parent, options: ReadOptions | None) -> CheckpointManifest | None:
     """The manifest of the checkpoint that was forked, where it still is; None else."""
     if is_address(parent.location):
-        return None
+        return _published(parent, options)
     run_dir = Path(parent.location)
     directory = run_dir / layout.checkpoint_dir(parent.step)
     try:
@@ -64,3 +67,17 @@ def _manifest(parent: Parent) -> CheckpointManifest | None:
     except (SchemaError, OSError, ValueError):
         return None
     return manifest if unchanged else None
+
+
+def _published(parent: Parent, options: ReadOptions | None) -> CheckpointManifest | None:
+    """The same at an address; whoever published a step again under its name has changed it."""
+    try:
+        store = open_store(parent.location, options)
+        if not (isinstance(store, HasRunManifest) and isinstance(store, HasManifests)):
+            return None
+        if store.run_manifest().id != parent.run_id:
+            return None
+        there = any((one.step, one.digest) == (parent.step, parent.manifest_sha256) for one in store.steps())
+        return store.checkpoint_manifest(parent.step) if there else None
+    except PicoAnalyzeError:
+        return None

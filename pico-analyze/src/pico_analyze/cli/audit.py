@@ -46,7 +46,7 @@ def audit(
         try:
             console.opened(store)
             console.planned(len(store.steps()))
-            found.append(audit_store(store, console.advanced))
+            found.append(audit_store(store, console.advanced, options))
         finally:
             console.close()
     typer.echo(findings_as(found, form.value))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pico_analyze.counting import counted
 from pico_analyze.output.text import size_text
 from pico_analyze.output.without_site import why_incomplete
-from pico_analyze.stores.base import HasManifests, HasRunManifest, NamesTensors, SetsAside, Store
+from pico_analyze.stores.base import HasLineage, HasManifests, HasRunManifest, NamesTensors, SetsAside, Store
 from pico_analyze.stores.spec import STORES
 from pico_schema import SchemaError
 
@@ -35,6 +35,8 @@ def card(store: Store) -> dict[str, Any]:
     facts: list[tuple[str, Facts]] = []
     if infos:
         facts.append(("architecture", _architecture(store.spec(infos[-1].step))))
+    if isinstance(store, HasLineage):
+        facts.append(("lineage", _lineage(store)))
     if manifest is not None:
         facts += [("data", _data(manifest)), ("schedule", _schedule(manifest.config)), ("made by", _made_by(manifest))]
     elif infos:
@@ -67,6 +69,22 @@ def _architecture(spec: ModelSpec) -> Facts:
     with suppress(SchemaError):  # of a foreign model they do not follow from its geometry
         found = {"parameters": f"{spec.n_params:,}", **found}
     return [[name, _text(value)] for name, value in found.items() if value is not None]
+
+
+def _lineage(store: HasLineage) -> Facts:
+    """Of which suite a run is, and from which checkpoint it was forked."""
+    found: dict[str, Any] = {}
+    if (membership := store.membership()) is not None:
+        found = {"suite": membership.name, **membership.coordinates}
+    if (parent := store.parent()) is not None:
+        found |= {
+            "forked from": f"{parent.run_name}@{parent.step}",
+            "at": parent.location,
+            "run": parent.run_id,
+            "optimizer": parent.optimizer,
+            "data": parent.data,
+        }
+    return [[name, _text(value)] for name, value in found.items()]
 
 
 def _data(run: RunManifest) -> Facts:
