@@ -18,7 +18,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench build conformance docs fuzz mutants minimum release release-dry-run test-released test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -155,6 +155,11 @@ release-dry-run: install ## PACKAGE=pico-analyze: build and check one package as
 
 release: install ## PACKAGE=… TAG=…: the same, refusing what would make the release of this tag wrong
 	$(BIN)/python .ci/release.py $(or $(PACKAGE),$(error say which: PACKAGE=pico-schema, pico-train or pico-analyze)) --tag "$(TAG)"
+
+sizes: install ## what pico-analyze and its dependencies weigh, installed by pip into an environment of their own
+	@rm -rf .envs/sizes && $(BIN)/python -m venv .envs/sizes
+	@.envs/sizes/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt ./shared-schema ./pico-analyze
+	@$(BIN)/python .ci/sizes.py .envs/sizes
 
 # Lowest versions that the metadata declares. Of torch the one of .ci/constraints.txt: the first that has a build for
 # processors alone in every index that is in use here. What the tests compare with is not held down.

@@ -1,7 +1,8 @@
-"""Build the three wheels, install pico-train in one fresh environment and pico-analyze in another, test between them.
+"""Build the three wheels, install each in a fresh environment of its own, test them alone and between them.
 
-Neither environment has the other package, and the second has no torch. What `tests/` holds then runs with the two
-interpreters in PICO_TRAIN_PYTHON and PICO_ANALYZE_PYTHON; the environment that runs this script only drives.
+Neither tool's environment has the other tool, and only that of pico-train has torch. What `tests/` holds then runs with
+the interpreters in PICO_SCHEMA_PYTHON, PICO_TRAIN_PYTHON and PICO_ANALYZE_PYTHON; the environment that runs this script
+only drives.
 
 With `--released` each package that has a tag (`pico-train-v2.1.0`) is put in, one after the other, as it was last
 released, built from that tag, and `between/` runs. Where pip would not install it with the others as they are here,
@@ -27,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PACKAGES = ("shared-schema", "pico-train", "pico-analyze")
 DISTRIBUTIONS = {"pico-schema": "shared-schema", "pico-train": "pico-train", "pico-analyze": "pico-analyze"}
-ENVIRONMENTS = {"train": ["pico-train"], "analyze": ["pico-analyze"]}
+ENVIRONMENTS = {"schema": ["pico-schema"], "train": ["pico-train"], "analyze": ["pico-analyze"]}
 
 
 def call(*command: str | Path, **environment: str) -> None:
