@@ -18,7 +18,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ test-together: install ## train a very small model and analyze it, through the i
 conformance: install ## wheels of both tools in environments of their own, revisions between them; every snippet of the documents; damaged runs
 	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --constraints .ci/constraints.txt -- $(SLOW)
 
+test-released: install ## each package as it was last released, built from its tag, with the others as they are here
+	$(ONE_THREAD) $(BIN)/python shared-schema/conformance/across.py --released --environments .envs/released --constraints .ci/constraints.txt
+
 # The front end of the report needs node 20 and npm, and its tests a Chromium. Without them a target says so and ends
 # well; not where REQUIRE_BROWSER is set.
 WEB := pico-analyze/web
@@ -98,13 +101,16 @@ test-browser: install ## the report in a headless Chromium, which is installed w
 	  REPORT_PAGES="$(CURDIR)/.envs/report-pages"; export REPORT_PAGES && \
 	  "$(CURDIR)/$(BIN)/python" browser/pages.py "$$REPORT_PAGES" && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
 
-lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
+lint: install ## ruff, mypy --strict, import-linter, floors, changelogs, dependencies, workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict shared-schema/src pico-train/src pico-analyze/src
 	$(BIN)/lint-imports --config .importlinter
 	$(BIN)/python .ci/floors.py
+	$(BIN)/python .ci/changelog.py $(if $(BASE),--base $(BASE))
+	for package in $(PACKAGES); do (cd $$package && ../$(BIN)/deptry --no-ansi src) || exit 1; done
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --no-progress --quiet .github/workflows
 
 format: install ## let ruff format everything
 	$(BIN)/ruff check --fix .
@@ -148,9 +154,45 @@ mutants: install ## put small faults into the code and see that the tests notice
 build: install ## wheels and source archives of the three packages, into dist
 	for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit 1; done
 
+# PACKAGE=pico-schema, pico-train or pico-analyze.
+release-dry-run: install ## PACKAGE=pico-analyze: build and check one package as a release does, into dist; publish nothing
+	$(BIN)/python .ci/release.py $(or $(PACKAGE),$(error say which: PACKAGE=pico-schema, pico-train or pico-analyze)) --dry-run
+
+release: install ## PACKAGE=… TAG=…: the same, refusing what would make the release of this tag wrong
+	$(BIN)/python .ci/release.py $(or $(PACKAGE),$(error say which: PACKAGE=pico-schema, pico-train or pico-analyze)) --tag "$(TAG)"
+
+sizes: install ## what pico-analyze and its dependencies weigh, installed by pip into an environment of their own
+	@rm -rf .envs/sizes && $(BIN)/python -m venv .envs/sizes
+	@.envs/sizes/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt ./shared-schema ./pico-analyze
+	@$(BIN)/python .ci/sizes.py .envs/sizes
+
+# Lowest versions that the metadata declares. Of torch the one of .ci/constraints.txt: the first that has a build for
+# processors alone in every index that is in use here. What the tests compare with is not held down.
+LOWEST = $(BIN)/python .ci/lowest.py $(1) >.envs/lowest-$(1).txt && grep -E '^(torch|pytest)==' .ci/constraints.txt >>.envs/lowest-$(1).txt
+PIP_LOWEST = -m pip install --quiet --disable-pip-version-check --no-compile --prefer-binary --constraint .envs/lowest-$(1).txt
+
+.envs/lowest-%/.installed: $(PROJECTS) .ci/lowest.py $(REQUIREMENTS) | install
+	@echo "installing into .envs/lowest-$*"
+	@rm -rf .envs/lowest-$* && $(BIN)/python -m venv .envs/lowest-$* && $(call LOWEST,$*)
+	@.envs/lowest-$*/bin/python $(call PIP_LOWEST,$*) --editable shared-schema --editable $(if $(filter pico-schema,$*),shared-schema,$*) \
+	  $(if $(filter pico-schema,$*),,--editable shared-schema/conformance) --requirement $(if $(filter pico-schema,$*),shared-schema,$*)/tests/requirements.txt
+	@touch $@
+
+minimum: $(PACKAGES:%=minimum-%) ## the tests with the lowest versions that each package declares
+
+minimum-shared-schema: .envs/lowest-pico-schema/.installed
+	cd shared-schema && $(ONE_THREAD) ../.envs/lowest-pico-schema/bin/python -m pytest
+
+minimum-pico-analyze: .envs/lowest-pico-analyze/.installed
+	cd pico-analyze && $(ONE_THREAD) ../.envs/lowest-pico-analyze/bin/python $(PYTEST) --ignore tests/with_torch
+
+minimum-pico-train: .envs/lowest-pico-train/.installed
+	cd pico-train && $(ONE_THREAD) ../.envs/lowest-pico-train/bin/python $(PYTEST)
+
 docs: install ## write the reference pages anew from the code
 	$(BIN)/python -m pico_train.cli.reference pico-train/docs
 	$(BIN)/python -m pico_analyze.cli.reference pico-analyze/docs
+	$(BIN)/python -m pico_conformance.compatibility shared-schema/docs
 
 clean: ## remove environments, builds and caches; runs and analyses stay
 	rm -rf $(VENV) .envs dist .mypy_cache .ruff_cache .import_linter_cache

@@ -75,7 +75,7 @@ def test_heads_without_a_whole_are_shown_one_by_one(installed, run, tmp_path):
         *("--out", str(tmp_path / "out")),
     )
     assert done.returncode == 0, done.stderr
-    rows = pandas.read_csv(tmp_path / "out" / "demo" / "rows.csv")
+    rows = pandas.read_csv(tmp_path / "out" / "demo" / "rows.csv", float_precision="round_trip")
     expected = {(row.layer, row.step, row.head): f"{row.value:.4f}" for row in rows.itertuples()}
     lines = done.stdout.splitlines()
     assert "head by head" in lines[0]
@@ -100,7 +100,7 @@ def test_dynamics_summarises_each_head_where_there_is_no_whole(installed, run, t
     )
     assert done.returncode == 0, done.stderr
     found = {(row["layer"], row["head"]): row["last"] for row in json.loads(done.stdout)}
-    rows = pandas.read_csv(tmp_path / "out" / "demo" / "rows.csv")
+    rows = pandas.read_csv(tmp_path / "out" / "demo" / "rows.csv", float_precision="round_trip")
     last = rows[rows["step"] == synthetic.STEPS[-1]]
     assert found == {(row.layer, row.head): row.value for row in last.itertuples()}
     assert len(found) == synthetic.SPEC.n_layers * synthetic.SPEC.n_heads

@@ -1,153 +1,110 @@
-"""The public surface: what others may import, with its signatures. A change here is a change of the contract."""
+"""The public surface: what others may import, with its signatures. A change here is a change of the contract.
+
+`python tests/test_surface.py` writes `surface.json` anew from the code; the difference is then there to be read.
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
+import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import pytest
+from pydantic import BaseModel
 
 import pico_schema
 
-SURFACE = {
-    "AddressError", "Capture", "CheckpointEntry", "CheckpointManifest", "ConfigChange", "DataCursor",
-    "DataFingerprint", "DocumentError", "Evaluation", "FileEntry", "Finding", "ForeignSpec", "IncompleteError",
-    "Membership", "ModelSpec", "Origin", "Parent", "Producer", "Revision", "RevisionIndex", "RunManifest",
-    "SCHEMA_VERSION", "SchemaError", "SchemaVersionError", "SetAsideRevision", "Site", "SiteError", "SuiteChange",
-    "SuiteManifest", "SuiteMember", "TensorHeaderError", "UnsafePathError", "ValidationRows", "WeightSlice",
-    "YamlError", "__version__", "digests", "documents", "files", "layout", "read_checkpoint", "read_run", "results",
-    "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
-}  # fmt: skip
+SNAPSHOT = Path(__file__).with_name("surface.json")
+OF_FUNCTIONS = (
+    "run_names",
+    "digests",
+    "documents",
+    "files",
+    "layout",
+    "results",
+    "sites",
+    "strict_json",
+    "tensor_header",
+)
+OF_CONSTANTS = ("layout", "sites", "tensor_header", "yaml_text")
 
-FUNCTIONS = {
-    "run_names": [
-        "parse_address(text: str) -> HubAddress",
-        "parse_step(text: str) -> Step | None",
-        "split_step(text: str) -> tuple[str, Step | None]",
-    ],
-    "digests": [
-        "git_blob_id(content: bytes) -> str",
-        "samples_sha256(rows: bytes | bytearray | memoryview, shape: tuple[int, int], positions: Sequence[int]) -> str",
-        "sha256_file(path: Path) -> str",
-    ],
-    "documents": [
-        "checkpoint_dirs(run: Path) -> Iterator[tuple[int, Path]]",
-        "dump(document: BaseModel) -> bytes",
-        "parse(content: bytes, model: type[D], *, where: str) -> D",
-        "read(path: Path, model: type[D]) -> D",
-        "read_checkpoint(directory: Path) -> CheckpointManifest",
-        "read_run(run: Path) -> RunManifest",
-        "verify_checkpoint(directory: Path, manifest: CheckpointManifest | None = None, *, "
-        "progress: Callable[[str], None] | None = None) -> list[Finding]",
-        "write(path: Path, document: BaseModel) -> None",
-    ],
-    "files": [
-        "discard_unfinished() -> None",
-        "discard_with_process(path: Path) -> None",
-        "fsync_directory(path: Path) -> None",
-        "open_regular(path: Path) -> FileIO",
-        "open_replacement(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]",
-        "read_regular(path: Path, most: int = -1) -> bytes",
-        "replace_file(path: Path, content: bytes | bytearray | memoryview | str, *, durable: bool = True) -> None",
-        "replacement(path: Path, *, durable: bool = True) -> Iterator[Path]",
-    ],
-    "layout": [
-        "activation_tensor(site: object) -> str",
-        "branch_name(run_name: str) -> str",
-        "noise_tensor(name: object) -> str",
-        "captures_file(split: str) -> str",
-        "check_paths(paths: Iterable[str]) -> None",
-        "check_run_name(name: str) -> str",
-        "check_step(step: int) -> int",
-        "checkpoint_dir(step: int) -> str",
-        "evaluation_file(step: int) -> str",
-        "gradient_tensor(site: object) -> str",
-        "inside(root: Path, path: str) -> Path",
-        "parse_step_dir(name: str) -> int | None",
-        "parse_tag(tag: str) -> tuple[str, int] | None",
-        "safe_relative_path(path: str) -> PurePosixPath",
-        "step_dir(step: int) -> str",
-        "tag_name(run_name: str, step: int) -> str",
-    ],
-    "results": ["flat_results(results: Mapping[str, Any]) -> dict[str, float]"],
-    "sites": [
-        "block_name(layer: int) -> str",
-        "parse_block(name: str) -> int | None",
-        "check_kind(kind: str) -> str",
-        "expand(kinds: Iterable[str], n_layers: int) -> list[Site]",
-        "llama_module(site: Site) -> str",
-        "llama_parameter(site: Site) -> str",
-    ],
-    "strict_json": ["parse(content: bytes | bytearray | memoryview, *, own: bool = True) -> Any"],
-    "tensor_header": [
-        "read_file_header(path: Path, *, max_header: int = 104857600) -> TensorHeader",
-        "read_header(read: ReadRange, size: int, *, where: str, max_header: int = 104857600) -> TensorHeader",
-    ],
-    "yaml_text": [
-        "dump(value: Any) -> str",
-        "parse(text: bytes | str, *, where: str) -> Document",
-        "parse_value(text: str, *, where: str) -> Any",
-        "read(path: Path) -> Document",
-    ],
-}
 
-METHODS = {
-    "activation_width(self, kind: str) -> int",
-    "flops_per_token(self, seq_len: int) -> float",
-    "weight_shape(self, kind: str) -> tuple[int, ...]",
-}
+def surface() -> dict[str, Any]:
+    """The public surface as JSON values."""
+    from pico_schema import errors, export
 
-CONSTANTS = {
-    "layout": [
-        "CAPTURES", "CARD", "CHECKPOINTS", "EVALUATIONS", "GENERATION_CONFIG", "MANIFEST", "MAX_STEP", "METRICS_LOG",
-        "MODEL_CONFIG", "REVISIONS", "RUN_CONFIG", "RUN_MANIFEST", "RUN_NAME", "SET_ASIDE", "SET_ASIDE_NOTE",
-        "SUITE_MANIFEST", "TOKENIZER", "TOKENIZER_CONFIG", "TRAINING_STATE", "TRAIN_BATCH", "VALIDATION_COLUMNS",
-        "VALIDATION_ROWS", "WEIGHTS",
-    ],
-    "sites": ["GLOBAL_KINDS", "INPUT_OF", "KINDS", "LAYER_KINDS", "WEIGHTED_KINDS", "WHOLE_MODEL", "WITHOUT_WEIGHT"],
-    "tensor_header": ["DTYPE_SIZES", "FIRST_READ", "MAX_DIMENSIONS", "MAX_HEADER", "MAX_NAME", "MAX_TENSORS"],
-    "yaml_text": ["MAX_BYTES", "MAX_DEPTH", "MAX_EXPANDED", "MAX_KEY"],
-}  # fmt: skip
+    public = {name: getattr(pico_schema, name) for name in pico_schema.__all__}
+    models = {name: value for name, value in public.items() if inspect.isclass(value) and issubclass(value, BaseModel)}
+    kinds = {name: value for name, value in vars(errors).items() if hasattr(value, "exit_code")}
+    return {
+        "schema version": pico_schema.SCHEMA_VERSION,
+        "names": sorted(public),
+        "functions": {name: _functions(module(name)) for name in sorted({*OF_FUNCTIONS, "yaml_text"})},
+        "methods of ModelSpec": _methods(pico_schema.ModelSpec),
+        "constants": {
+            name: sorted(key for key in vars(module(name)) if key.isupper() and not key.startswith("_"))
+            for name in OF_CONSTANTS
+        },
+        "fields": {name: list(model.model_fields) for name, model in sorted(models.items())},
+        "documents": sorted(name.partition("-")[0] for name in export.json_schemas()),
+        "commands": _commands(),
+        "exit codes": {name: kind.exit_code for name, kind in kinds.items()},
+    }
 
 
 def module(name: str) -> ModuleType:
     return importlib.import_module(f"pico_schema.{name}")
 
 
-def test_the_surface_is_this() -> None:
-    assert set(pico_schema.__all__) == SURFACE
-    assert all(hasattr(pico_schema, name) for name in SURFACE)
+def _functions(owner: ModuleType) -> list[str]:
+    """Signatures as they are written; annotations are texts (from __future__ import annotations)."""
+    return sorted(
+        key + _signature(value)
+        for key, value in vars(owner).items()
+        if inspect.isfunction(value) and value.__module__ == owner.__name__ and not key.startswith("_")
+    )
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_have_these_names_and_signatures(name: str) -> None:
-    # Signatures are compared as they are written; annotations are texts (from __future__ import annotations).
-    own = {
-        key + str(inspect.signature(value)).replace("'", "").replace('"', "")
-        for key, value in vars(module(name)).items()
-        if inspect.isfunction(value) and value.__module__ == f"pico_schema.{name}" and not key.startswith("_")
-    }
-    assert own == set(FUNCTIONS[name])
+def _methods(kind: type) -> list[str]:
+    own = {key: value for key, value in vars(kind).items() if inspect.isfunction(value) and not key.startswith("_")}
+    return sorted(key + _signature(value) for key, value in own.items())
 
 
-def test_the_geometry_has_these_methods() -> None:
-    own = {
-        key + str(inspect.signature(value)).replace("'", "")
-        for key, value in vars(pico_schema.ModelSpec).items()
-        if inspect.isfunction(value) and not key.startswith("_")
-    }
-    assert own == METHODS
+def _signature(value: Any) -> str:
+    return str(inspect.signature(value)).replace("'", "").replace('"', "")
 
 
-@pytest.mark.parametrize("name", CONSTANTS)
-def test_constants_have_these_names(name: str) -> None:
-    assert sorted(key for key in vars(module(name)) if key.isupper() and not key.startswith("_")) == CONSTANTS[name]
+def _commands() -> dict[str, list[str]]:
+    """Commands of `python -m pico_schema` with their arguments and options."""
+    from pico_schema.__main__ import parser
+
+    def of(one: argparse.ArgumentParser) -> list[str]:
+        named = [action for action in one._actions if not isinstance(action, argparse._SubParsersAction)]
+        return ["/".join(action.option_strings) or action.dest.upper() for action in named]
+
+    top = parser()
+    (below,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return {"": of(top), **{name: of(command) for name, command in below.choices.items()}}
+
+
+def test_the_surface_is_the_one_that_was_written_down() -> None:
+    assert surface() == json.loads(SNAPSHOT.read_text(encoding="utf-8")), "meant? then: python tests/test_surface.py"
+
+
+def test_every_name_is_there() -> None:
+    assert all(hasattr(pico_schema, name) for name in pico_schema.__all__)
 
 
 def test_it_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, pico_schema; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(json.dumps(surface(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -12,8 +12,8 @@ from pico_schema.export import export
 from pico_schema.version import __version__
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """The command line's commands and options."""
     parser = argparse.ArgumentParser(prog="python -m pico_schema", description="The contract of Pico's documents.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -21,7 +21,12 @@ def main(argv: list[str] | None = None) -> int:
     exporting.add_argument("directory", type=Path)
     verifying = commands.add_parser("verify", help="re-hash a checkpoint directory against its manifest")
     verifying.add_argument("directory", type=Path)
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = parser().parse_args(argv)
     try:
         if options.command == "export":
             for path in export(options.directory):

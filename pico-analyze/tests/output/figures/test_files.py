@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from figure_rows import lines_of
 from matplotlib.testing.compare import compare_images
+from packaging.version import Version
 from PIL import Image
 from synthetic import make_run
 from typer.testing import CliRunner
@@ -25,6 +26,7 @@ from pico_analyze.output.figures.saving import save
 from pico_analyze.stores.training_log import logged_losses
 
 GOLDEN = Path(__file__).parent / "golden"
+DRAWN_WITH = Version("3.11")
 FIGURES = {
     "lines": (lines_of(layers=4, ci_low=0.5, ci_high=2.5), Request()),
     "heads": (lines_of(layers=4, heads=range(4)), Request(kind="heads", width="column")),
@@ -58,7 +60,7 @@ def test_a_figure_is_written_with_its_values_and_the_command_that_makes_it_again
     again = shlex.join(["pico-analyze", "plot", *map(str, words), "--out", str(out)])
     inside = Image.open(out).text["Comment"] if ending == "png" else first.decode("latin-1")
     assert again in inside
-    table = pd.read_csv(out.with_suffix(".csv"))
+    table = pd.read_csv(out.with_suffix(".csv"), float_precision="round_trip")
     rows = pico_analyze.read_rows(analyses / run.name)
     kept = rows[(rows["metric"] == "cka") & (rows["site"] == "attn.v")].sort_values(["layer", "step"])
     np.testing.assert_array_equal(table["value"], kept["value"])
@@ -178,6 +180,8 @@ def test_the_command_line_offers_what_there_is():
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_look_as_they_were_looked_at(name, tmp_path):
     """Against pictures that a person has seen; `python tests/output/figures/test_files.py` makes them anew."""
+    if Version(mpl.__version__) < DRAWN_WITH:
+        pytest.skip(f"the pictures were drawn by matplotlib {DRAWN_WITH}, this one sets text elsewhere")
     made = tmp_path / f"{name}.png"
     make(name, made)
     assert compare_images(str(GOLDEN / f"{name}.png"), str(made), tol=12) is None
