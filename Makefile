@@ -18,7 +18,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench build conformance docs fuzz mutants test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench build conformance docs reference fuzz mutants test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -143,11 +143,24 @@ mutants: install ## put small faults into the code and see that the tests notice
 build: install ## wheels and source archives of the three packages, into dist
 	for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit 1; done
 
-docs: install ## write the reference pages anew from the code
+reference: install ## write the reference pages anew from the code
 	$(BIN)/python -m pico_train.cli.reference pico-train/docs
 	$(BIN)/python -m pico_analyze.cli.reference pico-analyze/docs
+	$(BIN)/python docs/building/house.py
+
+.envs/docs/.installed: docs/building/requirements.txt $(REQUIREMENTS) | interpreter
+	@echo "installing into .envs/docs"
+	@test -x .envs/docs/bin/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv .envs/docs
+	@.envs/docs/bin/python $(PIP) --requirement docs/building/requirements.txt
+	@touch $@
+
+# What the tutorial and the gallery make is kept in .envs/docs/made until their blocks or the packages' code change.
+docs: reference .envs/docs/.installed ## build the site into site, strictly, links checked; runs the tutorial (a few minutes)
+	$(BIN)/python docs/building/assemble.py .envs/docs/pages --made .envs/docs/made
+	NO_MKDOCS_2_WARNING=1 .envs/docs/bin/python -m mkdocs build --quiet --clean --config-file docs/mkdocs.yml
+	$(BIN)/python docs/building/check.py site
 
 clean: ## remove environments, builds and caches; runs and analyses stay
-	rm -rf $(VENV) .envs dist .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .envs dist site .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .pytest_cache -type d -prune -exec rm -rf {} +
