@@ -33,7 +33,7 @@ _RANK = (
 )
 _NOTATION = (
     "**Formulas** are of the default parameters. X, Y: matrices of N rows (samples) and P columns (features), already "
-    "centred where the metric centres; x_i a row, or an entry where there are M of them in all; s₁ ≥ s₂ ≥ … singular "
+    "centred where the metric centres; xᵢ a row, or an entry where there are M of them in all; s₁ ≥ s₂ ≥ … singular "
     "values, m = min(N, P) of them, r the numerical rank; ρ canonical correlations; h canonical variates; θ a "
     "threshold; g gradients of n parts of b rows each."
 )
