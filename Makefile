@@ -98,13 +98,16 @@ test-browser: install ## the report in a headless Chromium, which is installed w
 	  REPORT_PAGES="$(CURDIR)/.envs/report-pages"; export REPORT_PAGES && \
 	  "$(CURDIR)/$(BIN)/python" browser/pages.py "$$REPORT_PAGES" && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
 
-lint: install ## ruff, mypy --strict, import-linter, floors, workflow schema
+lint: install ## ruff, mypy --strict, import-linter, floors; workflows, templates and citation against their schemas
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict shared-schema/src pico-train/src pico-analyze/src
 	$(BIN)/lint-imports --config .importlinter
 	$(BIN)/python .ci/floors.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/fault.yml .github/ISSUE_TEMPLATE/wish.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 format: install ## let ruff format everything
 	$(BIN)/ruff check --fix .
