@@ -161,7 +161,7 @@ reference: install ## write the reference pages anew from the code
 docs: reference .envs/docs/.installed ## build the site into site, strictly, links checked; runs the tutorial (a few minutes)
 	$(BIN)/python docs/building/assemble.py .envs/docs/pages --made .envs/docs/made
 	NO_MKDOCS_2_WARNING=1 .envs/docs/bin/python -m mkdocs build --quiet --clean --config-file docs/mkdocs.yml
-	$(BIN)/python docs/building/check.py site
+	$(BIN)/python docs/building/check.py site --pages .envs/docs/pages
 
 clean: ## remove environments, builds and caches; runs and analyses stay
 	rm -rf $(VENV) .envs dist site .mypy_cache .ruff_cache .import_linter_cache

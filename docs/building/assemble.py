@@ -36,6 +36,9 @@ def assemble(folder: Path, made: Path) -> None:
     links = Links(ROOT, REPOSITORY, named, lambda file, kept: _copy(file, folder / kept))
     documents = [ROOT / name for name in MADE]
     place = made / running.digest(ROOT, documents)
+    for other in made.glob("*"):  # of code that has changed since
+        if other != place:
+            shutil.rmtree(other, ignore_errors=True)
     said = running.run(documents, place)
     for source, page in named.items():
         text = (ROOT / source).read_text(encoding="utf-8")

@@ -1,11 +1,14 @@
-"""Checks the site that was built: `python docs/building/check.py site`.
+"""Checks the site that was built: `python docs/building/check.py site --pages FOLDER`.
 
 Every link and every file that a page needs leads to something that is there, anchors too, and nothing is asked of
 another host: scripts, styles, fonts and pictures are the site's own. (Links that a reader follows may lead elsewhere.)
+Documents are written for CommonMark, as the repository's host reads them, and mkdocs reads another Markdown: lists,
+tables and blocks of each page are counted in both.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -13,9 +16,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from markdown_it import MarkdownIt
+
 LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 """Attributes that a browser loads by itself."""
 LOADING_LINKS = {"stylesheet", "icon", "preload", "preconnect", "dns-prefetch", "modulepreload", "manifest"}
+COUNTED = ("li", "tr", "pre", "h2", "h3")
 _IN_STYLES = re.compile(r"url\(\s*['\"]?(?!data:)([^'\")]+)|@import\s+['\"]([^'\"]+)")
 
 
@@ -80,10 +86,29 @@ def _missing(site: Path, path: Path, target: str, pages: dict[Path, Page]) -> It
         yield f"{where}: {target}: there is no such place on that page"
 
 
+def misread(site: Path, pages: Path) -> Iterator[str]:
+    """A sentence for each page that mkdocs reads otherwise than CommonMark; pages of the interface are not Markdown."""
+    reader = MarkdownIt("commonmark").enable("table")
+    for path in sorted(pages.rglob("*.md")):
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(pages)
+        if "\n::: " in text:
+            continue
+        built = (site / name).with_suffix(".html").read_text(encoding="utf-8")
+        article = built[built.index("<article") : built.index("</article>")]
+        for tag in COUNTED:
+            meant, found = (len(re.findall(f"<{tag}[ >]", html)) for html in (reader.render(text), article))
+            if meant != found:
+                yield f"{name}: {found} of <{tag}>, but CommonMark has {meant}: put blank lines around lists and blocks"
+
+
 def main() -> None:
     """Print what is wrong; fail if anything is."""
-    site = Path(sys.argv[1]).resolve()
-    found = list(faults(site))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("site", type=Path)
+    parser.add_argument("--pages", type=Path, required=True, help="what it was built from")
+    options = parser.parse_args()
+    site = options.site.resolve()
+    found = [*faults(site), *misread(site, options.pages)]
     print(*found, sep="\n", end="\n" if found else "")
     count, size = 0, 0
     for path in site.rglob("*"):

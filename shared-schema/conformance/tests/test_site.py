@@ -159,3 +159,18 @@ def test_faults_of_a_site_are_found(tmp_path: Path) -> None:
         "index.html: none.html leads to nothing",
         "a.css: loads https://example.org/a.css",
     ]
+
+
+def test_a_list_that_mkdocs_does_not_see_is_a_fault(tmp_path: Path) -> None:
+    from check import misread
+
+    pages, site = tmp_path / "pages", tmp_path / "site"
+    pages.mkdir()
+    site.mkdir()
+    (pages / "a.md").write_text("Text\n- one\n- two\n")
+    (site / "a.html").write_text("<article><p>Text - one - two</p></article>")
+    assert list(misread(site, pages)) == [
+        "a.md: 0 of <li>, but CommonMark has 2: put blank lines around lists and blocks"
+    ]
+    (site / "a.html").write_text("<article><p>Text</p><ul><li>one</li><li>two</li></ul></article>")
+    assert list(misread(site, pages)) == []
