@@ -18,7 +18,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench build conformance docs reference fuzz mutants test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench build conformance docs docs-browser reference fuzz mutants test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -162,6 +162,11 @@ docs: reference .envs/docs/.installed ## build the site into site, strictly, lin
 	$(BIN)/python docs/building/assemble.py .envs/docs/pages --made .envs/docs/made
 	NO_MKDOCS_2_WARNING=1 .envs/docs/bin/python -m mkdocs build --quiet --clean --config-file docs/mkdocs.yml
 	$(BIN)/python docs/building/check.py site --pages .envs/docs/pages
+
+docs-browser: docs ## look at every page of the site in a headless Chromium, on a desk and on a phone
+	@$(WITH_NODE) && { ./browser/chromium >/dev/null || \
+	  $(call SKIPPED,no Chromium is installed (apt-get install chromium; or name one in CHROMIUM)); } && \
+	  CHROMIUM="$$(./browser/chromium)" node "$(CURDIR)/docs/building/look.mjs" "$(CURDIR)/site"
 
 clean: ## remove environments, builds and caches; runs and analyses stay
 	rm -rf $(VENV) .envs dist site .mypy_cache .ruff_cache .import_linter_cache
