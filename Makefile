@@ -102,6 +102,7 @@ lint: install ## ruff, mypy --strict, import-linter, floors; workflows, template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict shared-schema/src pico-train/src pico-analyze/src
+	MYPYPATH=docs/building $(BIN)/mypy --strict --explicit-package-bases $(filter-out %/formulas.py,$(wildcard docs/building/*.py))
 	$(BIN)/lint-imports --config .importlinter
 	$(BIN)/python .ci/floors.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
