@@ -18,7 +18,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean docs-browser reference
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,16 +101,20 @@ test-browser: install ## the report in a headless Chromium, which is installed w
 	  REPORT_PAGES="$(CURDIR)/.envs/report-pages"; export REPORT_PAGES && \
 	  "$(CURDIR)/$(BIN)/python" browser/pages.py "$$REPORT_PAGES" && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
 
-lint: install ## ruff, mypy --strict, import-linter, floors, changelogs, dependencies, workflows
+lint: install ## ruff, mypy --strict, import-linter, floors, changelogs, dependencies; workflows, templates, citation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict shared-schema/src pico-train/src pico-analyze/src
+	MYPYPATH=docs/building $(BIN)/mypy --strict --explicit-package-bases $(filter-out %/formulas.py,$(wildcard docs/building/*.py))
 	$(BIN)/lint-imports --config .importlinter
 	$(BIN)/python .ci/floors.py
 	$(BIN)/python .ci/changelog.py $(if $(BASE),--base $(BASE))
 	for package in $(PACKAGES); do (cd $$package && ../$(BIN)/deptry --no-ansi src) || exit 1; done
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --offline --no-progress --quiet .github/workflows
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/fault.yml .github/ISSUE_TEMPLATE/wish.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 format: install ## let ruff format everything
 	$(BIN)/ruff check --fix .
@@ -189,12 +193,30 @@ minimum-pico-analyze: .envs/lowest-pico-analyze/.installed
 minimum-pico-train: .envs/lowest-pico-train/.installed
 	cd pico-train && $(ONE_THREAD) ../.envs/lowest-pico-train/bin/python $(PYTEST)
 
-docs: install ## write the reference pages anew from the code
+reference: install ## write the reference pages anew from the code
 	$(BIN)/python -m pico_train.cli.reference pico-train/docs
 	$(BIN)/python -m pico_analyze.cli.reference pico-analyze/docs
 	$(BIN)/python -m pico_conformance.compatibility shared-schema/docs
+	$(BIN)/python docs/building/house.py
+
+.envs/docs/.installed: docs/building/requirements.txt $(REQUIREMENTS) | interpreter
+	@echo "installing into .envs/docs"
+	@test -x .envs/docs/bin/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv .envs/docs
+	@.envs/docs/bin/python $(PIP) --requirement docs/building/requirements.txt
+	@touch $@
+
+# What the tutorial and the gallery make is kept in .envs/docs/made until their blocks or the packages' code change.
+docs: reference .envs/docs/.installed ## build the site into site, strictly, links checked; runs the tutorial (a few minutes)
+	$(BIN)/python docs/building/assemble.py .envs/docs/pages --made .envs/docs/made
+	NO_MKDOCS_2_WARNING=1 .envs/docs/bin/python -m mkdocs build --quiet --clean --config-file docs/mkdocs.yml
+	$(BIN)/python docs/building/check.py site --pages .envs/docs/pages
+
+docs-browser: docs ## look at every page of the site in a headless Chromium, on a desk and on a phone
+	@$(WITH_NODE) && { ./browser/chromium >/dev/null || \
+	  $(call SKIPPED,no Chromium is installed (apt-get install chromium; or name one in CHROMIUM)); } && \
+	  CHROMIUM="$$(./browser/chromium)" node "$(CURDIR)/docs/building/look.mjs" "$(CURDIR)/site"
 
 clean: ## remove environments, builds and caches; runs and analyses stay
-	rm -rf $(VENV) .envs dist .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .envs dist site .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .pytest_cache -type d -prune -exec rm -rf {} +

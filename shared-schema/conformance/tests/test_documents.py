@@ -32,8 +32,10 @@ DOCUMENTS = sorted(
         ROOT / "shared-schema/conformance/README.md",
         *(path for package in PACKAGES for path in (ROOT / package).glob("*.md")),
         *(path for package in PACKAGES for path in (ROOT / package / "docs").glob("*.md")),
+        *(path for folder in ("docs/pages", "docs/decisions", ".github") for path in (ROOT / folder).glob("*.md")),
     ]
 )
+DOCUMENTS.remove(ROOT / ".github/CONTRIBUTING.md")  # its blocks are changes to the repository: test_recipes.py
 _VARIABLE = re.compile(r"\$[A-Z_]+")
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_the_tools_require_the_release_of_the_contract_that_they_are_written_aga
     for tool in ("pico-train", "pico-analyze"):
         required = tomllib.loads((ROOT / tool / "pyproject.toml").read_text())["project"]["dependencies"]
         assert f"pico-schema[yaml]>={minor},<2" in required, tool
+
+
+@pytest.mark.parametrize("package", ["shared-schema", "pico-train", "pico-analyze"])
+def test_a_changelog_says_when_each_release_was(package: str) -> None:
+    """The newest first; only the first may be one that is still to come."""
+    titles = re.findall(r"^## (.*)$", (ROOT / package / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    if titles[0] == "Unreleased" or titles[0].endswith(" (not yet released)"):
+        titles = titles[1:]
+    dated = [re.fullmatch(r"(\d+)\.(\d+)\.(\d+) \((\d{4}-\d{2}-\d{2})\)", title) for title in titles]
+    found = [(tuple(map(int, match.groups()[:3])), date.fromisoformat(match[4])) for match in dated if match]
+    assert len(found) == len(titles), titles
+    assert found == sorted(found, reverse=True)
 
 
 def _interpreter(*words: str, path: str | None = None) -> subprocess.CompletedProcess[str]:

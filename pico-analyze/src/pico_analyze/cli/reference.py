@@ -31,6 +31,12 @@ _RANK = (
     "matrices the rounding of each, times the norm of the other, is added up. `rank`, `tolerance` and `stored` stand "
     'in `extra` of each row. In Python, `activations(X, stored="bfloat16")` says it of an array.'
 )
+_NOTATION = (
+    "**Formulas** are of the default parameters. X, Y: matrices of N rows (samples) and P columns (features), already "
+    "centred where the metric centres; xᵢ a row, or an entry where there are M of them in all; s₁ ≥ s₂ ≥ … singular "
+    "values, m = min(N, P) of them, r the numerical rank; ρ canonical correlations; h canonical variates; θ a "
+    "threshold; g gradients of n parts of b rows each."
+)
 _CENTRING = (
     "**Centring.** Spectra of activations are those of their covariance over samples: `centre=auto` subtracts the mean "
     "over rows from activations, and from nothing else. RankMe alone is not centred, as published."
@@ -73,7 +79,9 @@ def _own(specs: Any) -> list[Any]:
 
 def metrics() -> str:
     """The page of every metric."""
-    return _pages("Metrics", [metric_pages.metric_record(spec) for spec in _own(METRICS.each())], _RANK, _CENTRING)
+    return _pages(
+        "Metrics", [metric_pages.metric_record(spec) for spec in _own(METRICS.each())], _NOTATION, _RANK, _CENTRING
+    )
 
 
 def components() -> str:
@@ -104,6 +112,8 @@ def _pages(title: str, records: list[dict[str, Any]], *common: str) -> str:
     lines = [f"# {title}", "", _MADE, *(line for text in common for line in ("", text))]
     for record in records:
         lines += ["", f"## {record['name']}", "", _cell(record["definition"]), ""]
+        if record.get("formula"):
+            lines += ["$$", record["formula"], "$$", ""]
         for key in ("kind", "range", "best", "cost", "reference", "data", "heads"):
             value = record.get(key)
             if value not in (None, "", []):

@@ -230,6 +230,7 @@ MEAN_CCA = MetricSpec(
     kind="pair",
     fn=mean_cca,
     definition="Mean of the canonical correlations of two representations of the same samples. Widths may differ.",
+    formula=r"\frac{1}{\min(k, k')} \sum_{i=1}^{\min(k, k')} \rho_i",
     range="0 to 1",
     best="1: one is a linear map of the other",
     cost=_COST,
@@ -250,6 +251,10 @@ SVCCA = MetricSpec(
     definition=(
         "Mean canonical correlation of the principal subspaces that carry 99 % of each side's variance. "
         "Widths may differ."
+    ),
+    formula=(
+        r"\frac{1}{\min(k, k')} \sum_{i=1}^{\min(k, k')} \rho_i, \qquad "
+        r"k = \min\Bigl\{\, l : \sum_{i=1}^{l} s_i^2 \ge 0.99 \sum_i s_i^2 \,\Bigr\}"
     ),
     range="0 to 1",
     best="1: the principal subspaces agree",
@@ -274,6 +279,9 @@ PWCCA = MetricSpec(
         "google/svcca's code has it (the side of fewer features weighs, by directions that are not whitened, with "
         "means, and by columns that are not centred); variant=pico1: as pico-analyze 1.0 had it, with 1e-6 of the "
         "largest covariance added to the variances."
+    ),
+    formula=(
+        r"\frac{\sum_i \alpha_i \rho_i}{\sum_i \alpha_i}, \qquad \alpha_i = \sum_{j=1}^{P} |\langle h_i, x_j \rangle|"
     ),
     range="0 to 1",
     best="1: one is a linear map of the other",

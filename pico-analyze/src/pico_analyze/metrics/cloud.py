@@ -114,6 +114,7 @@ ANISOTROPY = MetricSpec(
     kind="single",
     fn=anisotropy,
     definition="Mean cosine between two different samples, over all pairs: how much activations point the same way.",
+    formula=r"\frac{1}{N(N-1)} \sum_{i \ne j} \frac{x_i \cdot x_j}{\|x_i\|\,\|x_j\|}",
     range="-1/(N−1) to 1",
     best="0: directions are spread evenly; 1: all samples point the same way",
     cost="one pass over all entries",
@@ -130,6 +131,10 @@ INTRINSIC_DIMENSION = MetricSpec(
     definition=(
         "Dimension of the manifold that samples lie on, from the ratio of the distances of each to its two nearest "
         "(TwoNN). Samples that are the same count once."
+    ),
+    formula=(
+        r"\hat d = \frac{\sum_i \ln \mu_{(i)} \, y_i}{\sum_i (\ln \mu_{(i)})^2}, \qquad "
+        r"\mu = \frac{r_2}{r_1}, \qquad y_i = -\ln\Bigl(1 - \frac{i}{N}\Bigr)"
     ),
     range="above 0",
     best="d for samples of a d-dimensional manifold; too low where d is large and samples are few",

@@ -309,6 +309,7 @@ CKA = MetricSpec(
         "and shift; widths may differ. debiased=true: the unbiased estimator, for few samples; batch=B: "
         "averaged over batches of B samples that are drawn at random."
     ),
+    formula=r"\frac{\|X^\top Y\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}",
     range="0 to 1 (debiased: about 0 for independent data, can be negative)",
     best="1: the same representation up to rotation and scale",
     cost="linear: O(N·R·R′) with R the width, or the rank of a circuit; rbf: O(N²·R), N x N in memory",

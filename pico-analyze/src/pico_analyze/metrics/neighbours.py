@@ -113,6 +113,7 @@ MUTUAL_KNN = MetricSpec(
         "Mean share of each sample's k nearest neighbours that are the same in both representations; where several are "
         "equally near, the expected share if ties are broken at random in each. Widths may differ."
     ),
+    formula=r"\frac{1}{N} \sum_{i=1}^{N} \frac{|\mathcal{N}_k^X(i) \cap \mathcal{N}_k^Y(i)|}{k}",
     range="0 to 1; about k/(N−1) by chance",
     best="1: all neighbourhoods agree",
     cost="O(N²·R), in blocks of rows",

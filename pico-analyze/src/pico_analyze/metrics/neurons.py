@@ -164,6 +164,7 @@ DEAD_FRACTION = MetricSpec(
         "Share of the neurons (columns) whose activation is at most threshold times the root mean square at every "
         "sample. Neurons are site mlp.act; threshold=0 is for ReLU, whose dead neurons are exactly zero."
     ),
+    formula=r"\frac{1}{P} \, \#\{\, j : |x_{ij}| \le \theta\,\mathrm{rms}(X) \text{ for all } i \,\}",
     range="0 to 1",
     best="0: every neuron is active somewhere; 1: none is",
     cost="one pass over all entries",
@@ -184,6 +185,9 @@ DENSE_FRACTION = MetricSpec(
         "Share of the neurons (columns) that are active, by more than threshold times the root mean square, at more "
         "than a share of the samples. Neurons are site mlp.act."
     ),
+    formula=(
+        r"\frac{1}{P} \, \#\{\, j : \#\{\, i : |x_{ij}| > \theta\,\mathrm{rms}(X) \,\} > \mathrm{share} \cdot N \,\}"
+    ),
     range="0 to 1",
     best="0: all neurons are sparse; 1: every neuron is active at most samples",
     cost="one pass over all entries",
@@ -201,6 +205,7 @@ MASSIVE_ACTIVATIONS = MetricSpec(
         "Entries of a sample, on average, whose magnitude is above 100 and above 1000 times the median magnitude of "
         "all. How many features and samples hold one stands beside it. In the reference of the residual stream (resid)."
     ),
+    formula=r"\frac{1}{N} \, \#\{\, (i, j) : |x_{ij}| > 100,\ |x_{ij}| > 1000 \cdot \mathrm{median}\,|X| \,\}",
     range="0 to P",
     best="0: no entry dwarfs the others",
     cost="one pass and a median of all entries",

@@ -117,6 +117,11 @@ GRADIENT_NOISE = MetricSpec(
         "interval (ci_low, ci_high), without --bootstrap; per site, per block (site block) and of the whole model "
         "(site model). Gradients of two steps are of two weights, and are not taken."
     ),
+    formula=(
+        r"\frac{\operatorname{tr}(\Sigma)}{|G|^2}, \qquad "
+        r"\operatorname{tr}(\Sigma) = \frac{b}{n-1} \sum_{i=1}^{n} \|g_i - \bar g\|^2, \qquad "
+        r"|G|^2 = \|\bar g\|^2 - \frac{\operatorname{tr}(\Sigma)}{n\,b}"
+    ),
     range="0 to infinity, in rows",
     best="0: no noise; above the batch size: one batch's gradient is mostly noise",
     cost="a few operations on what was captured",

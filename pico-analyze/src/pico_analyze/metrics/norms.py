@@ -53,6 +53,10 @@ NORM = MetricSpec(
         "How large a matrix is. With singular values s: frobenius (Σ s²)^½; nuclear Σ s; spectral max s; "
         "max_abs the largest absolute entry (called inf by pico-analyze 1.0)."
     ),
+    formula=(
+        r"\|X\|_F = \Bigl(\sum_i s_i^2\Bigr)^{1/2}, \qquad \|X\|_* = \sum_i s_i, \qquad "
+        r"\|X\|_2 = s_1, \qquad \|X\|_{\max} = \max_{ij} |x_{ij}|"
+    ),
     range="0 to infinity; 0 only for the zero matrix",
     best="none: a size, to be read over steps",
     cost="frobenius: one pass; max_abs: one pass over the product; nuclear and spectral: one SVD, shared",

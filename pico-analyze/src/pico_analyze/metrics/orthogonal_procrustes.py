@@ -91,6 +91,10 @@ PROCRUSTES = MetricSpec(
         "the best rotation: 2 − 2·‖XᵀY‖ nuclear; squared=false: its root, a metric. form=similarity: that nuclear "
         "norm; form=angular: its arc cosine. Widths may differ."
     ),
+    formula=(
+        r"\min_{Q^\top Q = I} \|\hat X - \hat Y Q\|_F^2 = 2 - 2\,\|\hat X^\top \hat Y\|_*, \qquad "
+        r"\hat X = \frac{X}{\|X\|_F}, \quad \hat Y = \frac{Y}{\|Y\|_F}"
+    ),
     range="distance: 0 to 2 (squared=false: to √2); similarity: 0 to 1; angular: 0 to π/2",
     best="0 (similarity: 1): the same up to rotation and scale",
     cost="O(N·R·R′) and one SVD of R x R′, R the width, or the rank of a circuit",

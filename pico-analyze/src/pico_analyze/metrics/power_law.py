@@ -153,6 +153,10 @@ POWER_LAW_ALPHA = MetricSpec(
         "range of ranks, with r2; α-ReQ is first_rank=11, last_rank=500, weighting=inverse_rank. Activations are "
         "centred over samples first (centre=auto)."
     ),
+    formula=(
+        r"\hat\alpha = 1 + n \Bigl(\sum_{\lambda_i \ge \lambda_{\min}} \ln \frac{\lambda_i}{\lambda_{\min}}\Bigr)^{-1}"
+        r", \qquad \lambda_i = s_i^2, \qquad n = \#\{\, i : \lambda_i \ge \lambda_{\min} \,\}"
+    ),
     range="mle: above 1; rank: any number, positive in practice",
     best="none; Martin and Mahoney find 2 to 4 (mle) in well-trained weights. Read it together with ks or r2",
     cost="one SVD, shared, and O(m²) for the fit over m eigenvalues",

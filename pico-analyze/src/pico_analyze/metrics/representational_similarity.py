@@ -127,6 +127,10 @@ RSA = MetricSpec(
         "Correlation (over all pairs of samples) of the dissimilarities in one representation with those in "
         "the other. Widths may differ."
     ),
+    formula=(
+        r"\operatorname{corr}\bigl(\{d_X(i, j)\}_{i<j},\ \{d_Y(i, j)\}_{i<j}\bigr), \qquad "
+        r"d_X(i, j) = 1 - \operatorname{corr}(x_i, x_j)"
+    ),
     range="-1 to 1; about 0 by chance",
     best="1: the same samples are alike in both",
     cost="O(N²·R) and a sort of N²/2 values (spearman); N x N in memory",

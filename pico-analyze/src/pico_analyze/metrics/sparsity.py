@@ -239,6 +239,10 @@ GINI = MetricSpec(
         "Rickard define it, and as pico-analyze 1.0 had it. corrected=true multiplies by M/(M−1) for M entries, so "
         "that one entry that holds everything gives exactly 1."
     ),
+    formula=(
+        r"\frac{\sum_{i=1}^{M} (2i - M - 1)\,|x|_{(i)}}{M \sum_{i=1}^{M} |x|_{(i)}}, \qquad "
+        r"|x|_{(1)} \le \dots \le |x|_{(M)}"
+    ),
     range="0 to 1",
     best="1 − 1/M (corrected: 1): sparsest (one entry holds everything); 0: all magnitudes equal",
     cost="sorts all entries, O(M log M); a circuit is multiplied out block by block",
@@ -252,6 +256,7 @@ HOYER = MetricSpec(
     kind="single",
     fn=hoyer,
     definition="(√M − ‖x‖₁/‖x‖₂)/(√M − 1) of the M entries.",
+    formula=r"\frac{\sqrt{M} - \|x\|_1 / \|x\|_2}{\sqrt{M} - 1}",
     range="0 to 1",
     best="1: sparsest (one entry that is not zero); 0: all magnitudes equal",
     cost="two passes over all entries; a circuit is multiplied out block by block",
@@ -269,6 +274,7 @@ NEAR_ZERO_FRACTION = MetricSpec(
     kind="single",
     fn=near_zero_fraction,
     definition="Share of the entries whose magnitude is at most threshold times the root mean square (or max, or 1).",
+    formula=r"\frac{1}{M} \, \#\{\, i : |x_i| \le \theta\,\mathrm{rms}(X) \,\}",
     range="0 to 1",
     best="1: all entries are negligible; a normal law gives 0.008 at the default threshold",
     cost="one pass over all entries; a circuit is multiplied out block by block",
@@ -285,6 +291,7 @@ KURTOSIS = MetricSpec(
     kind="single",
     fn=kurtosis,
     definition="Fourth central moment of the entries over their squared variance, minus 3: how heavy the tails are.",
+    formula=r"\frac{\frac{1}{M}\sum_i (x_i - \bar x)^4}{\bigl(\frac{1}{M}\sum_i (x_i - \bar x)^2\bigr)^2} - 3",
     range="-2 to infinity (excess=false: 1 to infinity)",
     best="0: as a normal distribution; large: a few entries dominate",
     cost="three passes over all entries; a circuit is multiplied out block by block",

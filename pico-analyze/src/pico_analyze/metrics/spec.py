@@ -110,6 +110,8 @@ class MetricSpec:
     """What the value at the good end of the range means, in words."""
     cost: str
     reference: str
+    formula: str = ""
+    """The same in LaTeX, with default parameters, for pages that render it."""
     accepts: frozenset[Data] = ALL_DATA
     params: Mapping[str, Param] = field(default_factory=dict)
     same_width: bool = False

@@ -238,6 +238,7 @@ CONDITION_NUMBER = MetricSpec(
         "the data was stored in); the rank stands beside it, and `full`, the value over all min(N, P) singular values: "
         "infinite when the rank is less. Activations are centred over samples first (centre=auto)."
     ),
+    formula=r"\frac{s_1}{s_r}",
     range="1 to infinity",
     best="1: all directions are stretched alike",
     cost=_SVD,
@@ -259,6 +260,7 @@ EFFECTIVE_RANK = MetricSpec(
         "exp of the Shannon entropy (natural logarithm) of the singular values divided by their sum, over those above "
         "the rounding of the type the data was stored in. Activations are centred over samples first (centre=auto)."
     ),
+    formula=r"\exp\Bigl(-\sum_{i=1}^{r} p_i \ln p_i\Bigr), \qquad p_i = \frac{s_i}{\sum_{j=1}^{r} s_j}",
     range="1 to min(N, P)",
     best="min(N, P): all directions are used equally; 1: a single direction",
     cost=_SVD,
@@ -278,6 +280,7 @@ PER = MetricSpec(
         "head_dim / d. Singular values of rounding count as zero; activations are centred over samples first "
         "(centre=auto)."
     ),
+    formula=(r"\frac{1}{m} \exp\Bigl(-\sum_{i=1}^{r} p_i \ln p_i\Bigr), \qquad p_i = \frac{s_i}{\sum_{j=1}^{r} s_j}"),
     range="1/min(N, P) to 1",
     best="1: every direction is used equally",
     cost=_SVD,
@@ -296,6 +299,7 @@ STABLE_RANK = MetricSpec(
         "Squared Frobenius norm over squared spectral norm: how many directions are as strong as the strongest. "
         "Activations are centred over samples first (centre=auto)."
     ),
+    formula=r"\frac{\|X\|_F^2}{\|X\|_2^2} = \frac{\sum_i s_i^2}{s_1^2}",
     range="1 to min(N, P)",
     best="min(N, P): all directions equally strong",
     cost=_SVD,
@@ -313,6 +317,7 @@ PARTICIPATION_RATIO = MetricSpec(
         "(Σλ)²/Σλ² of the eigenvalues of the covariance over samples (activations, mean subtracted) or of "
         "the squared singular values (weights and gradients)."
     ),
+    formula=r"\frac{\bigl(\sum_i \lambda_i\bigr)^2}{\sum_i \lambda_i^2}, \qquad \lambda_i = s_i^2",
     range="1 to min(N, P)",
     best="min(N, P): variance spread evenly over all directions",
     cost=_SVD,
@@ -330,6 +335,7 @@ RANKME = MetricSpec(
         "exp(−Σ p·ln p), p = s/Σs + ε over all min(N, P) singular values of representations (samples x features), as "
         "published: neither centred nor normalised. Singular values of rounding count as zero."
     ),
+    formula=(r"\exp\Bigl(-\sum_{i=1}^{m} p_i \ln p_i\Bigr), \qquad p_i = \frac{s_i}{\sum_{j=1}^{m} s_j} + \varepsilon"),
     range="1 to min(N, P), up to the smoothing ε",
     best="min(N, P): representations that did not collapse",
     cost=_SVD,

@@ -82,6 +82,7 @@ SUBSPACE_OVERLAP = MetricSpec(
         "left ones (output directions of a weight, samples of activations) or right ones (input directions, "
         "features). Activations are centred over samples first (centre=auto)."
     ),
+    formula=r"\frac{\|U_X^\top U_Y\|_F^2}{k}, \qquad U_X,\ U_Y \in \mathbb{R}^{N \times k}",
     range="0 to 1; about k/dimension by chance",
     best="1: the same leading subspace",
     cost="one SVD with vectors of each side",

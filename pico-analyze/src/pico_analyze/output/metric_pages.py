@@ -76,6 +76,7 @@ def metric_record(spec: MetricSpec) -> dict[str, Any]:
         "name": spec.name,
         "kind": "comparison" if spec.kind == "pair" else "one matrix",
         "definition": spec.definition,
+        "formula": spec.formula,
         "range": spec.range,
         "best": spec.best,
         "cost": spec.cost,
