@@ -18,8 +18,8 @@ SURFACE = {
     "Membership", "ModelSpec", "Origin", "Parent", "Producer", "Revision", "RevisionIndex", "RunManifest",
     "SCHEMA_VERSION", "SchemaError", "SchemaVersionError", "SetAsideRevision", "Site", "SiteError", "SuiteChange",
     "SuiteManifest", "SuiteMember", "TensorHeaderError", "UnsafePathError", "ValidationRows", "WeightSlice",
-    "YamlError", "__version__", "digests", "documents", "files", "layout", "read_checkpoint", "read_run", "results",
-    "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
+    "YamlError", "__version__", "digests", "documents", "evaluated", "files", "layout", "read_checkpoint", "read_run",
+    "results", "run_names", "sites", "strict_json", "tensor_header", "verify_checkpoint",
 }  # fmt: skip
 
 FUNCTIONS = {
@@ -71,6 +71,12 @@ FUNCTIONS = {
         "safe_relative_path(path: str) -> PurePosixPath",
         "step_dir(step: int) -> str",
         "tag_name(run_name: str, step: int) -> str",
+    ],
+    "evaluated": [
+        "folder_name(place: str) -> str",
+        "is_of_model(name: str) -> bool",
+        "model_digest(files: Mapping[str, str]) -> str",
+        "series_id(place: str) -> str",
     ],
     "results": ["flat_results(results: Mapping[str, Any]) -> dict[str, float]"],
     "sites": [

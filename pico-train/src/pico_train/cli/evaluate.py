@@ -14,7 +14,8 @@ from pico_train.cli.numbers import MOST
 from pico_train.counting import counted
 
 if TYPE_CHECKING:
-    from pico_train.evaluation.series import ForeignSeries, OwnSeries
+    from pico_train.evaluation.foreign_series import ForeignSeries
+    from pico_train.evaluation.series import OwnSeries
     from pico_train.evaluation.sweep import Swept
 
 Model = Annotated[
@@ -29,7 +30,8 @@ Names = Annotated[
     typer.Option(
         "--tasks",
         help="With commas: validation, pairs, pairs:FILE, choices:FILE, text:PATH, tokens:DIRECTORY, hub:ORG/NAME, "
-        "paloma, paloma-tinsy, NAME=task; any other is a task of lm-eval (pip install 'pico-train\\[eval]').",
+        "paloma, paloma-tinsy, babylm:FOLDER, pico1:PATH, NAME=task; any other is a task of lm-eval (pip install "
+        "'pico-train\\[eval]').",
     ),
 ]
 
@@ -118,7 +120,7 @@ def _pushed(series: OwnSeries | ForeignSeries, place: str) -> str:
 
     if not isinstance(series, OwnSeries):
         raise UsageError(f"--push: {place} is a model of others, whose repository is theirs")
-    repo = {"repo": place.removeprefix(HUB).partition("@")[0].partition(":")[0]} if series.on_hub else {}
+    repo = {"repo": place.removeprefix(HUB).partition("@")[0].partition(":")[0]} if series.address else {}
     settings = choose_settings(series.run_dir, repo)
     commit = push_results(series.run_dir, settings)
     return f"{settings.repo}: {'all results are there already' if commit is None else f'commit {commit[:12]}'}"

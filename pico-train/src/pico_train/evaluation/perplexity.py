@@ -80,14 +80,14 @@ class DocumentSet:
         whole = _measures(losses, n_tokens, self.n_bytes)
         if self.rows:
             filled = n_tokens > 0
-            whole["pico1_perplexity"] = float(np.mean([_exp(loss) for loss in losses[filled] / n_tokens[filled]]))
+            whole["pico1_perplexity"] = float(np.mean([perplexity(loss) for loss in losses[filled] / n_tokens[filled]]))
         groups = {
             source: _measures(losses[chosen], n_tokens[chosen], None if self.n_bytes is None else self.n_bytes[chosen])
             for source, chosen in self.by_source.items()
         }
         if groups:
             macro = float(np.mean([group["loss"] for group in groups.values()]))
-            whole |= {"macro_loss": macro, "macro_perplexity": _exp(macro), "n_sources": len(groups)}
+            whole |= {"macro_loss": macro, "macro_perplexity": perplexity(macro), "n_sources": len(groups)}
         return {self.name: whole | dict(self.counts or {})} | {f"{self.name}/{name}": of for name, of in groups.items()}
 
 
@@ -95,7 +95,7 @@ def _measures(losses: np.ndarray, n_tokens: np.ndarray, n_bytes: np.ndarray | No
     tokens, total = int(n_tokens.sum()), float(losses.sum())
     if not tokens:
         return {"loss": math.nan, "perplexity": math.nan, "n_tokens": 0, "n_documents": len(losses)}
-    found: Measures = {"loss": total / tokens, "perplexity": _exp(total / tokens)}
+    found: Measures = {"loss": total / tokens, "perplexity": perplexity(total / tokens)}
     if n_bytes is not None and n_bytes.sum():
         found["bits_per_byte"] = total / (math.log(2) * float(n_bytes.sum()))
         found["n_bytes"] = int(n_bytes.sum())
@@ -104,5 +104,6 @@ def _measures(losses: np.ndarray, n_tokens: np.ndarray, n_bytes: np.ndarray | No
     return found | {"n_tokens": tokens, "n_documents": len(losses)}
 
 
-def _exp(loss: float) -> float:
+def perplexity(loss: float) -> float:
+    """exp of a mean loss in nats; of one beyond 700, that of 700."""
     return math.exp(min(float(loss), LARGEST_LOSS))
