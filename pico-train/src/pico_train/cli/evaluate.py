@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.cli import completion
 from pico_train.cli.console import As, Format, print_table, progress_line
 from pico_train.cli.numbers import MOST
 from pico_train.counting import counted
@@ -22,7 +23,9 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="RUN[@STEP]",
-        help="A run, as for other commands; or models of others: a folder, a folder of checkpoints, hf://ORG/NAME.",
+        help="A run, as for other commands; or models of others: a folder, a folder of checkpoints, hf://ORG/NAME, "
+        "hf://ORG/NAME@step0,step512.",
+        autocompletion=completion.runs,
     ),
 ]
 Names = Annotated[

@@ -24,10 +24,8 @@ from typing import Any
 import numpy as np
 
 from pico_train.errors import DataError, UsageError
-from pico_train.evaluation.choices import Question, QuestionSet
-from pico_train.evaluation.pairs import PairSet, read_pairs
 from pico_train.evaluation.scoring import Scorer, sums, windows_of
-from pico_train.evaluation.sentences import Encoder, read_records, text_of
+from pico_train.evaluation.sentences import Encoder, Question, read_records, text_of
 from pico_train.training.step import Tasks
 
 FAMILIES = ("blimp", "supplement", "ewok", "entity_tracking", "wug")
@@ -59,23 +57,27 @@ def _family(name: str) -> str | None:
     return next((family for family in FAMILIES if name == family or name.startswith(f"{family}_")), None)
 
 
-def open_folder(name: str, place: str, encoder: Encoder) -> PairSet | QuestionSet | PreferenceSet:
-    """The task in a folder, in a tokenizer's ids.
+def family(place: str) -> str:
+    """What the task in a folder is of: one of `FAMILIES`.
 
     Raises:
-        UsageError, DataError: as `folders` and `sentences.read_records`; or a record is none of this task.
+        UsageError: as `folders`.
     """
-    [directory] = [Path(path).expanduser() for path in folders(place)]
-    family = _family(directory.name)
-    if family in ("blimp", "supplement"):
-        return PairSet.of(name, read_pairs(directory), encoder)
-    if family == "wug":
-        return PreferenceSet.read(name, directory, encoder)
-    make = _ewok if family == "ewok" else _entity
+    [folder] = folders(place)
+    return str(_family(Path(folder).name))
+
+
+def read_questions(directory: Path) -> list[Question]:
+    """The questions of a folder of EWoK or of entity tracking; the right answer is the first.
+
+    Raises:
+        UsageError, DataError: as `sentences.read_records`; or a record is none of this task.
+    """
+    make = _ewok if _family(directory.name) == "ewok" else _entity
     questions = [make(record, where) for where, record in read_records(directory)]
     if not questions:
         raise DataError(f"{directory}: holds no questions: it is empty")
-    return QuestionSet.of(name, questions, encoder)
+    return questions
 
 
 def _ewok(record: dict[str, Any], where: str) -> Question:

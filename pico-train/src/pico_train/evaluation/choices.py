@@ -24,22 +24,8 @@ import numpy as np
 from pico_train.errors import DataError
 from pico_train.evaluation.measures import mean_error, ratio_error, share_error
 from pico_train.evaluation.scoring import Scorer, sums, windows_of
-from pico_train.evaluation.sentences import Encoder, read_records, text_of
+from pico_train.evaluation.sentences import Encoder, Question, read_records, text_of
 from pico_train.training.step import Measures, Tasks
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question."""
-
-    context: str
-    """What is given; it may be empty."""
-    choices: tuple[str, ...]
-    """Answers, each with the white space that it begins with."""
-    gold: int
-    """Number of the right one."""
-    group: str = ""
-    """What results are also given by; empty for none."""
 
 
 def read_questions(path: Path) -> list[Question]:

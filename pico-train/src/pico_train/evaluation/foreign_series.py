@@ -302,6 +302,6 @@ def _checked(directory: Path, where: str) -> Path:
 def _check_names(names: list[str], where: str) -> None:
     if layout.MODEL_CONFIG not in names or not any(name.endswith(".safetensors") for name in names):
         raise CheckpointError(
-            f"{where}: has no {layout.MODEL_CONFIG} beside weights in safetensors: pickled weights are not opened here "
-            "(`pico-analyze convert` makes safetensors of them)"
+            f"{where}: has no {layout.MODEL_CONFIG} beside weights in safetensors; pickled weights are not opened: "
+            "save the model by transformers' save_pretrained, and name its folder"
         )

@@ -22,7 +22,7 @@ import numpy as np
 
 from pico_train.counting import counted
 from pico_train.errors import DataError
-from pico_train.evaluation.measures import ratio_error
+from pico_train.evaluation.measures import perplexity, ratio_error
 from pico_train.evaluation.scoring import Scorer, sums, windows_of
 from pico_train.training.step import Measures, Tasks
 
@@ -30,8 +30,6 @@ MOST_SOURCES = 64
 """Sources of which results are given one by one."""
 LEAST_DOCUMENTS = 4
 """Documents of a source, on average, below which results by source would say little."""
-LARGEST_LOSS = 700.0
-"""Beyond it exp overflows."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,3 @@ def _measures(losses: np.ndarray, n_tokens: np.ndarray, n_bytes: np.ndarray | No
     if len(losses) > 1:
         found["loss_se"] = ratio_error(losses, n_tokens)
     return found | {"n_tokens": tokens, "n_documents": len(losses)}
-
-
-def perplexity(loss: float) -> float:
-    """exp of a mean loss in nats; of one beyond 700, that of 700."""
-    return math.exp(min(float(loss), LARGEST_LOSS))

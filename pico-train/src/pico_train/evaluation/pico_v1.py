@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pico_train.errors import DataError
-from pico_train.evaluation.perplexity import perplexity
+from pico_train.evaluation.measures import perplexity
 from pico_train.evaluation.scoring import Scorer, Window, sums
 from pico_train.training.step import Tasks
 

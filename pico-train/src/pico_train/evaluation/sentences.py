@@ -1,4 +1,4 @@
-"""Sentences as windows of tokens, and the records of the JSON lines that hold them.
+"""Sentences as windows of tokens, questions, and the records of the JSON lines that hold them.
 
 A sentence is led by the token that documents begin with, so that its first word is predicted too.
 """
@@ -56,6 +56,20 @@ class Encoder:
         parts = [TextPart(text, where=where) for text in texts]
         lead = np.array([self.begin], np.int32)
         return [np.concatenate([lead, ids]) for ids in self.encoder.encode(parts, Found())]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question."""
+
+    context: str
+    """What is given; it may be empty."""
+    choices: tuple[str, ...]
+    """Answers, each with the white space that it begins with."""
+    gold: int
+    """Number of the right one."""
+    group: str = ""
+    """What results are also given by; empty for none."""
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -169,7 +169,7 @@ def open_task(address: Address, given: Given) -> Task:
     if address.kind == "validation":
         return _validation(address, given)
     if address.kind == "babylm":
-        return babylm.open_folder(address.name, address.place, _encoder(address, given))
+        return _babylm(address, _encoder(address, given))
     if address.kind == "text":
         return _text(address, given)
     if address.kind == "pico1":
@@ -183,6 +183,15 @@ def _encoder(address: Address, given: Given) -> Encoder:
     if given.tokenizer_dir is None:
         raise DataError(f"task {address.given}: the model came without a tokenizer, so text cannot become its tokens")
     return Encoder.of(given.tokenizer_dir, f"task {address.given}")
+
+
+def _babylm(address: Address, encoder: Encoder) -> Task:
+    family, directory = babylm.family(address.place), Path(address.place).expanduser()
+    if family in ("blimp", "supplement"):
+        return pairs.PairSet.of(address.name, pairs.read_pairs(directory), encoder)
+    if family == "wug":
+        return babylm.PreferenceSet.read(address.name, directory, encoder)
+    return choices.QuestionSet.of(address.name, babylm.read_questions(directory), encoder)
 
 
 def _validation(address: Address, given: Given) -> DocumentSet:
