@@ -132,11 +132,11 @@ bench-gpu: install ## training on one GPU, against transformers; its tests first
 fuzz: install ## damage golden runs in 2,000 ways and put them through every command (half an hour)
 	$(ONE_THREAD) $(BIN)/python -m pico_conformance.fuzz --mutations 2000
 
-# lm-eval, peft, TransformerLens and nnsight bring many packages: they have an environment of their own.
+# lm-eval, minicons, peft, TransformerLens and nnsight bring many packages: they have an environment of their own.
 .envs/ecosystem/.installed: $(PROJECTS) pico-train/tests/ecosystem-requirements.txt $(REQUIREMENTS) | interpreter
 	@echo "installing into .envs/ecosystem"
 	@test -x .envs/ecosystem/bin/python || "$$(.ci/interpreter "$(PYTHON)")" -m venv .envs/ecosystem
-	@.envs/ecosystem/bin/python $(PIP) --editable shared-schema --editable pico-train --editable pico-analyze pytest pytest-xdist hypothesis --requirement pico-train/tests/ecosystem-requirements.txt
+	@.envs/ecosystem/bin/python $(PIP) --editable shared-schema --editable pico-train --editable pico-analyze --editable shared-schema/conformance pytest pytest-xdist hypothesis --requirement pico-train/tests/ecosystem-requirements.txt
 	@touch $@
 
 .envs/places/.installed: $(PROJECTS) pico-analyze/tests/requirements.txt pico-analyze/tests/ecosystem-requirements.txt $(REQUIREMENTS) | interpreter
@@ -145,7 +145,7 @@ fuzz: install ## damage golden runs in 2,000 ways and put them through every com
 	@.envs/places/bin/python $(PIP) --editable shared-schema --editable pico-analyze --editable shared-schema/conformance --requirement pico-analyze/tests/requirements.txt --requirement pico-analyze/tests/ecosystem-requirements.txt
 	@touch $@
 
-test-ecosystem: .envs/ecosystem/.installed .envs/places/.installed ## a checkpoint in lm-eval, peft, TransformerLens and nnsight; probes against TransformerLens; checkpoints in S3
+test-ecosystem: .envs/ecosystem/.installed .envs/places/.installed ## a checkpoint in lm-eval, minicons, peft, TransformerLens and nnsight; probes against TransformerLens; checkpoints in S3
 	cd pico-train && $(ONE_THREAD) ../.envs/ecosystem/bin/python -m pytest tests/ecosystem
 	cd pico-analyze && $(ONE_THREAD) ../.envs/ecosystem/bin/python -m pytest tests/ecosystem/test_transformer_lens.py
 	cd pico-analyze && $(ONE_THREAD) ../.envs/places/bin/python -m pytest tests/ecosystem/test_s3.py

@@ -22,6 +22,7 @@ import pico_schema
 SNAPSHOT = Path(__file__).with_name("surface.json")
 OF_FUNCTIONS = (
     "run_names",
+    "evaluated",
     "digests",
     "documents",
     "files",

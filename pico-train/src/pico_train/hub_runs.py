@@ -10,6 +10,7 @@ each file has the size and digest that the manifest gives it, before it gets its
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -104,6 +105,10 @@ class _Repository:
         from huggingface_hub.errors import RevisionNotFoundError
 
         wanted, what = list(patterns), f"{self.name}@{commit[:8]}"
+        # Whether it has what was asked for is looked at and told of here.
+        log = logging.getLogger("huggingface_hub._snapshot_download")
+        before = log.level
+        log.setLevel(logging.ERROR)
         try:
             return Path(
                 with_retries(
@@ -119,6 +124,8 @@ class _Repository:
             raise CheckpointError(f"{what}: the repository has no such commit") from None
         except OSError as error:
             raise StorageError(f"{what}: cannot be fetched ({error})") from error
+        finally:
+            log.setLevel(before)
 
 
 def bring(
@@ -309,4 +316,7 @@ def _place(source: Path, target: Path, paths: Iterable[str]) -> None:
             except FileExistsError:
                 raise
             except OSError:
-                shutil.copyfile(content, path)
+                # Under a name of its own until it is whole: one that is killed leaves no half of a file.
+                made = path.with_name(f".{path.name}.{os.getpid()}")
+                shutil.copyfile(content, made)
+                made.replace(path)

@@ -38,7 +38,7 @@ def encoder(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tokenizer")
     texts = [text for pair in PAIRS for text in (pair.good, pair.bad)] * 3
     tokenizers.save_trained(tokenizers.train(texts, 290), directory, max_length=32)
-    return Encoder.of(directory)
+    return Encoder.of(directory, "test")
 
 
 @pytest.fixture(scope="module")

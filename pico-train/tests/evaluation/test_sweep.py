@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from support.tiny import config
-from support.training_runs import train_until
+from support.training_runs import train_again, train_until
 from support.worlds import launch
 from typer.testing import CliRunner
 
@@ -145,14 +145,49 @@ def test_results_by_source_are_those_of_transformers_on_long_documents(run, held
         assert found[f"texts/{source}"]["loss"] == pytest.approx(losses[source] / counts[source], rel=1e-6)
 
 
-def test_two_processes_measure_what_one_does(run, text, tmp_path, held):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_measure_what_one_does(run, text, tmp_path, held, strategy):
     tasks = [f"order=pairs:{held / 'pairs.jsonl'}", f"text:{held / 'texts.jsonl'}"]
     changes = EVERY | {"evaluation__tasks": tasks, "training__max_steps": 1, "evaluation__cadence": {"early": 0}}
-    launch(train_until, config(tmp_path, text, **changes), world=2)
+    launch(train_until, config(tmp_path, text, **changes, distributed__strategy=strategy), world=2)
     one, two = results(run, 0), results(tmp_path / "tiny", 0)
     assert list(one) == list(two)
     for task, measures in one.items():
         assert two[task] == pytest.approx(measures, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "n_documents", "batch_size"), [("ddp", 3, 1), ("fsdp", 3, 1), ("fsdp", 3, 16), ("fsdp", 2, 1)]
+)
+def test_all_documents_are_scored_where_they_do_not_divide_by_the_processes(
+    text, tmp_path, strategy, n_documents, batch_size
+):
+    """Three documents of different lengths, one or all of them in a batch, by two processes and by one."""
+    words = ["the", "tree", "then", "sees", "one", "small", "dog"]
+    lines = [json.dumps({"text": " ".join(words[: 3 + 2 * n])}) for n in range(n_documents)]
+    (tmp_path / "some.jsonl").write_text("\n".join(lines))
+    changes = {
+        "evaluation__tasks": [f"text:{tmp_path}/some.jsonl"],
+        "training__max_steps": 1,
+        "evaluation__cadence": {"early": 0},
+        "evaluation__batch_size": batch_size,
+    }
+    launch(train_until, config(tmp_path / "one", text, **changes))
+    launch(train_until, config(tmp_path / "two", text, **changes, distributed__strategy=strategy), world=2)
+    one, two = (results(tmp_path / name / "tiny", 0)["some"] for name in ("one", "two"))
+    assert one["n_documents"] == two["n_documents"] == n_documents
+    assert two == pytest.approx(one, rel=1e-6, abs=1e-9)
+
+
+def test_a_set_smaller_than_one_document_for_each_process_is_one_sentence(text, tmp_path):
+    (tmp_path / "some.jsonl").write_text(json.dumps({"text": "the tree then sees one small dog."}))
+    changes = {"evaluation__tasks": [f"text:{tmp_path}/some.jsonl"], "training__max_steps": 1}
+    said = launch(train_again, config(tmp_path, text, **changes), world=2)
+    for one in said:
+        assert one == (
+            "ConfigError: task some: 1 document is fewer than the 2 processes: give more, or evaluate with fewer "
+            "processes"
+        )
 
 
 def test_what_is_known_is_not_measured_again_and_a_kill_loses_one_task(copy, held):

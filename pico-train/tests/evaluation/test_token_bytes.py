@@ -26,7 +26,7 @@ def byte_level(tmp_path_factory):
 
 @given(text=TEXT)
 def test_of_a_byte_level_vocabulary(byte_level, text):
-    ids = Encoder.of(byte_level)([text], "test")
+    ids = Encoder.of(byte_level, "test")([text], "test")
     assert bytes_of(ids, token_bytes(byte_level)).tolist() == [len(text.encode())]
 
 
@@ -62,7 +62,7 @@ def test_of_byte_fallback(tmp_path):
     }  # fmt: skip
     directory = saved(tmp_path, definition)
     for text in ("a b", " a", "éa 東 a"):
-        ids = Encoder.of(directory)([text], "test")
+        ids = Encoder.of(directory, "test")([text], "test")
         assert bytes_of(ids, token_bytes(directory)).tolist() == [len(text.encode())]
 
 

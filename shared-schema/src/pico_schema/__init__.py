@@ -5,10 +5,22 @@ path and revision name) · `revisions` (the index of what is published) ·
 `suites` (families of runs) · `migrations` (the version gate) ·
 `documents` (read, write, verify) · `tensor_header` (what a safetensors file holds) · `files` (replacing a file whole) ·
 `digests` · `strict_json` (JSON that means one thing) · `yaml_text` (YAML that people write; needs the extra `yaml`) ·
-`results` (flat evaluation results) · `run_names` (steps and addresses of runs, as they are written) · `errors`.
+`results` (flat evaluation results) · `evaluated` (those of models of other makers) ·
+`run_names` (steps and addresses of runs, as they are written) · `errors`.
 """
 
-from pico_schema import digests, documents, files, layout, results, run_names, sites, strict_json, tensor_header
+from pico_schema import (
+    digests,
+    documents,
+    evaluated,
+    files,
+    layout,
+    results,
+    run_names,
+    sites,
+    strict_json,
+    tensor_header,
+)
 from pico_schema.architecture import ForeignSpec, ModelSpec
 from pico_schema.documents import Finding, read_checkpoint, read_run, verify_checkpoint
 from pico_schema.errors import (
@@ -84,6 +96,7 @@ __all__ = [
     "__version__",
     "digests",
     "documents",
+    "evaluated",
     "files",
     "layout",
     "read_checkpoint",

@@ -9,27 +9,55 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pico_train.checkpoint import signals
 from pico_train.cli import check, checkpoint, data, import_, suite
+from pico_train.cli.configured import File, Name, Out, Preset, Set, Text, Words, load
 from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
+from pico_train.cli.doctor import doctor
 from pico_train.cli.evaluate import evaluate
 from pico_train.cli.fork import fork
 from pico_train.cli.numbers import LARGEST_SEED, MOST, finite
 from pico_train.cli.publish import publish
-from pico_train.counting import counted
+from pico_train.cli.summary import print_summary
 from pico_train.version import __version__
 
-if TYPE_CHECKING:
-    from pico_train.config import RunConfig
-    from pico_train.run_summary import Summary
+ORDER = (
+    *("doctor", "run", "plan", "presets", "config", "data"),
+    *("verify", "inspect", "repair", "generate", "evaluate"),
+    *("fork", "suite", "check", "publish", "import"),
+)
+"""The commands as a day's work has them: before a run, the run, what came of it, many runs, others."""
+EXAMPLES = """\b
+Examples:
+  pico-train doctor                                  what works here, and what is missing for what
+  pico-train run                                     two million parameters on Python's own library
+  pico-train run --text my/texts                     the same on your own text
+  pico-train plan --preset small --devices 8         what a run will take
+  pico-train run --preset small --set seed=1 --name small-1
+  pico-train evaluate small-1@last --tasks validation,pairs
+  pico-train publish small-1 --repo me/models
+"""
+
+
+class InOrder(TyperGroup):
+    """The commands in `ORDER`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names, those that `ORDER` lacks at the end."""
+        del ctx
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
 
 app = typer.Typer(
     name="pico-train",
+    cls=InOrder,
     help="Train small language models and keep rich checkpoints of how they learn. Begin with `pico-train run`.",
+    epilog=EXAMPLES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -41,21 +69,13 @@ app.add_typer(data.app, name="data")
 app.add_typer(import_.app, name="import")
 app.add_typer(check.app, name="check")
 app.add_typer(suite.app, name="suite")
+app.command()(doctor)
 app.command()(checkpoint.verify)
 app.command()(checkpoint.inspect)
 app.command()(checkpoint.repair)
 app.command()(evaluate)
 app.command()(fork)
 app.command()(publish)
-
-
-File = Annotated[Path | None, typer.Argument(help="YAML over the preset; its key `preset` may name one.")]
-Preset = Annotated[str | None, typer.Option(help="Layer below everything; see `pico-train presets`. [default: demo]")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, such as training.max_steps=100; repeatable.")
-]
-Name = Annotated[str | None, typer.Option(help="Name of the run: its directory, and its branch on the Hub.")]
-Out = Annotated[str | None, typer.Option(help="Directory in which the run's directory is made. [default: runs]")]
 
 
 def _version(wanted: bool) -> None:
@@ -73,93 +93,28 @@ def _root(
     pass
 
 
-def _load(
-    file: Path | None, preset: str | None, assignments: list[str] | None, name: str | None, out: str | None
-) -> RunConfig:
-    from pico_train.config import layers
-
-    return layers.load_config(file, preset=preset, set=assignments or (), name=name, out=out)
-
-
 @app.command()
 def run(
     file: File = None,
     preset: Preset = None,
     assignments: Set = None,
+    text: Text = None,
     name: Name = None,
     out: Out = None,
     override: Annotated[bool, typer.Option(help="Resume under a changed configuration that would be refused.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and the result, no progress.")] = False,
 ) -> None:
     """Train a model, or resume its run. With no arguments: two million parameters on Python's own library."""
-    config = _load(file, preset, assignments, name, out)
+    from pico_train.config.places import check_places
+
+    config = load(file, preset, assignments, name, out, text or ())
+    check_places(config)
     from pico_train.cli.progress import TerminalReporter
     from pico_train.run import train
 
     summary = train(config, override=override, reporter=TerminalReporter(quiet=quiet))
     if summary is not None:
-        _print_summary(config, summary)
-
-
-def _print_summary(config: RunConfig, summary: Summary) -> None:
-    """What was learned, where it is, and what to do next."""
-    held = counted(summary.checkpoints, "checkpoint")
-    if summary.was_finished:
-        typer.echo(f"{summary.run_dir} is finished: {counted(summary.steps, 'step')}, {held}.")
-        typer.echo("To start another: pico-train run --name another")
-        typer.echo(f"To train this one longer: pico-train run --name {config.name} --set training.max_steps=…")
-        return
-    megabytes = summary.size / 1e6
-    speed = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_per_second else ""
-    typer.echo("")
-    typer.echo(f"{counted(summary.steps, 'step')} in {summary.seconds:.0f} s{speed}")
-    if summary.first_loss is not None and summary.last_loss is not None:
-        held_out = _held_out(summary)
-        val = f", {summary.val_loss:.3f} on text it has not seen" if summary.val_loss is not None else ""
-        typer.echo(
-            f"loss    {summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token{'' if held_out else val}"
-        )
-        if held_out:
-            typer.echo(f"unseen  {held_out}")
-    if (pairs := _pairs(summary)) is not None:
-        typer.echo(f"pairs   {pairs}")
-    prompt, continuation = _sample(summary)
-    if continuation:
-        typer.echo(f"sample  {prompt}│{continuation}".replace("\n", "\n        "))
-    typer.echo(f"saved   {held}, {megabytes:,.0f} MB in {summary.run_dir}")
-    typer.echo(f"next    pico-analyze compute cka {summary.run_dir}")
-
-
-def _held_out(summary: Summary) -> str:
-    """Held-out loss and bits per byte at the first and at the last step; empty where they are not known."""
-    loss, bits = (summary.evaluated.get(f"validation/{name}") for name in ("loss", "bits_per_byte"))
-    if loss is None:
-        return ""
-    more = f", {bits[0]:.3f} → {bits[1]:.3f} bits per byte" if bits is not None else ""
-    return f"{loss[0]:.3f} → {loss[1]:.3f} nats per token{more}, on text that was held out"
-
-
-def _pairs(summary: Summary) -> str | None:
-    """Accuracy on the shipped pairs at the first and at the last step, with standard errors."""
-    share, error = (summary.evaluated.get(f"pairs/{name}") for name in ("accuracy", "accuracy_se"))
-    if share is None or error is None:
-        return None
-    first, last = (f"{100 * p:.1f} ± {100 * e:.1f} %" for p, e in zip(share, error, strict=True))
-    return f"{first} → {last} of minimal pairs of English grammar (chance 50 %)"
-
-
-def _sample(summary: Summary) -> tuple[str, str]:
-    """A prompt and what the newest checkpoint makes of it; empty where the run has no tokenizer."""
-    from pico_train.addresses import sealed_checkpoint
-    from pico_train.errors import PicoTrainError
-    from pico_train.model.sampling import continue_text
-
-    prompt = "def __init__(self"
-    try:
-        newest = sealed_checkpoint(summary.run_dir, None)
-        return prompt, continue_text(newest, prompt, max_new_tokens=40, temperature=0.7, top_p=0.9)
-    except PicoTrainError:
-        return prompt, ""
+        print_summary(config, summary, Words(file, preset, assignments or [], text or [], out))
 
 
 @app.command()
@@ -216,7 +171,7 @@ def plan(
     output: As = Format.table,
 ) -> None:
     """What a run will take: parameters, FLOPs, memory, time, disk, commits. Nothing is allocated."""
-    config = _load(file, preset, assignments, None, None)
+    config = load(file, preset, assignments, None, None)
     from pico_train import plan as planning
 
     report = planning.plan(config, devices=devices, peak_tflops=peak_tflops, mfu=mfu)
@@ -267,7 +222,7 @@ def config_show(
     """The resolved configuration; as YAML that `pico-train run FILE` takes, or explained."""
     from pico_train.config import describe, layers
 
-    config = _load(file, preset, assignments, name, out)
+    config = load(file, preset, assignments, name, out)
     if output is Format.json:
         typer.echo(config.model_dump_json(indent=1))
     elif explain:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pico_train.cli import completion
+
 
 class Format(StrEnum):
     """How data is printed."""
@@ -25,6 +27,7 @@ Place = Annotated[
     typer.Argument(
         metavar="RUN[@STEP]",
         help="A run: its name under ./runs, its directory, or hf://ORG/NAME@BRANCH; @STEP is a step, first or last.",
+        autocompletion=completion.runs,
     ),
 ]
 

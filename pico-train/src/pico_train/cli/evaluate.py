@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.cli import completion
 from pico_train.cli.console import As, Format, print_table, progress_line
 from pico_train.cli.numbers import MOST
 from pico_train.counting import counted
 
 if TYPE_CHECKING:
-    from pico_train.evaluation.series import ForeignSeries, OwnSeries
+    from pico_train.evaluation.foreign_series import ForeignSeries
+    from pico_train.evaluation.series import OwnSeries
     from pico_train.evaluation.sweep import Swept
 
 Model = Annotated[
     str,
     typer.Argument(
         metavar="RUN[@STEP]",
-        help="A run, as for other commands; or models of others: a folder, a folder of checkpoints, hf://ORG/NAME.",
+        help="A run, as for other commands; or models of others: a folder, a folder of checkpoints, hf://ORG/NAME, "
+        "hf://ORG/NAME@step0,step512.",
+        autocompletion=completion.runs,
     ),
 ]
 Names = Annotated[
@@ -29,7 +33,8 @@ Names = Annotated[
     typer.Option(
         "--tasks",
         help="With commas: validation, pairs, pairs:FILE, choices:FILE, text:PATH, tokens:DIRECTORY, hub:ORG/NAME, "
-        "paloma, paloma-tinsy, NAME=task; any other is a task of lm-eval (pip install 'pico-train\\[eval]').",
+        "paloma, paloma-tinsy, babylm:FOLDER, pico1:PATH, NAME=task; any other is a task of lm-eval (pip install "
+        "'pico-train\\[eval]').",
     ),
 ]
 
@@ -118,7 +123,7 @@ def _pushed(series: OwnSeries | ForeignSeries, place: str) -> str:
 
     if not isinstance(series, OwnSeries):
         raise UsageError(f"--push: {place} is a model of others, whose repository is theirs")
-    repo = {"repo": place.removeprefix(HUB).partition("@")[0].partition(":")[0]} if series.on_hub else {}
+    repo = {"repo": place.removeprefix(HUB).partition("@")[0].partition(":")[0]} if series.address else {}
     settings = choose_settings(series.run_dir, repo)
     commit = push_results(series.run_dir, settings)
     return f"{settings.repo}: {'all results are there already' if commit is None else f'commit {commit[:12]}'}"

@@ -98,7 +98,7 @@ class EvaluationConfig(Section):
     """Rows per forward pass."""
     tasks: Listed[str] = ()
     """What else is measured: pairs (the shipped minimal pairs), pairs:FILE, choices:FILE, text:PATH, tokens:DIRECTORY,
-    hub:ORG/NAME, paloma, paloma-tinsy; NAME=task names one otherwise."""
+    hub:ORG/NAME, paloma, paloma-tinsy, babylm:FOLDER, pico1:PATH; NAME=task names one otherwise."""
     tasks_cadence: Cadence | None = None
     """When to measure them; null for the steps of cadence."""
     stride: PositiveInt | None = None

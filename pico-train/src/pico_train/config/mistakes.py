@@ -45,7 +45,7 @@ def _sentence(item: Any, place: Callable[[Path], str]) -> str:
     key, where = ".".join(path), place(tuple(path))
     if item["type"] == "extra_forbidden":
         names = list(known or ())
-        near = did_you_mean(path[-1], names) or _elsewhere(path[-1])
+        near = _elsewhere(path) or did_you_mean(path[-1], names) or _alike(path)
         inside = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
         return f"{where}unknown setting {key!r}{near}: known{inside} are {', '.join(names)}"
     message = str(item["msg"]).removeprefix("Value error, ")
@@ -77,7 +77,19 @@ def _fields_at(path: Iterable[str]) -> list[str] | None:
     return list(model.model_fields) if is_section(model) else None
 
 
-def _elsewhere(name: str) -> str:
-    """A hint for a field that exists, in another section."""
-    paths = [path for path in fields() if path.rpartition(".")[2] == name]
-    return f"; did you mean {paths[0]!r}" if paths else ""
+def _elsewhere(path: list[str]) -> str:
+    """A hint at a setting of this name in another place, the nearest to where it was looked for."""
+
+    def shared(other: str) -> tuple[int, int]:
+        parts = other.split(".")
+        same = next((n for n, (one, two) in enumerate(zip(path, parts, strict=False)) if one != two), len(path))
+        return -same, len(parts)
+
+    named = sorted((other for other in fields() if other.rpartition(".")[2] == path[-1]), key=shared)
+    return f"; did you mean {named[0]!r}" if named else ""
+
+
+def _alike(path: list[str]) -> str:
+    """A hint at a setting whose whole path is much like this one."""
+    near = get_close_matches(".".join(path), list(fields()), n=1, cutoff=0.75)
+    return f"; did you mean {near[0]!r}" if near else ""

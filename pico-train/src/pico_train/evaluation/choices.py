@@ -4,6 +4,7 @@ Of n questions, with the losses of their answers (nats) given the question, and 
 
     accuracy       share in which the right answer is the likeliest                  accuracy_se   √(p (1 − p) / n)
     accuracy_norm  the same, of the loss per byte (Gao et al., lm-evaluation-harness: acc_norm)
+    macro_accuracy mean of the groups' accuracies, where there are several
     margin         mean of log p(right) − log p(the likeliest wrong one), nats       margin_se     its error
     bits_per_byte  Σ losses of right answers / (ln 2 · Σ their bytes)                bits_per_byte_se
 
@@ -23,22 +24,8 @@ import numpy as np
 from pico_train.errors import DataError
 from pico_train.evaluation.measures import mean_error, ratio_error, share_error
 from pico_train.evaluation.scoring import Scorer, sums, windows_of
-from pico_train.evaluation.sentences import Encoder, read_records, text_of
+from pico_train.evaluation.sentences import Encoder, Question, read_records, text_of
 from pico_train.training.step import Measures, Tasks
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question."""
-
-    context: str
-    """What is given; it may be empty."""
-    choices: tuple[str, ...]
-    """Answers, each with the white space that it begins with."""
-    gold: int
-    """Number of the right one."""
-    group: str = ""
-    """What results are also given by; empty for none."""
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -105,10 +92,10 @@ class QuestionSet:
         for number, question in enumerate(self.questions):
             groups.setdefault(question.group, []).append(number)
         found = {self.name: self._measures(range(len(self.questions)), by_question)}
-        for group, numbers in groups.items():
-            if group:
-                found[f"{self.name}/{group}"] = self._measures(numbers, by_question)
-        return found
+        each = {group: self._measures(numbers, by_question) for group, numbers in groups.items() if group}
+        if len(each) > 1:
+            found[self.name]["macro_accuracy"] = float(np.mean([of["accuracy"] for of in each.values()]))
+        return found | {f"{self.name}/{group}": of for group, of in each.items()}
 
     def _measures(self, numbers: Sequence[int], losses: Sequence[np.ndarray]) -> Measures:
         chosen = [(self.questions[number], losses[number]) for number in numbers]

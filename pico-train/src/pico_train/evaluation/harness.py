@@ -9,7 +9,7 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,8 +53,10 @@ def check(names: Sequence[str], include_path: Path | None) -> Any:
 
 def measure(
     directory: Path, names: Sequence[str], *, manager: Any, batch_size: int, device: str, limit: int | None
-) -> Tasks:
-    """Results of a checkpoint's directory, `acc,none` as `acc` and its error as `acc_se`.
+) -> Iterator[tuple[str, Tasks]]:
+    """Results of a checkpoint's directory, task by task, `acc,none` as `acc` and its error as `acc_se`.
+
+    A group comes with the tasks that are in it.
 
     Raises:
         CheckpointError: the checkpoint is not what was sealed, or cannot be loaded.
@@ -63,37 +65,38 @@ def measure(
     manifest = sealed_manifest(directory)
     if manifest is not None:
         check_sealed(directory, manifest, [name for name in manifest.files if "/" not in name])
-    with _quietly():
-        from lm_eval import simple_evaluate
+    with _quietly(", ".join(names)):
         from lm_eval.models.huggingface import HFLM
         from transformers import AutoTokenizer
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-            loaded = load_causal(directory, str(directory)).to(chosen_device(device))
-            model = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch_size)
-            found = simple_evaluate(
-                model=model,
-                tasks=list(names),
-                task_manager=manager,
-                limit=limit,
-                bootstrap_iters=1000,
-                log_samples=False,
-                verbosity="ERROR",
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            said = " ".join(str(error).split())[:300] or type(error).__name__
-            raise DataError(f"lm-eval, {', '.join(names)}: {said}") from None
-    if found is None:
-        raise DataError(f"lm-eval gave no results of {', '.join(names)}")
-    sizes = found.get("n-samples", {})
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        loaded = load_causal(directory, str(directory)).to(chosen_device(device))
+        model = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch_size)
+    for name in names:
+        yield name, _one(model, name, manager, limit)
+
+
+def _one(model: Any, name: str, manager: Any, limit: int | None) -> Tasks:
+    """One at a time: the harness takes no task that stands in a group beside it."""
+    with _quietly(name):
+        from lm_eval import simple_evaluate
+
+        found = simple_evaluate(
+            model=model,
+            tasks=[name],
+            task_manager=manager,
+            limit=limit,
+            bootstrap_iters=1000,
+            log_samples=False,
+            verbosity="ERROR",
+        )
+    results, sizes = ({}, {}) if found is None else (found["results"], found.get("n-samples", {}))
+    if name not in results:
+        raise DataError(f"lm-eval gave no results of {name}")
     tasks: Tasks = {}
-    for name, measures in found["results"].items():
-        size = sizes.get(name, {}).get("effective")
-        tasks[str(name)] = _measures(measures) | ({"n_documents": int(size)} if size is not None else {})
-    missing = [name for name in names if name not in tasks]
-    if missing:
-        raise DataError(f"lm-eval gave no results of {', '.join(missing)}")
+    for each, measures in results.items():
+        size = sizes.get(each, {}).get("effective")
+        tasks[str(each)] = _measures(measures) | ({"n_documents": int(size)} if size is not None else {})
     return tasks
 
 
@@ -111,13 +114,20 @@ def _measures(given: dict[str, Any]) -> Measures:
 
 
 @contextlib.contextmanager
-def _quietly() -> Any:
-    """Without the harness's own lines, and without what it asks of a network that a model on disk does not need."""
+def _quietly(names: str = "") -> Iterator[None]:
+    """Without the harness's own lines; what fails in it is one sentence about the tasks.
+
+    Raises:
+        DataError: it fails.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"lm-eval{', ' * bool(names)}{names}: {said}") from None
     finally:
         logging.disable(before)

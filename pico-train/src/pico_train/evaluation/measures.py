@@ -1,10 +1,18 @@
-"""Standard errors of what is measured on independent units."""
+"""Perplexities, and standard errors of what is measured on independent units."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+
+LARGEST_LOSS = 700.0
+"""Beyond it exp overflows."""
+
+
+def perplexity(loss: float) -> float:
+    """exp of a mean loss in nats; of one beyond 700, that of 700."""
+    return math.exp(min(float(loss), LARGEST_LOSS))
 
 
 def share_error(share: float, n: int) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pico_schema import layout
 from pico_train.errors import CheckpointError, UsageError
@@ -71,17 +71,56 @@ def foreign(directory: Path, device: torch.device, where: str) -> Iterator[Score
     model = load_causal(directory, where).to(device)
     said = read_config(directory, layout.MODEL_CONFIG)
     context = next((said[name] for name in _CONTEXTS if type(said.get(name)) is int), _MOST_CONTEXT)
+    yield Scorer(causal_losses(model, chunk=CHUNK), min(context, _MOST_CONTEXT), device)
 
+
+def causal_losses(model: Any, *, chunk: int) -> Callable[[Tensor], Tensor]:
+    """A transformers model's `Scorer.each`, the logits of at most `chunk` tokens at a time.
+
+    Where its logits are its head's product with its last hidden states, they are made in pieces. Where something else
+    is done to them (a scale, a cap), it is run on fewer rows at a time, of one row at least.
+    """
+    head = _plain_head(model)
+
+    @torch.no_grad()
     def each(rows: Tensor) -> Tensor:
-        logits_NV = model(input_ids=rows[:, :-1], use_cache=False).logits.flatten(0, 1)
         targets_N = rows[:, 1:].flatten()
-        parts = [
-            F.cross_entropy(logits_NV[n : n + CHUNK].float(), targets_N[n : n + CHUNK], reduction="none")
-            for n in range(0, len(targets_N), CHUNK)
-        ]
+        if head is None:
+            few = max(1, chunk // max(1, rows.shape[1] - 1))
+            parts_BT = (rows[n : n + few, :-1] for n in range(0, len(rows), few))
+            outputs = (model(input_ids=part, use_cache=False).logits.flatten(0, 1) for part in parts_BT)
+        else:
+            hidden_ND = model.base_model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state.flatten(0, 1)
+            outputs = (head(hidden_ND[n : n + chunk]) for n in range(0, len(hidden_ND), chunk))
+        parts, done = [], 0
+        for logits_NV in outputs:
+            for n in range(0, len(logits_NV), chunk):  # in float32, whatever the model is in
+                piece = logits_NV[n : n + chunk].float()
+                parts.append(F.cross_entropy(piece, targets_N[done : done + len(piece)], reduction="none"))
+                done += len(piece)
         return torch.cat(parts).view(rows[:, 1:].shape)
 
-    yield Scorer(each, min(context, _MOST_CONTEXT), device)
+    return each
+
+
+@torch.no_grad()
+def _plain_head(model: Any) -> nn.Module | None:
+    """The head, if the model's logits are bit for bit what it makes of the last hidden states; tried on a few ids."""
+    head, body = model.get_output_embeddings(), model.base_model
+    if not isinstance(head, nn.Module) or body is model:
+        return None
+    seen: list[tuple[Tensor, Tensor]] = []
+    watch = head.register_forward_hook(lambda _, given, made: seen.append((given[0], made)))
+    ids = torch.arange(8, device=model.device)[None] % model.config.get_text_config().vocab_size
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state
+    except (AttributeError, TypeError):
+        return None
+    finally:
+        watch.remove()
+    same = len(seen) == 1 and torch.equal(seen[0][0], hidden) and torch.equal(seen[0][1], logits)
+    return head if same else None
 
 
 def load_causal(directory: Path, where: str) -> Any:

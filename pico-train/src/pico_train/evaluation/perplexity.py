@@ -22,7 +22,7 @@ import numpy as np
 
 from pico_train.counting import counted
 from pico_train.errors import DataError
-from pico_train.evaluation.measures import ratio_error
+from pico_train.evaluation.measures import perplexity, ratio_error
 from pico_train.evaluation.scoring import Scorer, sums, windows_of
 from pico_train.training.step import Measures, Tasks
 
@@ -30,8 +30,6 @@ MOST_SOURCES = 64
 """Sources of which results are given one by one."""
 LEAST_DOCUMENTS = 4
 """Documents of a source, on average, below which results by source would say little."""
-LARGEST_LOSS = 700.0
-"""Beyond it exp overflows."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,14 @@ class DocumentSet:
         whole = _measures(losses, n_tokens, self.n_bytes)
         if self.rows:
             filled = n_tokens > 0
-            whole["pico1_perplexity"] = float(np.mean([_exp(loss) for loss in losses[filled] / n_tokens[filled]]))
+            whole["pico1_perplexity"] = float(np.mean([perplexity(loss) for loss in losses[filled] / n_tokens[filled]]))
         groups = {
             source: _measures(losses[chosen], n_tokens[chosen], None if self.n_bytes is None else self.n_bytes[chosen])
             for source, chosen in self.by_source.items()
         }
         if groups:
             macro = float(np.mean([group["loss"] for group in groups.values()]))
-            whole |= {"macro_loss": macro, "macro_perplexity": _exp(macro), "n_sources": len(groups)}
+            whole |= {"macro_loss": macro, "macro_perplexity": perplexity(macro), "n_sources": len(groups)}
         return {self.name: whole | dict(self.counts or {})} | {f"{self.name}/{name}": of for name, of in groups.items()}
 
 
@@ -95,14 +93,10 @@ def _measures(losses: np.ndarray, n_tokens: np.ndarray, n_bytes: np.ndarray | No
     tokens, total = int(n_tokens.sum()), float(losses.sum())
     if not tokens:
         return {"loss": math.nan, "perplexity": math.nan, "n_tokens": 0, "n_documents": len(losses)}
-    found: Measures = {"loss": total / tokens, "perplexity": _exp(total / tokens)}
+    found: Measures = {"loss": total / tokens, "perplexity": perplexity(total / tokens)}
     if n_bytes is not None and n_bytes.sum():
         found["bits_per_byte"] = total / (math.log(2) * float(n_bytes.sum()))
         found["n_bytes"] = int(n_bytes.sum())
     if len(losses) > 1:
         found["loss_se"] = ratio_error(losses, n_tokens)
     return found | {"n_tokens": tokens, "n_documents": len(losses)}
-
-
-def _exp(loss: float) -> float:
-    return math.exp(min(float(loss), LARGEST_LOSS))

@@ -1,4 +1,4 @@
-"""Sentences as windows of tokens, and the records of the JSON lines that hold them.
+"""Sentences as windows of tokens, questions, and the records of the JSON lines that hold them.
 
 A sentence is led by the token that documents begin with, so that its first word is predicted too.
 """
@@ -31,8 +31,12 @@ class Encoder:
     """Id of the token before a text."""
 
     @classmethod
-    def of(cls, directory: Path) -> Encoder:
+    def of(cls, directory: Path, where: str) -> Encoder:
         """The tokenizer in a directory; texts begin with its `bos_token`, or else with its `eos_token`.
+
+        Args:
+            directory: Of the model.
+            where: What it is needed for, for messages.
 
         Raises:
             DataError: it is none, is damaged, or names neither.
@@ -42,13 +46,30 @@ class Encoder:
             number = tokenizer.token_to_id(names[role]) if role in names else None
             if number is not None:
                 return cls(TextEncoder(directory), number)
-        raise DataError(f"{directory}: the tokenizer names no token that a text begins with: set eos_token")
+        raise DataError(
+            f"{where}: the model's tokenizer names no token that a text begins with: its tokenizer_config.json is to "
+            "name a bos_token or eos_token"
+        )
 
     def __call__(self, texts: Sequence[str], where: str) -> list[np.ndarray]:
         """Ids of each text, (n + 1,) int32, the first being `begin`."""
         parts = [TextPart(text, where=where) for text in texts]
         lead = np.array([self.begin], np.int32)
         return [np.concatenate([lead, ids]) for ids in self.encoder.encode(parts, Found())]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question."""
+
+    context: str
+    """What is given; it may be empty."""
+    choices: tuple[str, ...]
+    """Answers, each with the white space that it begins with."""
+    gold: int
+    """Number of the right one."""
+    group: str = ""
+    """What results are also given by; empty for none."""
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

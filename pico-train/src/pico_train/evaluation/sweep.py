@@ -6,7 +6,7 @@ is told of and passed over: the others are measured, and the command fails at it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,15 +22,16 @@ from pico_train.config import DataConfig, layers
 from pico_train.data.corpus import Corpus, open_corpus
 from pico_train.errors import CheckpointError, DataError, PicoTrainError, StorageError
 from pico_train.evaluation import models
+from pico_train.evaluation.foreign_series import ForeignSeries
 from pico_train.evaluation.scoring import Scorer
-from pico_train.evaluation.series import ForeignSeries, OwnSeries
+from pico_train.evaluation.series import OwnSeries
 from pico_train.evaluation.tasks import Address, Given, Task, open_task
 from pico_train.model.huggingface import read_config
 from pico_train.training.step import Tasks
 
 Progress = Callable[[str], None]
-Harness = Callable[[Path, Sequence[str]], Tasks]
-"""Measures a model in a directory on tasks of lm-eval."""
+Harness = Callable[[Path, Sequence[str]], Iterator[tuple[str, Tasks]]]
+"""Measures a model in a directory on tasks of lm-eval, one after the other."""
 GIVEN = "task"
 """Measure that holds the task's name as it was written."""
 
@@ -77,12 +78,11 @@ def sweep(series: OwnSeries | ForeignSeries, wanted: Wanted, say: Progress) -> S
     Raises:
         ConfigError, DataError, StorageError, UsageError: a task cannot be used with this series.
     """
-    device, swept = models.chosen_device(wanted.device), Swept()
-    opened: dict[str, tuple[object, Task]] = {}
+    work = _Work(series, wanted, models.chosen_device(wanted.device), say)
+    swept = work.swept
     for step in series.steps:
         try:
-            with series.checkpoint(step) as directory:
-                swept.results[step] = _measure(series, step, directory, wanted, device, opened, swept, say)
+            swept.results[step] = work.measure(step)
         except (CheckpointError, SchemaError) as error:
             swept.failed[step] = str(error)
             say(f"step {step}: not measured: {error}")
@@ -91,42 +91,54 @@ def sweep(series: OwnSeries | ForeignSeries, wanted: Wanted, say: Progress) -> S
     return swept
 
 
-def _measure(
-    series: OwnSeries | ForeignSeries,
-    step: int,
-    directory: Path,
-    wanted: Wanted,
-    device: torch.device,
-    opened: dict[str, tuple[object, Task]],
-    swept: Swept,
-    say: Progress,
-) -> Tasks:
-    known = {} if wanted.again else series.known(step, directory)
-    found: Tasks = {}
-    for address in wanted.tasks:
-        if _is_known(known, address):
-            found |= _of(known, address.name)
-    left = [address for address in wanted.tasks if address.name not in found]
-    if left:
-        with _scorer(series, directory, device) as scorer:
+@dataclass
+class _Work:
+    """A sweep that goes on."""
+
+    series: OwnSeries | ForeignSeries
+    wanted: Wanted
+    device: torch.device
+    say: Progress
+    swept: Swept = field(default_factory=Swept)
+    opened: dict[str, tuple[object, Task]] = field(default_factory=dict)
+    """Task → the tokenizer that it was opened with, and the task."""
+
+    def measure(self, step: int) -> Tasks:
+        """What was asked for of one checkpoint, which is fetched only if something of it is not known."""
+        wanted, known = self.wanted, {} if self.wanted.again else self.series.known(step)
+        found: Tasks = {}
+        for address in wanted.tasks:
+            if _is_known(known, address):
+                found |= _of(known, address.name)
+        left = [address for address in wanted.tasks if address.name not in found]
+        others = [name for name in wanted.others if name not in known]
+        found |= {key: value for name in wanted.others if name in known for key, value in _of(known, name).items()}
+        if not left and not (others and wanted.harness):
+            return found
+        with self.series.checkpoint(step) as directory:
+            if left:
+                found |= self._built_in(step, directory, left)
+            if others and wanted.harness is not None:
+                for name, new in wanted.harness(directory, others):
+                    self._keep(step, new, name)
+                    found |= new
+        return found
+
+    def _built_in(self, step: int, directory: Path, left: Sequence[Address]) -> Tasks:
+        found: Tasks = {}
+        with _scorer(self.series, directory, self.device) as scorer:
             for address in left:
-                task = _opened(series, directory, address, wanted, opened, say)
-                new = task.measure(scorer, batch_size=wanted.batch_size, stride=wanted.stride)
+                task = _opened(self.series, directory, address, self.wanted, self.opened, self.say)
+                new = task.measure(scorer, batch_size=self.wanted.batch_size, stride=self.wanted.stride)
                 new[address.name][GIVEN] = address.given
-                series.keep(step, directory, new)
+                self._keep(step, new, address.name)
                 found |= new
-                swept.measured += 1
-                say(f"step {step}: {line(address.name, new)}")
-    others = [name for name in wanted.others if name not in known]
-    found |= {key: value for name in wanted.others if name in known for key, value in _of(known, name).items()}
-    if others and wanted.harness is not None:
-        new = wanted.harness(directory, others)
-        series.keep(step, directory, new)
-        found |= new
-        swept.measured += len(others)
-        for name in others:
-            say(f"step {step}: {line(name, new)}")
-    return found
+        return found
+
+    def _keep(self, step: int, new: Tasks, name: str) -> None:
+        self.series.keep(step, new)
+        self.swept.measured += 1
+        self.say(f"step {step}: {line(name, new)}")
 
 
 def _is_known(known: Tasks, address: Address) -> bool:

@@ -4,6 +4,8 @@
     pairs                      the shipped minimal pairs; pairs:FILE those of JSON lines like BLiMP's, or of a folder
     choices:FILE               questions answered by likelihood, or continuations alone, as JSON lines
     text:PATH                  documents of files, folders or globs, as `data.paths` takes them
+    pico1:PATH                 the same documents, as Pico 1.0 measured them
+    babylm:FOLDER              a task of BabyLM's fast evaluation, or all whose folders are there
     tokens:DIRECTORY           rows of Parquet shards
     hub:ORG/NAME[@REVISION]    the same, in a dataset repository; `/FOLDER` behind the name for a part of it
     paloma, paloma-tinsy       hub:pico-lm/pretokenized-paloma and its small sibling
@@ -22,22 +24,26 @@ from typing import Protocol
 
 import numpy as np
 
+from pico_train.counting import counted
 from pico_train.data.cache import cache_root
 from pico_train.data.corpus import Corpus
 from pico_train.errors import ConfigError, DataError, UsageError
-from pico_train.evaluation import choices, overlap, pairs
+from pico_train.evaluation import babylm, choices, overlap, pairs
 from pico_train.evaluation.perplexity import DocumentSet
+from pico_train.evaluation.pico_v1 import RawTexts
 from pico_train.evaluation.scoring import Scorer
 from pico_train.evaluation.sentences import Encoder
 from pico_train.evaluation.token_bytes import bytes_of, token_bytes
 from pico_train.training.step import Tasks
 
-KINDS = ("validation", "pairs", "choices", "text", "tokens", "hub")
+KINDS = ("validation", "pairs", "choices", "text", "pico1", "babylm", "tokens", "hub")
 NAMED = {
     "paloma": "hub:pico-lm/pretokenized-paloma",
     "paloma-tinsy": "hub:pico-lm/pretokenized-paloma-tinsy",
 }
 """Sets that have a name of their own."""
+_MADE_WITH = dict.fromkeys((place.removeprefix("hub:") for place in NAMED.values()), "allenai/OLMo-7B-0724-hf")
+"""Tokenizers of sets that do not say it themselves: that which pico-dataset made them with."""
 MOST_BYTES = 2**30
 """Bytes of a set of text that are read, at most."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -88,7 +94,7 @@ def parse(text: str) -> Address | None:
     if not name:
         last = Path(place.partition("@")[0]).name or kind
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", last if kind == "hub" else Path(last).stem).strip("-.")
-        name = rest if known else plain
+        name = rest if known else f"pico1-{plain}" if kind == "pico1" else plain
     if not _NAME.fullmatch(name):
         raise UsageError(f"task {text}: no name follows from it: write it as name={rest}")
     return Address(name, kind, place, text)
@@ -101,7 +107,7 @@ def parse_all(texts: Sequence[str]) -> list[Address]:
         UsageError: one is none, with the nearest; or two have the same name.
     """
     found = []
-    for text in texts:
+    for text in [one for given in texts for one in _each(given)]:
         address = parse(text)
         if address is None:
             raise UsageError(f"there is no task {text!r}{nearest(text)}: built in are {', '.join((*KINDS, *NAMED))}")
@@ -111,6 +117,13 @@ def parse_all(texts: Sequence[str]) -> list[Address]:
     if twice is not None:
         raise UsageError(f"two tasks are called {twice}: give one another name, such as other={found[-1].given}")
     return found
+
+
+def _each(text: str) -> list[str]:
+    """The tasks that one word means: of a folder that holds BabyLM's, each of them."""
+    if not text.startswith("babylm:"):
+        return [text]
+    return [f"babylm:{folder}" for folder in babylm.folders(text.removeprefix("babylm:"))]
 
 
 def nearest(text: str, more: Sequence[str] = ()) -> str:
@@ -155,15 +168,30 @@ def open_task(address: Address, given: Given) -> Task:
         return choices.QuestionSet.of(address.name, questions, _encoder(address, given))
     if address.kind == "validation":
         return _validation(address, given)
+    if address.kind == "babylm":
+        return _babylm(address, _encoder(address, given))
     if address.kind == "text":
         return _text(address, given)
+    if address.kind == "pico1":
+        documents, _, _ = _read_text(address, given)
+        _compared(address, [document[1:] for document in documents], given)
+        return RawTexts(address.name, [document[1:] for document in documents])
     return _tokens(address, given)
 
 
 def _encoder(address: Address, given: Given) -> Encoder:
     if given.tokenizer_dir is None:
         raise DataError(f"task {address.given}: the model came without a tokenizer, so text cannot become its tokens")
-    return Encoder.of(given.tokenizer_dir)
+    return Encoder.of(given.tokenizer_dir, f"task {address.given}")
+
+
+def _babylm(address: Address, encoder: Encoder) -> Task:
+    family, directory = babylm.family(address.place), Path(address.place).expanduser()
+    if family in ("blimp", "supplement"):
+        return pairs.PairSet.of(address.name, pairs.read_pairs(directory), encoder)
+    if family == "wug":
+        return babylm.PreferenceSet.read(address.name, directory, encoder)
+    return choices.QuestionSet.of(address.name, babylm.read_questions(directory), encoder)
 
 
 def _validation(address: Address, given: Given) -> DocumentSet:
@@ -184,6 +212,13 @@ def _row_bytes(documents: list[np.ndarray], given: Given) -> np.ndarray | None:
 
 
 def _text(address: Address, given: Given) -> DocumentSet:
+    documents, sources, n_bytes = _read_text(address, given)
+    counts = _compared(address, [document[1:] for document in documents], given)
+    return DocumentSet(address.name, documents, sources, n_bytes, counts=counts)
+
+
+def _read_text(address: Address, given: Given) -> tuple[list[np.ndarray], list[str], np.ndarray]:
+    """Token ids of each document, led by the token that documents begin with; its source, and its bytes."""
     from pico_train.data.prepare.inputs import text_inputs
     from pico_train.data.prepare.records import TextLayout
 
@@ -201,8 +236,7 @@ def _text(address: Address, given: Given) -> DocumentSet:
     parts = [texts[start : start + 256] for start in range(0, len(texts), 256)]
     documents = [document for part in parts for document in encoder(part, address.place)]
     n_bytes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], np.int64)
-    counts = _compared(address, [document[1:] for document in documents], given)
-    return DocumentSet(address.name, documents, sources, n_bytes, counts=counts)
+    return documents, sources, n_bytes
 
 
 def _tokens(address: Address, given: Given) -> DocumentSet:
@@ -215,7 +249,8 @@ def _tokens(address: Address, given: Given) -> DocumentSet:
             "others: give it as text, text:my/files"
         )
     found = in_directory(address.place) if address.kind == "tokens" else on_hub(address.place, cache_root(), given.say)
-    check_tokenizer(address.given, found, given.tokenizer_sha256, given.tokenizer, cache_root())
+    named = given.tokenizer or (_MADE_WITH.get(address.place) if address.kind == "hub" else None)
+    check_tokenizer(address.given, found, given.tokenizer_sha256, named, cache_root())
     rows, sources = read_rows(found.files, given.vocab_size)
     counts = _compared(address, rows, given)
     return DocumentSet(address.name, rows, sources, _row_bytes(rows, given), rows=True, counts=counts)
@@ -237,8 +272,9 @@ def check_size(task: Task, world_size: int) -> None:
     Raises:
         ConfigError: it has fewer.
     """
-    if isinstance(task, DocumentSet) and len(task.documents) < world_size:
+    if isinstance(task, DocumentSet | RawTexts) and len(task.documents) < world_size:
+        n = len(task.documents)
         raise ConfigError(
-            f"task {task.name}: {len(task.documents)} documents are fewer than {world_size} processes: give more, or "
-            "evaluate with fewer processes"
+            f"task {task.name}: {counted(n, 'document is', 'documents are')} fewer than the {world_size} processes: "
+            "give more, or evaluate with fewer processes"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from pico_train.data.retry import OPENING_ATTEMPTS, with_retries
 from pico_train.data.shards import manifest as manifests
 from pico_train.data.shards.footers import list_shards
-from pico_train.data.shards.split_names import in_order
+from pico_train.data.shards.split_names import in_order, split_of
 from pico_train.data.sources.hub import list_repository
 from pico_train.data.sources.tokens import cached_tokenizer
 from pico_train.errors import ConfigError, DataError, UsageError
@@ -53,6 +53,9 @@ def in_directory(place: str) -> TokenFiles:
 def on_hub(place: str, cache: Path, say: Callable[[str], None]) -> TokenFiles:
     """The shards in a dataset repository, at the commit that its revision names now; they are kept in the Hub's cache.
 
+    Where some of them are of a held-out split by their names, those alone; the tokenizer is that of a manifest, of a
+    corpus that `pico-train data prepare` made.
+
     Raises:
         ConfigError: no such repository or revision.
         DataError: it holds no shards, or more than `MOST_BYTES`.
@@ -65,8 +68,15 @@ def on_hub(place: str, cache: Path, say: Callable[[str], None]) -> TokenFiles:
     if len(parts) < 2:
         raise UsageError(f"hub:{place}: a repository is written as hub:org/name")
     repo, folder = "/".join(parts[:2]), "".join(f"{part}/" for part in parts[2:])
-    listing = list_repository(repo, revision or None, cache)
+    try:
+        listing = list_repository(repo, revision or None, cache)
+    except ConfigError as error:
+        said = str(error)
+        for key in (f"data.repo={repo}", f"data.revision={revision}"):
+            said = said.replace(key, f"hub:{place}")
+        raise ConfigError(said) from None
     names = in_order([name for name in listing.files if name.startswith(folder) and name.endswith(".parquet")])
+    names = [name for name in names if split_of(name.removeprefix(folder)) == "val"] or names
     size = sum(listing.files[name][0] for name in names)
     if not names or size > MOST_BYTES:
         reason = f"{size / 2**30:.1f} GiB are too much: name a folder of it" if names else "holds no Parquet shards"
@@ -77,7 +87,10 @@ def on_hub(place: str, cache: Path, say: Callable[[str], None]) -> TokenFiles:
         ask = partial(hf_hub_download, repo, name, repo_type="dataset", revision=listing.commit)
         return Path(with_retries(ask, what=f"{repo}: {name}", attempts=OPENING_ATTEMPTS))
 
-    return TokenFiles([(fetched(name), name.removeprefix(folder)) for name in names], None)
+    manifest = f"{folder}{manifests.FILE}"
+    known = manifests.read(fetched(manifest).parent) if manifest in listing.files else None
+    files = [(fetched(name), name.removeprefix(folder)) for name in names]
+    return TokenFiles(files, None if known is None else known.tokenizer.sha256)
 
 
 def check_tokenizer(given: str, found: TokenFiles, wanted: str, named: str | None, cache: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pico_conformance.hub import Hub
 from pico_conformance.published import put_files
-from pico_conformance.rows import tokenizer_json
+from pico_conformance.rows import CHARACTERS, tokenizer_json
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 3000)
 
@@ -43,6 +43,7 @@ def put_pythia(hub: Hub, repo: str, *, steps: Sequence[int] = STEPS, seed: int =
             model.save_pretrained(folder)
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         files |= {"tokenizer.json": tokenizer}
-        files |= {"tokenizer_config.json": b'{"tokenizer_class": "PreTrainedTokenizerFast"}'}
+        named = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": CHARACTERS[0], "eos_token": CHARACTERS[0]}
+        files |= {"tokenizer_config.json": json.dumps(named).encode()}
         put_files(hub, repo, f"step{step}", files)
     put_files(hub, repo, "main", files)

@@ -16,6 +16,7 @@ from pico_analyze.errors import DataError
 from pico_analyze.stores.base import Data, Input, ReadOptions, StepInfo, Unusable, WithoutSite
 from pico_analyze.stores.shown import Shown
 from pico_analyze.stores.transformers.decoder import Decoder, run_suffix
+from pico_analyze.stores.transformers.evaluated import evaluated_results
 from pico_analyze.stores.transformers.files import ModelFiles, digest_of
 from pico_analyze.stores.transformers.model import Model
 from pico_analyze.stores.transformers.series import Checkpoint, Series
@@ -166,10 +167,19 @@ class TransformersStore(Shown):
             "run, or make one of the model with `pico-analyze capture`"
         )
 
+    @lru_cache(maxsize=1)  # noqa: B019 - one entry per store
+    def _measured(self) -> dict[int, dict[str, float]]:
+        return evaluated_results(self.location, self._checkpoints.values())
+
     def evaluations(self) -> dict[int, dict[str, float]]:
-        """What a trainer logged at the steps of checkpoints."""
-        rows = self._series.rows
-        return {step: dict(rows[step]) for step in sorted(self._checkpoints) if step in rows}
+        """What a trainer logged at the steps of checkpoints, and what `pico-train evaluate` measured of them.
+
+        Raises:
+            DataError: results are damaged, or of another model.
+        """
+        rows, measured = self._series.rows, self._measured()
+        found = {step: {**rows.get(step, {}), **measured.get(step, {})} for step in sorted(self._checkpoints)}
+        return {step: values for step, values in found.items() if values}
 
     def provenance(self, step: int) -> dict[str, str]:
         """Where the model lies, and its type."""
