@@ -24,7 +24,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint lint-types lint-rest format bench build conformance docs fuzz mutants test-ecosystem clean
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint lint-types lint-rest format bench bench-gpu build conformance docs fuzz mutants test-ecosystem clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,6 +127,11 @@ format: install ## let ruff format everything
 bench: install ## all benchmarks, one after the other; prints tables, compares with peers
 	$(BIN)/python pico-train/benchmarks/all.py
 	$(BIN)/python pico-analyze/benchmarks/all.py
+
+bench-gpu: install ## training on one GPU, against transformers; its tests first (needs a CUDA build of torch)
+	$(BIN)/python pico-train/benchmarks/gpu.py --check
+	cd pico-train && ../$(BIN)/python -m pytest -n 4 tests/training/test_cuda.py
+	$(BIN)/python pico-train/benchmarks/gpu.py
 
 fuzz: install ## damage golden runs in 2,000 ways and put them through every command (half an hour)
 	$(ONE_THREAD) $(BIN)/python -m pico_conformance.fuzz --mutations 2000

@@ -243,7 +243,7 @@ def _memory(config: RunConfig, spec: ModelSpec, devices: int, micro: int) -> dic
     elif precision.endswith("mixed"):
         weights += spec.n_params_matmul * low
     tokens = micro * config.data.seq_len
-    chunk = min(config.training.loss_chunk or tokens, tokens)
+    chunk = min(config.training.logits_at_once(tokens, device=config.distributed.accelerator), tokens)
     loss = chunk * spec.vocab_size * (low + _FLOAT) + spec.vocab_size * spec.d_model * (low + _FLOAT)
     return {
         "memory_weights": weights,

@@ -11,7 +11,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pico_schema import ModelSpec
+from pico_train.config.training import TrainingConfig
 from pico_train.model.decoder import Decoder
+from pico_train.training import loss as losses
 from pico_train.training.loss import head_loss, next_token_loss
 
 SPEC = ModelSpec(vocab_size=301, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, max_seq_len=64)
@@ -281,3 +283,40 @@ def test_where_no_gradient_is_asked_for_none_is_computed() -> None:
     (with_it, _, total, each), (without, needs, other, others) = found
     assert (with_it, without, needs) == (2 * 6, 6, False)
     assert torch.equal(total, other) and torch.equal(each, others)
+
+
+@settings(max_examples=30)
+@given(n=st.integers(1, 9), v=st.integers(2, 30), size=st.floats(0, 800), seed=st.integers(0, 99))
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 1.0), (torch.float64, 1.0), (torch.float16, 8.0)])
+def test_what_a_gpu_compiles_is_what_a_cpu_does_step_by_step(dtype, scale, n, v, size, seed):
+    """As one expression; what a compiler makes of it on a GPU is compared there (`test_cuda`)."""
+    g = torch.Generator().manual_seed(seed)
+    logits = (size * torch.randn(n, v, generator=g)).clamp(-60_000, 60_000).to(dtype)
+    targets, wide = torch.randint(0, v, (n,), generator=g), torch.promote_types(dtype, torch.float32)
+    expected = cross_entropy(logits.double(), targets, reduction="none")
+    wanted = logits.double().softmax(1) - torch.nn.functional.one_hot(targets, v)
+    for asked in (scale, None):
+        given_logits = logits.clone()
+        found = losses._softmax_gradient_at_once_(given_logits, targets, asked, wide)
+        # A loss is a difference of logits.
+        allowed = ROUNDING * torch.finfo(wide).eps * max(1.0, logits.double().abs().max().item())
+        assert (found - expected).abs().max() <= allowed
+        if asked is None:
+            assert torch.equal(given_logits, logits)
+        else:
+            assert (given_logits.double() / scale - wanted).abs().max() <= torch.finfo(dtype).eps + allowed
+    by_steps = losses._softmax_gradient_(logits.clone(), targets, None, wide)
+    assert (by_steps - found).abs().max() <= allowed
+
+
+def test_a_chunk_is_what_the_device_and_the_precision_bear():
+    def at_once(device, **changes):
+        return TrainingConfig(**changes).logits_at_once(100_000, device=device)
+
+    assert (at_once("cpu"), at_once("cuda"), at_once("mps")) == (512, 4096, 4096)
+    assert at_once("cuda", precision="16-mixed") == 512, "a sum of float16's scaled gradients would overflow"
+    assert (at_once("cuda", loss_chunk=0), at_once("cpu", loss_chunk=0), at_once("cuda", loss_chunk=7)) == (
+        100_000,
+        100_000,
+        7,
+    )

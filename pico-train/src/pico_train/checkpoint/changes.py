@@ -16,6 +16,7 @@ FREE = (
     "training.micro_batch_size",
     "training.compile",
     "training.recompute",
+    "training.loss_chunk",
     "distributed",
     "publish",
     "monitoring",

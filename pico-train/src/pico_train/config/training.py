@@ -113,8 +113,9 @@ class TrainingConfig(Section):
     recompute: bool = False
     """Keep of each block what goes into it alone, and compute the rest again in the backward pass: less memory, a third
     more operations, the same bits."""
-    loss_chunk: NonNegativeInt = 512
-    """Tokens whose logits are held at once; 0 holds them all."""
+    loss_chunk: Literal["auto"] | NonNegativeInt = "auto"
+    """Tokens whose logits are held at once; 0 holds them all; auto: 512 on a CPU and under
+    16-mixed, else 4,096."""
     deterministic: bool = False
     """Ask for deterministic kernels on CUDA (CPU runs are deterministic anyway)."""
     init_seed: Seed | None = None
@@ -129,6 +130,18 @@ class TrainingConfig(Section):
     """What follows the size of the model."""
     schedule: ScheduleConfig = ScheduleConfig()
     """The learning rate's course."""
+
+    def logits_at_once(self, tokens: int, *, device: str) -> int:
+        """Of how many of a forward pass's tokens logits are held at once on a kind of device (as torch names it)."""
+        if self.loss_chunk == "auto":
+            return FEW_LOGITS if device == "cpu" or self.precision == "16-mixed" else MANY_LOGITS
+        return self.loss_chunk or tokens
+
+
+FEW_LOGITS, MANY_LOGITS = 512, 4096
+"""Tokens whose logits are held at once where nothing is said. On a CPU more are not faster, and under float16 the
+head's gradient, a sum over them, must not overflow. A GPU wants large products, and that gradient, which is read and
+written once for each of them, to be a small part."""
 
 
 class DistributedConfig(Section):

@@ -57,7 +57,7 @@ class Evaluator:
         """The results that are due, by task. A collective."""
         wanted, training = self.config.evaluation, self.config.training
         seq_len = self.config.data.seq_len
-        chunk = training.loss_chunk or wanted.batch_size * seq_len
+        chunk = training.logits_at_once(wanted.batch_size * seq_len, device=self.engine.device.type)
         scorer = Scorer.of(self.engine, chunk=chunk)
         chosen = [*(self.tasks[:1] if due.evaluation else ()), *(self.tasks[1:] if due.tasks else ())]
         found: Tasks = {}

@@ -250,6 +250,8 @@ class Decoder(nn.Module):
     def __init__(self, spec: ModelSpec, *, separator: int | None = None) -> None:
         super().__init__()
         self.spec = spec
+        self.compiled = False
+        """Whether blocks are compiled."""
         self.model = Body(spec, separator)
         self.lm_head = nn.Linear(spec.d_model, spec.vocab_size, bias=False)
         if spec.tie_embeddings:
@@ -274,6 +276,7 @@ class Decoder(nn.Module):
 
         All blocks share one compiled program, so the wait is that of one block, not of the whole model.
         """
+        self.compiled = True
         for block in self.model.layers:
             block.compile()
 

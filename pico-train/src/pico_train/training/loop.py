@@ -145,7 +145,7 @@ class _Fixed:
         share = training.batch_size // engine.world_size
         return cls(
             training.micro_batch_size or share,
-            training.loss_chunk or share * seq_len,
+            training.logits_at_once(share * seq_len, device=engine.device.type),
             capture.captured_sites(config.captures, engine.decoder.spec.n_layers),
             capture.storage_dtype(config.captures),
             capture.sample_index(config.captures.train, training.batch_size, seq_len),

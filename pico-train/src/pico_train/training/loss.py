@@ -5,19 +5,24 @@ at a time: their loss and, when a gradient will be asked for, their contribution
 and of the head are computed at once, and the logits are forgotten. No product is computed twice, so this is not slower
 than the plain form; value and gradient are the plain form's.
 
+Between the products there are passes over the logits, which cost what memory is slow: a CPU makes them while a few rows
+are in its cache, a GPU in one compiled kernel (`compiled`), or one after the other.
+
 Letters as in `model.decoder`, and N = B · T positions, n of them in a chunk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 Reduction = Literal["sum", "mean"]
+SoftmaxGradient = Callable[[Tensor, Tensor, float | None, torch.dtype], Tensor]
+"""What `_softmax_gradient_` is."""
 
 _CPU_BLOCK = 2**21
 """Numbers that fit into a CPU's cache, with room for others."""
@@ -30,6 +35,7 @@ def next_token_loss(
     chunk: int = 512,
     reduction: Reduction = "mean",
     each_BT: Tensor | None = None,
+    compiled: bool = False,
 ) -> Tensor:
     """Return the cross-entropy in nats, a float32 scalar, of each row's tokens but the first given those before it.
 
@@ -39,27 +45,34 @@ def next_token_loss(
         chunk: positions whose logits exist at the same time; 0 for all.
         reduction: `sum` over all B · seq_len predicted tokens, or their `mean`.
         each_BT: (B, seq_len) float32, filled with the loss of each predicted token if given.
+        compiled: whether what lies between the products may be compiled, which pays on a GPU; on a CPU it is not done.
     """
     targets_BT = rows_BT[:, 1:]
-    total: Tensor = model(
-        rows_BT[:, :-1], score=partial(head_loss, targets_BT=targets_BT, chunk=chunk, each_BT=each_BT)
-    )
+    score = partial(head_loss, targets_BT=targets_BT, chunk=chunk, each_BT=each_BT, compiled=compiled)
+    total: Tensor = model(rows_BT[:, :-1], score=score)
     return total / targets_BT.numel() if reduction == "mean" else total
 
 
 def head_loss(
-    hidden_BTD: Tensor, head_VD: Tensor, *, targets_BT: Tensor, chunk: int, each_BT: Tensor | None = None
+    hidden_BTD: Tensor,
+    head_VD: Tensor,
+    *,
+    targets_BT: Tensor,
+    chunk: int,
+    each_BT: Tensor | None = None,
+    compiled: bool = False,
 ) -> Tensor:
     """Return the summed cross-entropy of `targets_BT` under softmax(hidden · headᵀ), a float32 scalar.
 
-    `each_BT`, if given, is filled with its terms.
+    `each_BT`, if given, is filled with its terms. `compiled` as in `next_token_loss`.
     """
     targets_N = targets_BT.flatten()
     each_N = None if each_BT is None else each_BT.view(-1)
     apply: Callable[..., Tensor] = _ChunkedCrossEntropy.apply
     # Within `forward` autograd is off, and what an input needs is said without regard to that.
     wanted = torch.is_grad_enabled()
-    return apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel(), each_N, wanted)
+    softmax = _at_once() if compiled and hidden_BTD.device.type != "cpu" else _softmax_gradient_
+    return apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, chunk or targets_N.numel(), each_N, wanted, softmax)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -67,7 +80,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, chunk: int, each_N: Tensor | None, wanted: bool
+        ctx: Any,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        targets_N: Tensor,
+        chunk: int,
+        each_N: Tensor | None,
+        wanted: bool,
+        softmax: SoftmaxGradient,
     ) -> Tensor:
         device = hidden_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
@@ -81,15 +101,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 wide,
                 ctx.needs_input_grad if wanted else (False, False),
                 each_N,
+                softmax,
             )
         ctx.gradients = (grad_hidden, hidden_ND.dtype), (grad_head, head_VD.dtype)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None]:
         (grad,), gradients, ctx.gradients = grad_outputs, ctx.gradients, None
         scaled = [None if gradient is None else gradient.mul_(grad).to(dtype) for gradient, dtype in gradients]
-        return scaled[0], scaled[1], None, None, None, None
+        return scaled[0], scaled[1], None, None, None, None, None
 
 
 def _loss_and_gradients(
@@ -100,6 +121,7 @@ def _loss_and_gradients(
     wide: torch.dtype,
     needed: tuple[bool, ...],
     each_N: Tensor | None,
+    softmax: SoftmaxGradient,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The summed loss, and its gradients in the hidden states and in the head as far as they are needed, in `wide`.
 
@@ -119,7 +141,7 @@ def _loss_and_gradients(
         rows = slice(start, min(start + chunk, N))
         hidden_nD = hidden_ND[rows]
         logits_nV = torch.mm(hidden_nD, head_VD.T, out=buffer_nV[: len(hidden_nD)])
-        losses_n = _softmax_gradient_(logits_nV, targets_N[rows], scale if any(needed[:2]) else None, wide)
+        losses_n = softmax(logits_nV, targets_N[rows], scale if any(needed[:2]) else None, wide)
         total += losses_n.sum()
         if each_N is not None:
             each_N[rows] = losses_n
@@ -155,3 +177,23 @@ def _softmax_gradient_(logits_nV: Tensor, targets_n: Tensor, scale: float | None
         x_bV.mul_(scale / sum_b1).scatter_(1, targets_b1, scale * torch.expm1(-loss_b1))
         low_bV.copy_(x_bV)
     return torch.cat(losses)
+
+
+def _softmax_gradient_at_once_(logits_nV: Tensor, targets_n: Tensor, scale: float | None, wide: torch.dtype) -> Tensor:
+    """`_softmax_gradient_` as one expression, for a compiler that makes one pass of it: no logits in `wide` exist."""
+    targets_n1 = targets_n[:, None]
+    x_nV = logits_nV.to(wide)
+    x_nV = x_nV - x_nV.amax(1, keepdim=True)
+    e_nV = x_nV.exp()
+    sum_n1 = e_nV.sum(1, keepdim=True)
+    loss_n1 = sum_n1.log() - x_nV.gather(1, targets_n1)
+    if scale is not None:
+        is_target_nV = torch.arange(logits_nV.shape[1], device=logits_nV.device) == targets_n1
+        logits_nV.copy_(torch.where(is_target_nV, scale * torch.expm1(-loss_n1), e_nV * (scale / sum_n1)))
+    return loss_n1.flatten()
+
+
+@cache
+def _at_once() -> SoftmaxGradient:
+    """That expression, compiled; made when it is first needed, since importing the compiler takes seconds."""
+    return torch.compile(_softmax_gradient_at_once_)

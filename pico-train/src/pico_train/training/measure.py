@@ -27,6 +27,11 @@ def seconds_per_step(config: RunConfig, *, devices: int = 1, steps: int = 3) -> 
         devices: Devices in all that the run is to have.
         steps: How many updates are timed; the median counts.
     """
+    return median(step_times(config, devices=devices, steps=steps))
+
+
+def step_times(config: RunConfig, *, devices: int = 1, steps: int = 3) -> list[float]:
+    """Seconds of each update that `seconds_per_step` is the median of."""
     alone = config.distributed.model_copy(update={"devices": 1, "num_nodes": 1, "strategy": "auto"})
     config = config.model_copy(update={"distributed": alone})
     fabric = build_fabric(config)
@@ -44,7 +49,7 @@ def seconds_per_step(config: RunConfig, *, devices: int = 1, steps: int = 3) -> 
             engine,
             rows,
             micro_batch=min(config.training.micro_batch_size or share, share),
-            chunk=config.training.loss_chunk or tokens,
+            chunk=config.training.logits_at_once(tokens, device=engine.device.type),
         )
         engine.unscale_gradients()
         update_weights(engine, config, step, engine.gradient_norm(), skip=False, overflow=False)
@@ -52,4 +57,4 @@ def seconds_per_step(config: RunConfig, *, devices: int = 1, steps: int = 3) -> 
         if engine.device.type == "cuda":
             torch.cuda.synchronize(engine.device)
         times.append(time.perf_counter() - started)
-    return median(times[WARM_UP:])
+    return times[WARM_UP:]
