@@ -11,14 +11,20 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-compile --constra
 PYTEST := -m pytest -n 2 --dist worksteal $(SLOW)
 # One thread per test process: two processes with two threads each would wait for each other on two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Where this is set, torch is compiled anew by each of the hundreds of processes that tests start, tests by each pytest.
+unexport PYTHONDONTWRITEBYTECODE
 # --slow: also the tests that tests/slow.txt names.
 SLOW ?=
+# Parts that take turns waiting (for a process, an answer, a disk) are run side by side. Where make can do it, each is
+# shown when it ends.
+JOBS ?= 2
+SIDE_BY_SIDE = +@$(MAKE) --no-print-directory --jobs $(JOBS) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 PACKAGES := shared-schema pico-train pico-analyze
 PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.toml
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean docs-browser reference
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean docs-browser reference lint-types lint-rest
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,13 +61,16 @@ demo: install ## train a small model on Python's own library, then draw what cha
 	$(BIN)/pico-analyze compute cka $(OUT)/runs/demo --out $(OUT)/analysis
 	$(BIN)/pico-analyze report $(OUT)/runs/demo --analyses $(OUT)/analysis --out $(OUT)/analysis/demo/report.html
 
-test: test-schema test-analyze test-train test-together ## all tests, each package in an environment of its own
+test: install .envs/schema/.installed .envs/analyze/.installed ## all tests, each package in an environment of its own
+	@echo "each part is shown when it ends"
+	$(SIDE_BY_SIDE) test-train test-analyze test-schema test-together
 
 test-all: ## the same with the slow tests, and those between the packages
-	$(MAKE) test conformance SLOW=--slow
+	$(MAKE) test SLOW=--slow
+	$(MAKE) conformance SLOW=--slow
 
 test-schema: .envs/schema/.installed install ## tests of the contract, with pydantic alone; then against the libraries
-	cd shared-schema && $(ONE_THREAD) ../.envs/schema/bin/python -m pytest
+	cd shared-schema && $(ONE_THREAD) ../.envs/schema/bin/python -m pytest $(SLOW:--slow=--hypothesis-profile=thorough)
 	cd shared-schema && $(ONE_THREAD) ../$(BIN)/python -m pytest tests/test_tensor_header.py tests/test_digests.py
 
 test-analyze: .envs/analyze/.installed install ## tests of pico-analyze, without torch; then those of its torch extra
@@ -102,10 +111,15 @@ test-browser: install ## the report in a headless Chromium, which is installed w
 	  "$(CURDIR)/$(BIN)/python" browser/pages.py "$$REPORT_PAGES" && CHROMIUM="$$(./browser/chromium)" npm run --silent test:browser
 
 lint: install ## ruff, mypy --strict, import-linter, floors, changelogs, dependencies; workflows, templates, citation
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(SIDE_BY_SIDE) lint-types lint-rest
+
+lint-types:
 	$(BIN)/mypy --strict shared-schema/src pico-train/src pico-analyze/src
 	MYPYPATH=docs/building $(BIN)/mypy --strict --explicit-package-bases $(filter-out %/formulas.py,$(wildcard docs/building/*.py))
+
+lint-rest:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --config .importlinter
 	$(BIN)/python .ci/floors.py
 	$(BIN)/python .ci/changelog.py $(if $(BASE),--base $(BASE))

@@ -151,7 +151,9 @@ def _run(package: Path, arguments: list[str], then: Callable[[], object] = lambd
         import pytest
         from hypothesis import HealthCheck, settings
 
-        settings.register_profile("mutants", deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        settings.register_profile(
+            "mutants", max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        )  # as many examples as the quick tier has
         plain = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:cov", "--hypothesis-profile=mutants"]
         code = int(pytest.main([*plain, *arguments]))
         then()

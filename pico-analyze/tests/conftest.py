@@ -17,8 +17,9 @@ from synthetic import make_run
 from pico_analyze.cli import app
 
 # How long an example takes says nothing on a machine that does other things as well.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,8 +37,13 @@ def _same_numbers(_drawn_from: tuple[np.random.Generator, Mapping[str, Any]] | N
         rng.bit_generator.state = state
 
 
-def pytest_configure() -> None:
-    """A runner in the background (`nohup`, a script's `&`) ignores Ctrl-C, and so would all that tests start."""
+def pytest_configure(config: pytest.Config) -> None:
+    """More examples of each property with `--slow`.
+
+    A runner in the background (`nohup`, a script's `&`) ignores Ctrl-C, and so would all that tests start.
+    """
+    if config.getoption("slow", False) and not config.getoption("hypothesis_profile"):
+        settings.load_profile("thorough")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

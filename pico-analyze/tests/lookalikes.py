@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from foreign import LLAMA, NEOX, files
@@ -106,15 +107,29 @@ class Branches:
         return f"hf://{repo}"
 
 
+@functools.lru_cache(maxsize=8)
+def _made(shapes: Callable[[], dict[str, tuple[int, ...]]], steps: tuple[int, ...], seed: int) -> dict[int, Weights]:
+    found = moving(shapes(), steps, seed=seed, walk=0.003, pull=0.01)
+    for weights in found.values():
+        for array in weights.values():
+            array.flags.writeable = False  # many tests begin from them
+    return found
+
+
+def _moved(shapes: Callable[[], dict[str, tuple[int, ...]]], steps: tuple[int, ...], seed: int) -> dict[int, Weights]:
+    """Weights by step, in dictionaries of the caller's own."""
+    return {step: dict(weights) for step, weights in _made(shapes, steps, seed).items()}
+
+
 def pythia(steps: list[int] = PYTHIA, *, seed: int = 0, shards: int = 1) -> Branches:
     """Powers of two, then a constant distance; names tell steps alone."""
-    weights = moving(neox_shapes(), steps, seed=seed, walk=0.003, pull=0.01)
+    weights = _moved(neox_shapes, tuple(steps), seed)
     return Branches(weights, PYTHIA_CONFIG, "step{step}", shards=shards)
 
 
 def olmo(steps: list[int] = OLMO, *, seed: int = 0, shards: int = 3) -> Branches:
     """From step 1000 on, in shards; names tell the tokens too, rounded to a billion."""
-    weights = moving(llama_shapes(), steps, seed=seed, walk=0.003, pull=0.01)
+    weights = _moved(llama_shapes, tuple(steps), seed)
     return Branches(weights, OLMO_CONFIG, "stage1-step{step}-tokens{tokens}B", shards=shards)
 
 

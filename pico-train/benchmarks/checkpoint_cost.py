@@ -148,11 +148,8 @@ def main() -> None:
         print("\n".join(f"| {row['figure']} | {row['value']} | {row['goal']} |" for row in results))
 
 
-def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
-    """All figures, by name."""
-    far = 10**6
-    captures_at = tuple(range(3, 3 + 2 * rounds, 2))
-    config = configuration(preset, place, captures_at, far)
+def begin_run(config: RunConfig, place: Path) -> tuple[Engine, Corpus, RunManifest, Path]:
+    """The model, random rows, and a run's directory below `place` as it is before its first checkpoint."""
     fabric = build_fabric(config)
     fabric.launch()
     engine = set_up(fabric, config, config.spec)
@@ -164,6 +161,15 @@ def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
     run_dir = place / "cost"
     (run_dir / layout.CHECKPOINTS).mkdir(parents=True)
     documents.write(run_dir / layout.RUN_MANIFEST, run)
+    return engine, corpus, run, run_dir
+
+
+def measure(preset: str, rounds: int, place: Path) -> dict[str, float]:
+    """All figures, by name."""
+    far = 10**6
+    captures_at = tuple(range(3, 3 + 2 * rounds, 2))
+    config = configuration(preset, place, captures_at, far)
+    engine, corpus, run, run_dir = begin_run(config, place)
 
     snapshots: list[Snapshot] = []
     seconds = run_steps(engine, config, corpus, range(captures_at[-1] + 1), snapshots.append)

@@ -21,12 +21,18 @@ from pico_train.data.shards.manifest import CorpusManifest
 from pico_train.data.shards.shard_corpus import ShardCorpus
 
 # How long an example takes says nothing on a machine that does other things as well.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 
-def pytest_configure() -> None:
-    """A runner in the background (`nohup`, a script's `&`) ignores Ctrl-C, and so would all that tests start."""
+def pytest_configure(config: pytest.Config) -> None:
+    """More examples of each property with `--slow`.
+
+    A runner in the background (`nohup`, a script's `&`) ignores Ctrl-C, and so would all that tests start.
+    """
+    if config.getoption("slow", False) and not config.getoption("hypothesis_profile"):
+        settings.load_profile("thorough")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

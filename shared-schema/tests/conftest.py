@@ -14,8 +14,9 @@ from pico_schema import documents, layout
 from pico_schema.manifest import CheckpointManifest, RunManifest
 
 # How long an example takes says nothing on a machine that does other things as well.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

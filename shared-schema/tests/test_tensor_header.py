@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_schema import TensorHeaderError
@@ -205,7 +205,6 @@ def test_commas_and_brackets_inside_names_and_metadata_are_text() -> None:
     assert set(parse(content).tensors) == {'a "[,'}
 
 
-@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_give_an_error_or_a_header(content: bytes) -> None:
     try:
@@ -225,7 +224,6 @@ any_entry = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
 @given(st.dictionaries(st.text(max_size=3), any_entry, max_size=3), st.integers(0, 70))
 def test_what_is_accepted_covers_the_file_once(tensors: dict[str, Any], n_bytes: int) -> None:
     content = with_header(tensors, bytes(n_bytes))
@@ -253,7 +251,6 @@ def valid_files(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
     return {name: tensors[name] for name in order}, end
 
 
-@settings(max_examples=200)
 @given(valid_files())
 def test_every_file_without_gaps_is_accepted(file: tuple[dict[str, Any], int]) -> None:
     tensors, n_bytes = file
@@ -263,7 +260,6 @@ def test_every_file_without_gaps_is_accepted(file: tuple[dict[str, Any], int]) -
     }
 
 
-@settings(max_examples=300)
 @given(
     st.one_of(
         st.builds(lambda file, more: (file[0], max(0, file[1] + more)), valid_files(), st.integers(-1, 1)),

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from synthetic import make_run, noise_lines
@@ -61,7 +61,6 @@ def by_leaving_out(gradients, rows, level=0.95):
 cases = st.tuples(st.integers(0, 2**31), st.integers(2, 12), st.integers(1, 30), st.sampled_from([1, 4, 7]))
 
 
-@settings(max_examples=60)
 @given(cases, st.floats(0.0, 4.0))
 def test_signal_and_noise_are_the_papers_and_the_interval_a_jackknifes(case, strength):
     seed, n, width, rows = case
@@ -83,7 +82,6 @@ def test_signal_and_noise_are_the_papers_and_the_interval_a_jackknifes(case, str
         assert 0 < low <= high
 
 
-@settings(max_examples=30)
 @given(cases, st.floats(1e-3, 1e3), st.integers(2, 9))
 def test_the_scale_of_the_loss_changes_nothing_and_rows_count_in_their_own_number(case, factor, times):
     seed, n, width, rows = case

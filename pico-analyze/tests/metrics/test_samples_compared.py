@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
@@ -154,7 +154,6 @@ def test_the_share_of_a_tie_by_hand_and_in_any_order_of_samples(distance):
     assert mutual_knn(shaken, y[order], k=1, distance=distance) == pytest.approx(value, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(6, 30),

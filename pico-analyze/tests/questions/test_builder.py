@@ -133,7 +133,7 @@ def as_study(metrics, runs, words):
     return {"runs": runs, "seed": words.get("seed", 0), "measurements": [entry]}
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(written())
 def test_equal_words_ask_equal_questions_in_three_ways(caught, case):
     metrics, runs, words = case

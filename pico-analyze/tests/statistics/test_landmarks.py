@@ -86,10 +86,11 @@ def test_normal_values_have_almost_no_head_apart():
     "values",
     [
         [1.0, 2.0, 3.0, 100.0],
+        [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 100.0],
         [1.0] * 7 + [2.0],
         [1.0, 1.0 + 1e-12, 1.0 - 1e-12, 1.0, 1.0, 1.0 + 1e-12, 1.0 - 1e-12, 1.0 + 1e-9],
     ],
-    ids=["few", "equal", "rounding"],
+    ids=["few", "one too few", "equal", "rounding"],
 )
 def test_few_heads_and_equal_ones_have_none_apart(values):
     assert apart(heads(values)) == []
@@ -115,6 +116,13 @@ def test_the_order_of_layers_is_kendalls_and_its_probability_that_of_all_orders(
     assert found.tau == pytest.approx(tau(values))
     extreme = [abs(tau(of)) >= abs(tau(values)) - 1e-9 for of in itertools.permutations(values)]
     assert found.p == pytest.approx(np.mean(extreme))
+
+
+def test_two_settling_steps_are_enough_for_an_order():
+    found = order({0: 1, 1: 1, 2: 1, 3: 4, 4: 4})
+    assert found is not None and found.layers == 5
+    # 6 of 10 pairs go one way and 4 are ties: τ-b is 6 / √(10 · 6)
+    assert found.tau == pytest.approx(6 / math.sqrt(60))
 
 
 def test_few_layers_and_layers_that_settle_together_have_no_order():

@@ -7,7 +7,7 @@ The full table, with more simulations and more settings, is made by `benchmarks/
 import numpy as np
 import pytest
 from correlated_rows import POSITIONS, comparable, unrelated
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -102,7 +102,6 @@ def test_norms_have_the_error_of_their_values_on_new_rows(kind):
     assert np.mean([error["bootstrap_sd"] for error in errors]) == pytest.approx(spread, rel=0.2)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_rows=st.integers(5, 14),

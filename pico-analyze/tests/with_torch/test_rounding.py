@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_analyze.components.circuits import MLP, OV_CIRCUIT, QK_CIRCUIT
@@ -48,7 +48,6 @@ def test_a_matrix_of_known_rank_has_it_after_it_was_stored(stored, n, p, rank):
     assert stored not in ("bfloat16", "float16") or Dense(held).rank > rank  # the type it is held in would not tell
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(2, 120),

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 from scipy.stats import entropy
@@ -109,7 +109,6 @@ def test_the_tail_of_a_spectrum_ends_where_rounding_begins(params, name):
     assert result == pytest.approx(before, rel=0.02)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(60, 200),

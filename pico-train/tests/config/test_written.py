@@ -258,7 +258,7 @@ CHANGES = st.lists(st.sampled_from(LEAVES), min_size=1, max_size=5, unique=True)
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=CHANGES)
 @example(changes={"name": "1e5", "out": "~"})
 @example(changes={"name": "2026-11-26", "data.revision": "7e12345", "data.subset": "null", "training.compile": "off"})

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.tokenizers_of_all_kinds import CUT, LINES, WHOLE, save
 from tokenizers import Tokenizer
@@ -48,7 +48,6 @@ TEXT = st.lists(st.tuples(st.sampled_from(WORDS.split(" ")), st.sampled_from(GAP
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=60)
 @example(text="the ``x'' fox  Fox \n a\nb \n\nthe fox naïve lazy dog lazy\ndog", limit=1)
 @example(text="foo.\n/bar baz)\n\nx.\nthe  the fox", limit=1)
 @given(text=TEXT | st.text(max_size=60), limit=st.integers(1, 9))

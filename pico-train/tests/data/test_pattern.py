@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.tokenizers_of_all_kinds import CL100K, O200K
 from tokenizers import Regex, pre_tokenizers
@@ -27,7 +27,6 @@ OF_MODELS = {
 
 
 @pytest.mark.parametrize("name", OF_MODELS)
-@settings(max_examples=100)
 @given(text=st.text(alphabet="aZx yzb09½é\u0301漢カ.,'s/-\r\n\t\u3000_\U0001f600", max_size=30))
 def test_what_stands_side_by_side_in_a_match_is_foreseen(name: str, text: str) -> None:
     part = read(OF_MODELS[name])
@@ -40,7 +39,6 @@ def test_what_stands_side_by_side_in_a_match_is_foreseen(name: str, text: str) -
 
 
 @pytest.mark.parametrize("name", OF_MODELS)
-@settings(max_examples=60)
 @given(
     before=st.text(alphabet="aZx y09½é漢.,'\r\n\t_", max_size=6),
     char=st.sampled_from(" \n\ra9é.\t_"),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.tokenizers_of_all_kinds import gpt2, save
 
@@ -107,7 +107,6 @@ def test_a_damaged_description_in_the_cache_is_made_anew(tmp_path: Path) -> None
             assert describe(directory, cache=tmp_path) == known
 
 
-@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_tokenizer_encodes_or_is_refused(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.closeness import assert_close
 from torch.nn.functional import cross_entropy
@@ -54,7 +54,6 @@ def test_value_and_gradients_are_the_plain_ones(chunk, reduction):
     assert_close(gradients(model, loss), gradients(model, expected), factor=ROUNDING)
 
 
-@settings(max_examples=30)
 @given(
     n=st.integers(1, 9), v=st.integers(2, 30), chunk=st.integers(0, 12), size=st.floats(0, 50), seed=st.integers(0, 99)
 )

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 from figure_rows import lines_of, pairs_of_layers, pairs_of_steps, rows_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_analyze.output.report.cubes import AXES, MOST_CELLS, Cube, cubes
@@ -43,7 +43,6 @@ def same(a: dict, b: dict) -> bool:
     )
 
 
-@settings(max_examples=40)
 @given(st.data())
 def test_the_cube_has_the_values_of_the_rows_and_no_others(data: st.DataObject) -> None:
     """Any subset of places of two runs of different shapes, with undefined values in it."""

@@ -1,8 +1,12 @@
-"""One repository: a real bare git repository, read and written with the `git` binary; ref moves are atomic."""
+"""One repository: a real bare git repository, read and written with the `git` binary; ref moves are atomic.
+
+What a commit or a blob holds never changes: it is asked of git once. Where a ref points is read from its file.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import secrets
@@ -11,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pico_conformance.answers import HubError
 
@@ -21,6 +25,13 @@ STALE = "The branch was updated since you opened this page. Please refresh and t
 POINTER_HEAD = b"version https://git-lfs.github.com/spec/v1\n"
 POINTER_BODY = re.compile(rb"oid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 POINTER_CACHE = 65_536
+SMALL = 65_536
+"""Bytes of a blob that is kept in memory."""
+KEPT = 256
+"""Listings, and blobs, of one repository that are kept."""
+LOOSE_REF = re.compile(r"refs/(?:heads|tags|tmp)/[\w-][\w./-]*")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 LFS_SUFFIXES = (
     ".safetensors",
     ".bin",
@@ -50,6 +61,10 @@ class Repository:
 
     path: Path
     _pointers: OrderedDict[str, tuple[str, int] | None] = dataclasses.field(default_factory=OrderedDict)
+    _commits: set[str] = dataclasses.field(default_factory=set)
+    """Ids that are known to be of commits."""
+    _listings: OrderedDict[tuple[str, ...], list[dict[str, Any]]] = dataclasses.field(default_factory=OrderedDict)
+    _blobs: OrderedDict[str, bytes] = dataclasses.field(default_factory=OrderedDict)
 
     @classmethod
     def create(cls, path: Path, owner: str) -> Repository:
@@ -76,8 +91,22 @@ class Repository:
 
     def ref(self, name: str) -> str | None:
         """The commit that a full ref name points to."""
+        if name in self._commits:
+            return name
+        if LOOSE_REF.fullmatch(name) and ".." not in name:
+            try:
+                found = (self.path / name).read_text().strip()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                if not (self.path / "packed-refs").exists():
+                    return None
+            else:
+                if found in self._commits:
+                    return found
         output = self.try_git("rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
-        return output.decode().split()[-1] if output else None
+        commit = output.decode().split()[-1] if output else None
+        if commit is not None:
+            self._commits.add(commit)
+        return commit
 
     def resolve(self, revision: str) -> str:
         """Commit id of a branch, a tag, a full ref or a commit id."""
@@ -111,11 +140,9 @@ class Repository:
         row: dict[str, Any] = {"type": "file", "oid": sha, "size": size, "path": path}
         if 100 < size < 200:
             if sha not in self._pointers:
-                raw = self.git("cat-file", "blob", sha)
+                raw = self.blob(sha)
                 match = POINTER_BODY.fullmatch(raw.removeprefix(POINTER_HEAD))
-                self._pointers[sha] = (match[1].decode(), int(match[2])) if match else None
-                while len(self._pointers) > POINTER_CACHE:
-                    self._pointers.popitem(last=False)
+                _keep(self._pointers, sha, (match[1].decode(), int(match[2])) if match else None, POINTER_CACHE)
             if found := self._pointers[sha]:
                 row.update(size=found[1], lfs={"oid": found[0], "size": found[1], "pointerSize": size})
         return row
@@ -133,22 +160,33 @@ class Repository:
         return rows
 
     def tree(self, commit: str, folder: str = "", recursive: bool = True) -> list[dict[str, Any]]:
-        flags = ["-r", "-t"] if recursive else []
-        listing = self.try_git("ls-tree", "-z", "-l", *flags, f"{commit}:{folder}" if folder else commit)
-        if listing is None:
-            message = f'{folder} does not exist on "{commit}"'
-            raise HubError(404, message, "EntryNotFound", {"X-Repo-Commit": commit})
-        return self._rows(listing, folder)
+        key = (commit, folder, "recursive" if recursive else "")
+        rows = self._listings.get(key)
+        if rows is None:
+            flags = ["-r", "-t"] if recursive else []
+            listing = self.try_git("ls-tree", "-z", "-l", *flags, f"{commit}:{folder}" if folder else commit)
+            if listing is None:
+                message = f'{folder} does not exist on "{commit}"'
+                raise HubError(404, message, "EntryNotFound", {"X-Repo-Commit": commit})
+            rows = self._rows(listing, folder)
+            if COMMIT_ID.fullmatch(commit):
+                _keep(self._listings, key, rows, KEPT)
+        return [dict(row) for row in rows]
 
     def find(self, commit: str, path: str) -> dict[str, Any] | None:
         """The row of one path, None when it is not in that commit."""
-        if not path or path.endswith("/"):
-            return None
-        rows = self._rows(self.git("ls-tree", "-z", "-l", commit, "--", path), "")
-        return rows[0] if rows else None
+        return next((row for row in self.tree(commit) if row["path"] == path), None)
 
     def blob(self, sha: str) -> bytes:
-        return self.git("cat-file", "blob", sha)
+        found = self._blobs.get(sha)
+        if found is None:
+            found = self.git("cat-file", "blob", sha)
+            self._keep_blob(sha, found)
+        return found
+
+    def _keep_blob(self, sha: str, content: bytes) -> None:
+        if len(content) <= SMALL:
+            _keep(self._blobs, sha, content, KEPT)
 
     # -- history
 
@@ -184,7 +222,7 @@ class Repository:
         """
         temporary, text = f"refs/tmp/{secrets.token_hex(8)}", message.encode()
         who = f"{user} <{user}@localhost> {int(time.time())} +0000"
-        stream = [f"commit {temporary}\ncommitter {who}\ndata {len(text)}\n".encode(), text, b"\n"]
+        stream = [f"commit {temporary}\nmark :1\ncommitter {who}\ndata {len(text)}\n".encode(), text, b"\n"]
         if parent:
             stream.append(f"from {parent}\n".encode())
         for path, content in changes:
@@ -192,14 +230,27 @@ class Repository:
                 stream.append(f"D {_quoted(path)}\n".encode())
             else:
                 stream += [f"M 100644 inline {_quoted(path)}\ndata {len(content)}\n".encode(), content, b"\n"]
-        self.git("fast-import", "--quiet", "--date-format=raw", data=b"".join(stream))
-        new = self.ref(temporary)
-        assert new is not None
-        moved = self.move(f"refs/heads/{branch}", new, parent)
-        self.delete(temporary)
-        if not moved:
+                if len(content) <= SMALL:
+                    self._keep_blob(hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(), content)
+        stream.append(b"get-mark :1\n")
+        new = self.git("fast-import", "--quiet", "--date-format=raw", data=b"".join(stream)).decode().strip()
+        assert COMMIT_ID.fullmatch(new), new
+        self._commits.add(new)
+        moves = f"update refs/heads/{branch} {new} {parent or NO_OBJECT}\ndelete {temporary}\n"
+        if self.try_git("update-ref", "--stdin", data=moves.encode()) is None:
+            self.delete(temporary)
             raise HubError(412, STALE)
         return new
+
+
+def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value, at_most: int) -> None:
+    """Keep a value; the oldest go."""
+    kept[key] = value
+    while len(kept) > at_most:
+        try:
+            kept.popitem(last=False)
+        except KeyError:  # another thread was quicker
+            break
 
 
 def _quoted(path: str) -> str:

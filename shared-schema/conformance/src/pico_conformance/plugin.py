@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +21,9 @@ from pico_conformance.tiers import (
     pytest_testnodedown,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
 __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
@@ -28,6 +33,41 @@ __all__ = [
 ]
 
 DISABLED = {"lfs": False, "xet": True}
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: it is not looked through again whenever garbage is collected."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unhurried_disk(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nobody waits for the machine's disk but with `--slow`, and in the processes that tests start.
+
+    What a power cut leaves is shown by disks of the tests' own, and a real sync shows nothing of it.
+    """
+    if request.config.getoption("slow", False):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", _look_at)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_built_once() -> Iterator[None]:
+    """Typer makes the commands of an application anew for each call: within a process of tests, once is enough."""
+    import typer.main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.lru_cache(maxsize=None)(typer.main.get_command))
+        yield
+
+
+def _look_at(handle: int | HasFileno) -> None:
+    """What is left of a sync: the handle must be an open one."""
+    os.fstat(handle if isinstance(handle, int) else handle.fileno())
 
 
 @pytest.fixture
