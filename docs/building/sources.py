@@ -44,6 +44,7 @@ PAGES = {
     "pico-analyze/docs/table.md": "reference/table.md",
     "pico-analyze/docs/study.md": "reference/study.md",
     "shared-schema/README.md": "reference/pico-schema.md",
+    "shared-schema/docs/compatibility.md": "reference/compatibility.md",
     # explanation
     "docs/pages/definitions.md": "explanation/definitions.md",
     "pico-analyze/docs/uncertainty.md": "explanation/uncertainty.md",
@@ -54,6 +55,7 @@ PAGES = {
     "pico-analyze/BENCHMARKS.md": "explanation/analyze-speed.md",
     # the project
     ".github/CONTRIBUTING.md": "project/contributing.md",
+    ".github/RELEASING.md": "project/releasing.md",
     ".github/CODE_OF_CONDUCT.md": "project/code-of-conduct.md",
     ".github/SECURITY.md": "project/security.md",
     "pico-train/CHANGELOG.md": "project/train-changelog.md",
