@@ -263,3 +263,42 @@ def test_a_file_that_comes_damaged_is_told_of_and_the_others_are_measured(hub, p
         code == 3 and "step 0: not measured" in said and "model.safetensors is not the file that the Hub lists" in said
     )
     assert measured([line for line in said.splitlines() if "not measured" not in line]) == ["512 order", "3000 order"]
+
+
+def test_newer_results_of_another_commit_take_the_place_of_older_ones(hub, published):
+    words = (published, "--tasks", "validation", "--steps", "3", "--format", "json")
+    assert call(*words)[0] == 0
+    put_files(hub, REPO, layout.branch_name("tiny"), {"README.md": b"a card\n"})
+    assert call(*words, "--again")[0] == 0  # at the second commit, later than at the first
+    files = sorted(Path(os.environ["PICO_CACHE"]).rglob(f"tiny/{layout.evaluation_file(3)}"))
+    assert len(files) == 2
+    newest = max(files, key=lambda path: documents.read(path, Evaluation).created)
+    changed = documents.read(newest, Evaluation)
+    changed = changed.model_copy(update={"tasks": {"validation": {**changed.tasks["validation"], "loss": 1.25}}})
+    documents.write(newest, changed)
+    put_files(hub, REPO, layout.branch_name("tiny"), {"README.md": b"another card\n"})
+    code, out, said = call(*words)
+    assert (code, measured(said)) == (0, []) and json.loads(out)[0]["tasks"]["validation"]["loss"] == 1.25
+
+
+def test_a_copy_that_is_cut_off_leaves_no_half_of_a_file(tmp_path, monkeypatch):
+    """Where the cache cannot be linked to, files are copied: they have their names once they are whole."""
+    from pico_train import hub_runs
+
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    def half(source: Path, target: Path) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:3])
+        raise KeyboardInterrupt
+
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched" / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(hub_runs.os, "link", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(hub_runs.shutil, "copyfile", half)
+        with pytest.raises(KeyboardInterrupt):
+            hub_runs._place(tmp_path / "fetched", tmp_path / "run", ["model.safetensors"])
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    hub_runs._place(tmp_path / "fetched", tmp_path / "run", ["model.safetensors"])
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def fork(
         made, parent = forking.fork(trunk, config, optimizer=optimizer.value, data=data.value if data else None)
         reporter.say(f"{made}: forked from {trunk.label}, optimizer {parent.optimizer}, data {parent.data}")
         if not train:
-            typer.echo(f"next    pico-train run {made}/config.yaml")
+            typer.echo(f"next    pico-train run {shlex.quote(f'{made}/config.yaml')}")
     if train:
         summary = pico_train.train(config, reporter=reporter)
         if summary is not None:

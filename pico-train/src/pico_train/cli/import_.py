@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,4 +38,4 @@ def pico_v1(
         typer.echo(json.dumps({"run": str(out), "checkpoint": str(target)}))
     else:
         typer.echo(f"{directory} is now {target}")
-        typer.echo(f"next    pico-train inspect {out}")
+        typer.echo(f"next    pico-train inspect {shlex.quote(str(out))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -155,7 +156,7 @@ def _print_report(suite: OpenSuite, report: Report) -> None:
     if report.failed:
         raise running.failure(suite, report)
     if all(each.state == "finished" for each in report.states):
-        typer.echo(f"next    pico-analyze compute cka {suite.directory}")
+        typer.echo(f"next    pico-analyze compute cka {shlex.quote(str(suite.directory))}")
 
 
 def _train(place: str, out: str | None, name: str, *, override: bool, quiet: bool) -> None:
@@ -331,4 +332,4 @@ def submit(
     if cluster is Cluster.local:
         for job in jobs:
             job.wait()
-    typer.echo(f"next    pico-train suite status {suite.directory}")
+    typer.echo(f"next    pico-train suite status {shlex.quote(str(suite.directory))}")
