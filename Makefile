@@ -24,7 +24,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml) shared-schema/conformance/pyproject.t
 REQUIREMENTS := .ci/constraints.txt .ci/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean docs-browser reference lint-types lint-rest
+.PHONY: help install interpreter demo test test-all test-schema test-train test-analyze test-together test-browser web web-check lint format bench bench-gpu build conformance docs fuzz mutants minimum sizes release release-dry-run test-released test-ecosystem clean docs-browser reference lint-types lint-rest $(PACKAGES:%=minimum-%)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

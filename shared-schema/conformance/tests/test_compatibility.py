@@ -68,7 +68,7 @@ def test_a_reader_of_minor_0_would_notice_what_it_needs() -> None:
     document = next(content for kind, content in written(SCHEMA_VERSION) if kind == "checkpoint")
     check = reader("1.0", "checkpoint")
     needed = json.loads((GOLDEN / "1.0" / "schemas" / "checkpoint-1.0.schema.json").read_bytes())["required"]
-    assert {"schema_version", "step", "files"} <= set(needed)
+    assert {"run_id", "step", "files"} <= set(needed)
     for name in needed:
         assert not check.is_valid({key: value for key, value in document.items() if key != name}), name
     assert not check.is_valid(document | {"step": "four"})
