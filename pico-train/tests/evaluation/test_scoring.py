@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_train.evaluation.scoring import Scorer, batches_of, sums, windows_of
+from pico_train.evaluation.scoring import Scorer, batches_of, padded, sums, windows_of
 
 from .conftest import CONTEXT, VOCABULARY, scorer_of
 
@@ -39,6 +39,11 @@ def test_batches_hold_each_window_once_and_no_more_tokens_than_allowed(lengths, 
     batches = batches_of(lengths, most)
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
     assert all(len(batch) * max(lengths[place] for place in batch) <= most for batch in batches)
+
+
+def test_shorter_rows_are_filled_up_with_their_last_token():
+    rows = padded([np.array([1, 2, 3]), np.array([4, 5, 6, 7, 8]), np.array([9])])
+    assert rows.tolist() == [[1, 2, 3, 3, 3], [4, 5, 6, 7, 8], [9, 9, 9, 9, 9]] and rows.dtype == torch.int64
 
 
 def documents(seed: int, n: int) -> list[np.ndarray]:
