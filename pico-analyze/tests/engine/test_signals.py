@@ -151,9 +151,9 @@ SEEN = """
 import hashlib, os, signal, threading
 from pico_analyze.engine.signals import Signals
 with Signals("stopped") as signals:
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
     try:
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 4 * 10**5)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**5)  # a small part of the second that it has, on a busy machine too
         while True:
             pass
     except KeyboardInterrupt:

@@ -294,7 +294,7 @@ def test_outputs_are_compared_with_another_run_at_the_same_step_or_with_a_step(t
 
 @pytest.mark.usefixtures("series")
 def test_the_size_of_a_batch_changes_nothing(tmp_path: Path) -> None:
-    one, other = behave(tmp_path, batch_size=1), behave(tmp_path, batch_size=5)
+    one, other = (behave(tmp_path, batch_size=size, steps="1,4") for size in (1, 5))
     assert len(one) == len(other)
     keys = ["step", "metric", "layer", "head", "params", "target_step"]
     joined = one.merge(other, on=keys, suffixes=("", "_other"))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_train.evaluation.scoring import Scorer, batches_of, sums, windows_of
+from pico_train.evaluation.scoring import Scorer, batches_of, padded, sums, token_losses, windows_of
 
 from .conftest import CONTEXT, VOCABULARY, scorer_of
 
@@ -39,6 +39,23 @@ def test_batches_hold_each_window_once_and_no_more_tokens_than_allowed(lengths, 
     batches = batches_of(lengths, most)
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
     assert all(len(batch) * max(lengths[place] for place in batch) <= most for batch in batches)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_the_losses_of_a_batch_are_those_of_each_token_but_the_first(decoder, chunk):
+    rows = torch.from_numpy(np.random.default_rng(1).integers(0, VOCABULARY, (3, CONTEXT + 1)))
+    with torch.no_grad():
+        found = token_losses(decoder, chunk=chunk)(rows)
+        log_p = torch.log_softmax(decoder(rows[:, :-1]).double(), -1)
+    expected = -log_p.gather(-1, rows[:, 1:, None])[..., 0]
+    assert found.shape == (3, CONTEXT) and found.dtype == torch.float32
+    # float32 logits of a size up to 30: their rounding, a few times over
+    np.testing.assert_allclose(found.double(), expected, rtol=1e-5, atol=64 * np.finfo(np.float32).eps)
+
+
+def test_shorter_rows_are_filled_up_with_their_last_token():
+    rows = padded([np.array([1, 2, 3]), np.array([4, 5, 6, 7, 8]), np.array([9])])
+    assert rows.tolist() == [[1, 2, 3, 3, 3], [4, 5, 6, 7, 8], [9, 9, 9, 9, 9]] and rows.dtype == torch.int64
 
 
 def documents(seed: int, n: int) -> list[np.ndarray]:

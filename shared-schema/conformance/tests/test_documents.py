@@ -38,6 +38,11 @@ DOCUMENTS = sorted(
 DOCUMENTS.remove(ROOT / ".github/CONTRIBUTING.md")  # its blocks are changes to the repository: test_recipes.py
 _VARIABLE = re.compile(r"\$[A-Z_]+")
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+IN_TWO_GROUPS = [
+    pytest.param(path, id=name, marks=pytest.mark.xdist_group(f"documents-{n % 2}"))
+    for n, (path, name) in enumerate(zip(DOCUMENTS, NAMES, strict=True))
+]
+"""Those of a group share a trained run."""
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +110,7 @@ def repository(document: Path, demo: Path, session_hub: Hub) -> None:
         put_pythia(session_hub, name)
 
 
-@pytest.mark.xdist_group("documents")
+@pytest.mark.xdist_group("documents-0")
 @pytest.mark.parametrize("path", sorted((ROOT / "pico-analyze" / "docs").glob("*.ipynb")), ids=lambda path: path.name)
 def test_a_notebook_of_jupyter_shows_what_it_showed_when_it_was_written(path: Path, notebook: Notebook) -> None:
     written = nbformat.read(path, as_version=4)
@@ -122,8 +127,7 @@ def _shown(written: nbformat.NotebookNode) -> list[list[list[str]]]:
 
 
 @pytest.mark.usefixtures("repository")
-@pytest.mark.xdist_group("documents")  # they share a trained run
-@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+@pytest.mark.parametrize("document", IN_TWO_GROUPS)
 def test_every_snippet_runs(document: Path, notebook: Notebook) -> None:
     for snippet in snippets(document):
         try:
