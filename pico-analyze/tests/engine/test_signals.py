@@ -111,17 +111,19 @@ def test_a_signal_while_a_cluster_computes_keeps_what_is_done(tmp_path, start, e
 
 BUSY = """
 import hashlib, sys
-from pico_analyze.engine.signals import Signals
-with Signals("stopped") as signals:
+from pico_analyze.engine import signals
+signals.GRACE = float(sys.argv[1])
+with signals.Signals("stopped"):
     print("begun", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
 
 
 @pytest.fixture
-def busy():
-    """A process whose main thread computes for minutes, in one call."""
-    process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def busy(request):
+    """A process whose main thread computes for minutes, in one call; it has so many seconds to end."""
+    line = [sys.executable, "-c", BUSY, str(request.param)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     time.sleep(0.3)  # for the call to begin
     yield process
@@ -129,6 +131,7 @@ def busy():
     process.wait(60)
 
 
+@pytest.mark.parametrize("busy", [1.0], indirect=True)
 def test_a_main_thread_that_cannot_be_interrupted_has_its_time_and_no_more(busy):
     begun = time.monotonic()
     busy.send_signal(signal.SIGTERM)
@@ -137,14 +140,14 @@ def test_a_main_thread_that_cannot_be_interrupted_has_its_time_and_no_more(busy)
     assert 0.9 < time.monotonic() - begun < SECONDS
 
 
+@pytest.mark.parametrize("busy", [3600.0], indirect=True)
 def test_a_second_signal_ends_it_at_once_and_the_first_decides_the_exit_code(busy):
+    """The first would leave it an hour."""
     busy.send_signal(signal.SIGINT)
     time.sleep(0.2)
-    begun = time.monotonic()
     busy.send_signal(signal.SIGTERM)
-    _, err = busy.communicate(timeout=60)
+    _, err = busy.communicate(timeout=300)
     assert busy.returncode == 130 and err == "error: stopped\n"
-    assert time.monotonic() - begun < 0.7  # less than the first had left
 
 
 SEEN = """
