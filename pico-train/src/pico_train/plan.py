@@ -26,7 +26,7 @@ HUB_COMMITS_PER_HOUR = 128
 """About the number of commits to one repository that the Hugging Face Hub accepts in an hour."""
 
 _FLOAT = 4
-_SHIPPED_PAIRS_TOKENS = 600 * 2 * 20
+_SHIPPED_PAIRS_TOKENS = {"pairs": 600 * 2 * 20, "python-pairs": 400 * 2 * 20}
 _WANTED = 5
 """Different samples per dimension below which pico-analyze calls biased CKA too high."""
 
@@ -188,9 +188,9 @@ def _evaluations(config: RunConfig) -> tuple[int, int]:
     wanted, last = config.evaluation, config.training.max_steps
     rows = steps_due(wanted.cadence, last)
     others = steps_due(wanted.tasks_cadence or wanted.cadence, last) if wanted.tasks else []
-    shipped = any(task.partition("=")[2] == "pairs" or task == "pairs" for task in wanted.tasks)
+    shipped = sum(_SHIPPED_PAIRS_TOKENS.get(task.partition("=")[2] or task, 0) for task in wanted.tasks)
     tokens = len(rows) * config.data.val_rows * config.data.seq_len
-    return len({*rows, *others}), tokens + (len(others) * _SHIPPED_PAIRS_TOKENS if shipped else 0)
+    return len({*rows, *others}), tokens + len(others) * shipped
 
 
 def busiest_hour(steps: Sequence[int], step_seconds: float) -> int:

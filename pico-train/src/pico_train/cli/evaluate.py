@@ -32,9 +32,9 @@ Names = Annotated[
     str,
     typer.Option(
         "--tasks",
-        help="With commas: validation, pairs, pairs:FILE, choices:FILE, text:PATH, tokens:DIRECTORY, hub:ORG/NAME, "
-        "paloma, paloma-tinsy, babylm:FOLDER, pico1:PATH, NAME=task; any other is a task of lm-eval (pip install "
-        "'pico-train\\[eval]').",
+        help="With commas: validation, pairs, python-pairs, pairs:FILE, choices:FILE, text:PATH, tokens:DIRECTORY, "
+        "hub:ORG/NAME, paloma, paloma-tinsy, babylm:FOLDER, pico1:PATH, NAME=task; any other is a task of lm-eval "
+        "(pip install 'pico-train\\[eval]').",
     ),
 ]
 

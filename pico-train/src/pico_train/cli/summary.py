@@ -44,8 +44,9 @@ def print_summary(config: RunConfig, summary: Summary, words: Words) -> None:
         )
         if held_out:
             typer.echo(f"unseen  {held_out}")
-    if (pairs := _pairs(summary)) is not None:
-        typer.echo(f"pairs   {pairs}")
+    for label, task, what in (("pairs", "pairs", "English grammar"), ("code", "python-pairs", "Python's grammar")):
+        if (accuracy := _accuracy(summary, task)) is not None:
+            typer.echo(f"{label:7} {accuracy} of minimal pairs of {what} (chance 50 %)")
     prompt, continuation = _sample(summary, config.data.seq_len)
     if continuation:
         typer.echo(f"sample  {prompt}│{continuation}".replace("\n", "\n        "))
@@ -62,13 +63,13 @@ def _held_out(summary: Summary) -> str:
     return f"{loss[0]:.3f} → {loss[1]:.3f} nats per token{more}, on text that was held out"
 
 
-def _pairs(summary: Summary) -> str | None:
-    """Accuracy on the shipped pairs at the first and at the last step, with standard errors."""
-    share, error = (summary.evaluated.get(f"pairs/{name}") for name in ("accuracy", "accuracy_se"))
+def _accuracy(summary: Summary, task: str) -> str | None:
+    """Accuracy on pairs at the first and at the last step, with standard errors."""
+    share, error = (summary.evaluated.get(f"{task}/{name}") for name in ("accuracy", "accuracy_se"))
     if share is None or error is None:
         return None
     first, last = (f"{100 * p:.1f} ± {100 * e:.1f} %" for p, e in zip(share, error, strict=True))
-    return f"{first} → {last} of minimal pairs of English grammar (chance 50 %)"
+    return f"{first} → {last}"
 
 
 def _sample(summary: Summary, seq_len: int) -> tuple[str, str]:

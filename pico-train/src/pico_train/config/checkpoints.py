@@ -97,8 +97,9 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 16
     """Rows per forward pass."""
     tasks: Listed[str] = ()
-    """What else is measured: pairs (the shipped minimal pairs), pairs:FILE, choices:FILE, text:PATH, tokens:DIRECTORY,
-    hub:ORG/NAME, paloma, paloma-tinsy, babylm:FOLDER, pico1:PATH; NAME=task names one otherwise."""
+    """What else is measured: pairs (the shipped minimal pairs of English), python-pairs (those of Python), pairs:FILE,
+    choices:FILE, text:PATH, tokens:DIRECTORY, hub:ORG/NAME, paloma, paloma-tinsy, babylm:FOLDER, pico1:PATH; NAME=task
+    names one otherwise."""
     tasks_cadence: Cadence | None = None
     """When to measure them; null for the steps of cadence."""
     stride: PositiveInt | None = None

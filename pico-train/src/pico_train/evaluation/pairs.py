@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pico_train.errors import DataError
-from pico_train.evaluation import suite
+from pico_train.evaluation import python_suite, suite
 from pico_train.evaluation.measures import mean_error, share_error
 from pico_train.evaluation.scoring import Scorer, sums, windows_of
 from pico_train.evaluation.sentences import Encoder, read_records, text_of
@@ -36,9 +36,13 @@ class Pair:
     """The wrong one."""
 
 
-def shipped() -> list[Pair]:
-    """The pairs that come with this package."""
-    return [Pair(*pair) for pair in suite.pairs()]
+SHIPPED = {"pairs": suite.pairs, "python-pairs": python_suite.pairs}
+"""The pairs that come with this package, by the name of their task."""
+
+
+def shipped(task: str) -> list[Pair]:
+    """The pairs of one of these tasks."""
+    return [Pair(*pair) for pair in SHIPPED[task]()]
 
 
 def read_pairs(path: Path) -> list[Pair]:

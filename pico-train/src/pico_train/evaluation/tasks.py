@@ -2,6 +2,7 @@
 
     validation                 the run's held-out rows
     pairs                      the shipped minimal pairs; pairs:FILE those of JSON lines like BLiMP's, or of a folder
+    python-pairs               shipped minimal pairs of Python's grammar, for models that read code
     choices:FILE               questions answered by likelihood, or continuations alone, as JSON lines
     text:PATH                  documents of files, folders or globs, as `data.paths` takes them
     pico1:PATH                 the same documents, as Pico 1.0 measured them
@@ -36,7 +37,7 @@ from pico_train.evaluation.sentences import Encoder
 from pico_train.evaluation.token_bytes import bytes_of, token_bytes
 from pico_train.training.step import Tasks
 
-KINDS = ("validation", "pairs", "choices", "text", "pico1", "babylm", "tokens", "hub")
+KINDS = ("validation", "pairs", "python-pairs", "choices", "text", "pico1", "babylm", "tokens", "hub")
 NAMED = {
     "paloma": "hub:pico-lm/pretokenized-paloma",
     "paloma-tinsy": "hub:pico-lm/pretokenized-paloma-tinsy",
@@ -87,8 +88,10 @@ def parse(text: str) -> Address | None:
     kind, _, place = (known or rest).partition(":")
     if kind not in KINDS:
         return None
-    if kind != "validation" and kind != "pairs" and not place:
+    if kind not in ("validation", *pairs.SHIPPED) and not place:
         raise UsageError(f"task {text}: {kind} needs a place, such as {kind}:my/{kind}")
+    if kind == "python-pairs" and place:
+        raise UsageError(f"task {text}: python-pairs are the shipped ones; those of a file are pairs:{place}")
     if kind == "validation" and place:
         raise UsageError(f"task {text}: validation is the run's own held-out rows and takes no place")
     if not name:
@@ -160,8 +163,9 @@ def open_task(address: Address, given: Given) -> Task:
     Raises:
         ConfigError, DataError, StorageError: there is no such set, or it cannot be used with this model.
     """
-    if address.kind == "pairs":
-        found = pairs.read_pairs(Path(address.place).expanduser()) if address.place else pairs.shipped()
+    if address.kind in pairs.SHIPPED:
+        file = Path(address.place).expanduser() if address.place else None
+        found = pairs.read_pairs(file) if file is not None else pairs.shipped(address.kind)
         return pairs.PairSet.of(address.name, found, _encoder(address, given))
     if address.kind == "choices":
         questions = choices.read_questions(Path(address.place).expanduser())
