@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -265,17 +266,21 @@ def test_a_file_that_comes_damaged_is_told_of_and_the_others_are_measured(hub, p
     assert measured([line for line in said.splitlines() if "not measured" not in line]) == ["512 order", "3000 order"]
 
 
-def test_newer_results_of_another_commit_take_the_place_of_older_ones(hub, published):
+@pytest.mark.parametrize("order", ["first", "last"])
+def test_newer_results_of_another_commit_take_the_place_of_older_ones(hub, published, order):
+    """Whichever of the commits is listed first: its name is that of a hash."""
     words = (published, "--tasks", "validation", "--steps", "3", "--format", "json")
     assert call(*words)[0] == 0
     put_files(hub, REPO, layout.branch_name("tiny"), {"README.md": b"a card\n"})
     assert call(*words, "--again")[0] == 0  # at the second commit, later than at the first
     files = sorted(Path(os.environ["PICO_CACHE"]).rglob(f"tiny/{layout.evaluation_file(3)}"))
     assert len(files) == 2
-    newest = max(files, key=lambda path: documents.read(path, Evaluation).created)
-    changed = documents.read(newest, Evaluation)
-    changed = changed.model_copy(update={"tasks": {"validation": {**changed.tasks["validation"], "loss": 1.25}}})
-    documents.write(newest, changed)
+    newest, oldest = files if order == "first" else files[::-1]
+    for path, loss, age in ((newest, 1.25, 60), (oldest, 8.75, 3600)):
+        found = documents.read(path, Evaluation)
+        tasks = {"validation": {**found.tasks["validation"], "loss": loss}}
+        when = datetime.now(UTC) - timedelta(seconds=age)
+        documents.write(path, found.model_copy(update={"tasks": tasks, "created": when}))
     put_files(hub, REPO, layout.branch_name("tiny"), {"README.md": b"another card\n"})
     code, out, said = call(*words)
     assert (code, measured(said)) == (0, []) and json.loads(out)[0]["tasks"]["validation"]["loss"] == 1.25

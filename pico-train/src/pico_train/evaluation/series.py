@@ -6,6 +6,7 @@ transformers is one of others (`foreign_series`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -129,18 +130,20 @@ def _carry_over(run_dir: Path, run: RunManifest, steps: Sequence[int]) -> None:
     for step in steps:
         checkpoint = sealed_checkpoint(run_dir, step)
         digest = sha256_file(checkpoint / layout.MANIFEST)
-        for path in sorted(run_dir.parent.parent.glob(f"*/{run.name}/{layout.evaluation_file(step)}")):
+        others = []
+        for path in run_dir.parent.parent.glob(f"*/{run.name}/{layout.evaluation_file(step)}"):
             other = path.parent.parent
-            if other == run_dir:
-                continue
-            try:
-                theirs = results.read(other, run, step, digest)
-                ours = results.read(run_dir, run, step, digest)
-            except SchemaError:
-                continue  # what is damaged is told of where it is meant itself
-            if theirs is not None:
-                newer = ours is None or _when(theirs) > _when(ours)
-                results.add(run_dir, run, step, checkpoint, theirs.tasks, replace=newer)
+            # What is damaged is told of where it is meant itself.
+            with contextlib.suppress(SchemaError):
+                if other != run_dir and (theirs := results.read(other, run, step, digest)) is not None:
+                    others.append(theirs)
+        try:
+            ours = results.read(run_dir, run, step, digest)
+        except SchemaError:
+            continue
+        since = _when(ours) if ours is not None else 0.0
+        for theirs in sorted(others, key=_when):  # the newest last: it has the last word
+            results.add(run_dir, run, step, checkpoint, theirs.tasks, replace=_when(theirs) > since)
 
 
 def _when(evaluation: Evaluation) -> float:
