@@ -96,7 +96,8 @@ def main() -> int:
     given = None if set(options.base or "0") == {"0"} else options.base  # a branch's first push: all zeros
     base = given or base_of(options.root)
     if base is None or git(options.root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}") is None:
-        sys.stdout.write(f"changelogs: not checked: {base or 'no repository'} is not there\n")
+        why = f"there is no revision {base}" if base else "this is no git repository"
+        sys.stdout.write(f"changelogs: not checked: {why}\n")
         return 0 if given is None else 1
     try:
         wrong = [line for package in FOLDERS for line in check(options.root, package, base)]
