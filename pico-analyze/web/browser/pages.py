@@ -134,7 +134,16 @@ def documents(folder: Path) -> dict[str, object]:
 
     def several() -> object:
         frames = [grid(12, 3, layers, 4, f"seed{i}", i / 2) for i, layers in enumerate((6, 6, 3))]
-        return shown([Shown(frame) for frame in frames])
+        findings = [
+            {
+                "text": f"{run}: layer {n} moves",
+                "caveat": "",
+                "selection": {"run": run, "metric": "norm", "layer": n % 3},
+            }
+            for run in ("seed0", "seed1", "seed2")
+            for n in range(5)
+        ]
+        return shown([Shown(frame) for frame in frames], Told("", findings=findings))
 
     return {
         "run": run,

@@ -95,6 +95,19 @@ describe("the page of a run", () => {
     await page.close();
   });
 
+  it("keeps many findings of several runs behind a fold for each run but the first", async () => {
+    const { page, faults } = await open(browser, "several");
+    const findings = page.getByRole("region", { name: "Findings" });
+    expect(await findings.locator("summary").allTextContents()).toEqual(["seed0: 5 findings", "seed1: 5 findings", "seed2: 5 findings"]);
+    expect(await findings.getByRole("link").count()).toBe(5);
+    await findings.getByText("seed2: 5 findings").click();
+    await findings.getByRole("link", { name: "seed2: layer 1 moves" }).click();
+    await settled(page);
+    expect(await hash(page)).toContain("layer=1");
+    expect(faults).toEqual([]);
+    await page.close();
+  });
+
   it("filters and sorts rows, and downloads exactly them", async () => {
     const { page, faults } = await open(browser, "run");
     await page.locator("#table").scrollIntoViewIfNeeded();

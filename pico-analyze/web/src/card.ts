@@ -23,19 +23,27 @@ export function warningsOf(document: Document): HTMLElement | null {
   return el("section", { class: "warnings", "aria-label": "Warnings" }, el("h2", {}, all.length === 1 ? "Warning" : "Warnings"), list);
 }
 
+/** Findings of several runs that are shown at once; of more, those of the first run, and the others behind a fold each. */
+const UNFOLDED = 12;
+
 export function findingsOf(
   findings: readonly Finding[], link: (finding: Finding) => string, follow: (hash: string) => void,
 ): HTMLElement | null {
   if (!findings.length) return null;
-  const items = findings.map((finding) => {
+  const runs = [...new Set(findings.map((finding) => String(finding.selection.run ?? "")))];
+  const listed = (some: readonly Finding[]) => el("ol", {}, ...some.map((finding) => {
     const shown = el("a", { href: link(finding) }, finding.text);
     shown.addEventListener("click", (event) => {
       event.preventDefault(); // also where the address already says so
       follow(link(finding));
     });
     return el("li", {}, shown, finding.caveat ? el("span", { class: "caveat" }, ` ${finding.caveat}`) : null);
+  }));
+  const parts = runs.length < 2 || findings.length <= UNFOLDED ? [listed(findings)] : runs.map((run, number) => {
+    const own = findings.filter((finding) => String(finding.selection.run ?? "") === run);
+    return el("details", { open: !number }, el("summary", {}, `${run}: ${counted(own.length, "finding")}`), listed(own));
   });
-  return el("section", { class: "findings", "aria-label": "Findings" }, el("h2", {}, "What stands out"), el("ol", {}, ...items));
+  return el("section", { class: "findings", "aria-label": "Findings" }, el("h2", {}, "What stands out"), ...parts);
 }
 
 function shownName(name: string): string {
