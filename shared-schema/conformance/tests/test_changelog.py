@@ -85,4 +85,4 @@ def test_a_release_renames_its_section_and_needs_no_other(repository: Path) -> N
 
 def test_a_base_that_is_not_there_is_an_error(repository: Path) -> None:
     done = check(repository, "--base", "nowhere")
-    assert done.returncode == 1 and "nowhere is not there" in done.stdout
+    assert done.returncode == 1 and "there is no revision nowhere" in done.stdout
