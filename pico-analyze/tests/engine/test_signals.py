@@ -215,7 +215,7 @@ def test_nothing_is_begun_by_a_command_that_is_leaving():
 
 def test_a_signal_that_is_ignored_stays_so():
     code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);" + BUSY.replace("10**9", "10**6").strip()
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code, "1.0"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
