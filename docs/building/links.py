@@ -7,7 +7,7 @@ leads nowhere is an error.
 
 from __future__ import annotations
 
-import os
+import posixpath
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,17 +65,17 @@ class Links:
             return target
         else:
             path, _, anchor = target.partition("#")
-            path = os.path.normpath(os.path.join(os.path.dirname(source), path))  # noqa: PTH118, PTH120
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         file = self.root / path
         if not file.exists():
             raise ValueError(f"{target} leads to {path}, which does not exist")
         here = Path(self.pages[source]).parent
         if path in self.pages:
-            found = os.path.relpath(self.pages[path], here)
+            found = posixpath.relpath(self.pages[path], here)
         elif file.suffix in _PICTURES:
             kept = f"media/{file.name}"
             self.keep(file, kept)
-            found = os.path.relpath(kept, here)
+            found = posixpath.relpath(kept, here)
         else:
             found = f"{self.repository}/{'tree' if file.is_dir() else 'blob'}/main/{path}"
         return f"{found}#{anchor}" if anchor else found

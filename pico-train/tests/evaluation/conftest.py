@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -42,3 +45,15 @@ def scorer_of(decoder: Decoder, *, chunk: int = 7, rank: int = 0, world_size: in
 def scorer(decoder: Decoder) -> Scorer:
     """The decoder, in one process."""
     return scorer_of(decoder)
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory) -> Path:
+    """Pairs, and a text that no run is trained on, in the words of `support.tiny`."""
+    root = tmp_path_factory.mktemp("held")
+    pairs = [("the dog sees a tree.", "the dog tree a sees."), ("one cat likes the tree.", "one the likes cat tree.")]
+    lines = [json.dumps({"phenomenon": "order", "sentence_good": g, "sentence_bad": b}) for g, b in pairs]
+    (root / "pairs.jsonl").write_text("\n".join(lines))
+    texts = [{"text": "the tree then sees one small dog. " * n, "source": s} for n in (1, 4) for s in "ab" * 2]
+    (root / "texts.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    return root

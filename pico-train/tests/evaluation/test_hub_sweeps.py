@@ -32,18 +32,6 @@ TASKS = "validation,order=pairs:{0}/pairs.jsonl,text:{0}/texts.jsonl"
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory) -> Path:
-    """Pairs, and a text that no run is trained on, in the words of `support.tiny`."""
-    root = tmp_path_factory.mktemp("held")
-    pairs = [("the dog sees a tree.", "the dog tree a sees."), ("one cat likes the tree.", "one the likes cat tree.")]
-    lines = [json.dumps({"phenomenon": "order", "sentence_good": g, "sentence_bad": b}) for g, b in pairs]
-    (root / "pairs.jsonl").write_text("\n".join(lines))
-    texts = [{"text": "the tree then sees one small dog. " * n, "source": s} for n in (1, 4) for s in "ab" * 2]
-    (root / "texts.jsonl").write_text("\n".join(map(json.dumps, texts)))
-    return root
-
-
-@pytest.fixture(scope="module")
 def trained(text, tmp_path_factory) -> Path:
     """A run with checkpoints at 0, 3, 6, 9 and 12, of which nothing but held-out loss was measured on the way."""
     out = tmp_path_factory.mktemp("runs")

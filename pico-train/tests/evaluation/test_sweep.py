@@ -31,18 +31,6 @@ EVERY = {
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory) -> Path:
-    """Pairs, and a text that no run is trained on."""
-    root = tmp_path_factory.mktemp("held")
-    pairs = [("the dog sees a tree.", "the dog tree a sees."), ("one cat likes the tree.", "one the likes cat tree.")]
-    lines = [json.dumps({"phenomenon": "order", "sentence_good": g, "sentence_bad": b}) for g, b in pairs]
-    (root / "pairs.jsonl").write_text("\n".join(lines))
-    documents = [{"text": "the tree then sees one small dog. " * n, "source": s} for n in (1, 4) for s in "ab" * 2]
-    (root / "texts.jsonl").write_text("\n".join(map(json.dumps, documents)))
-    return root
-
-
-@pytest.fixture(scope="module")
 def run(text, tmp_path_factory, held) -> Path:
     """A run that measured them on its way, at steps 0, 6 and 12."""
     out = tmp_path_factory.mktemp("runs")

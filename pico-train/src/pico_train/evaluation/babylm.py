@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from pico_train.errors import DataError, UsageError
-from pico_train.evaluation.scoring import Scorer, sums, windows_of
+from pico_train.evaluation.scoring import Scorer, sums_of
 from pico_train.evaluation.sentences import Encoder, Question, read_records, text_of
 from pico_train.training.step import Tasks
 
@@ -137,12 +137,7 @@ class PreferenceSet:
 
     def measure(self, scorer: Scorer, *, batch_size: int, stride: int | None = None) -> Tasks:
         """Spearman's correlation of people's preference and the model's, with its standard error. A collective."""
-        windows = [
-            window
-            for number, ids in enumerate(self.sentences)
-            for window in windows_of(ids, number, context=scorer.context, stride=stride)
-        ]
-        losses = sums(scorer, windows, len(self.sentences), batch_size=batch_size)
+        losses = sums_of(scorer, self.sentences, batch_size=batch_size, stride=stride)
         found = rank_correlation(losses[1::2] - losses[::2], self.ratios)
         n = len(self.ratios)
         error = (1 - found**2) * math.sqrt(_FIELLER / (n - 3)) if n > 3 else math.nan

@@ -19,7 +19,7 @@ import numpy as np
 from pico_train.errors import DataError
 from pico_train.evaluation import python_suite, suite
 from pico_train.evaluation.measures import mean_error, share_error
-from pico_train.evaluation.scoring import Scorer, sums, windows_of
+from pico_train.evaluation.scoring import Scorer, sums_of
 from pico_train.evaluation.sentences import Encoder, read_records, text_of
 from pico_train.training.step import Measures, Tasks
 
@@ -83,12 +83,7 @@ class PairSet:
 
     def measure(self, scorer: Scorer, *, batch_size: int, stride: int | None = None) -> Tasks:
         """Measures under `name`, and of each phenomenon under `name/phenomenon`. A collective."""
-        windows = [
-            window
-            for number, ids in enumerate(self.sentences)
-            for window in windows_of(ids, number, context=scorer.context, stride=stride)
-        ]
-        losses = sums(scorer, windows, len(self.sentences), batch_size=batch_size)
+        losses = sums_of(scorer, self.sentences, batch_size=batch_size, stride=stride)
         margins = losses[1::2] - losses[::2]
         phenomena = np.array(self.phenomena)
         each = {kind: pair_measures(margins[phenomena == kind]) for kind in dict.fromkeys(self.phenomena)}

@@ -23,7 +23,7 @@ import numpy as np
 from pico_train.counting import counted
 from pico_train.errors import DataError
 from pico_train.evaluation.measures import perplexity, ratio_error
-from pico_train.evaluation.scoring import Scorer, sums, windows_of
+from pico_train.evaluation.scoring import Scorer, sums_of
 from pico_train.training.step import Measures, Tasks
 
 MOST_SOURCES = 64
@@ -65,12 +65,7 @@ class DocumentSet:
 
     def measure(self, scorer: Scorer, *, batch_size: int, stride: int | None = None) -> Tasks:
         """The set's measures under `name`, and those of each source under `name/source`. A collective."""
-        windows = [
-            window
-            for number, document in enumerate(self.documents)
-            for window in windows_of(document, number, context=scorer.context, stride=stride)
-        ]
-        losses = sums(scorer, windows, len(self.documents), batch_size=batch_size)
+        losses = sums_of(scorer, self.documents, batch_size=batch_size, stride=stride)
         n_tokens = np.array([len(document) - 1 for document in self.documents])
         return self._tasks(losses, n_tokens)
 

@@ -131,6 +131,23 @@ def sums(scorer: Scorer, windows: Sequence[Window], n_owners: int, *, batch_size
     return total.numpy()
 
 
+def sums_of(scorer: Scorer, texts: Sequence[np.ndarray], *, batch_size: int, stride: int | None) -> np.ndarray:
+    """The summed loss of each of these texts, (texts,) float64, in nats. A collective.
+
+    Args:
+        scorer: The model.
+        texts: Token ids of each, as `windows_of` takes them.
+        batch_size: As `sums`.
+        stride: As `windows_of`.
+    """
+    windows = [
+        window
+        for number, ids in enumerate(texts)
+        for window in windows_of(ids, number, context=scorer.context, stride=stride)
+    ]
+    return sums(scorer, windows, len(texts), batch_size=batch_size)
+
+
 def batches_of(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     """Numbers of windows that share a batch: the longest first, at most `most_tokens` with their padding."""
     batches: list[list[int]] = []

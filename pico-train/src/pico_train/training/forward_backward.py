@@ -84,10 +84,10 @@ def accumulate(
         each_BT = None
         if tap is not None and tap.per_row_loss and not idle:
             each_BT = torch.empty(part[:, 1:].shape, device=rows.device)
+        # Where activations are tapped nothing is compiled, and what is written for a compiler would take more memory.
+        compiled = engine.decoder.compiled and tap is None
         with engine.accumulating(more=start + micro_batch < share.most):
-            loss = next_token_loss(
-                engine.model, part, chunk=chunk, reduction="sum", each_BT=each_BT, compiled=engine.decoder.compiled
-            )
+            loss = next_token_loss(engine.model, part, chunk=chunk, reduction="sum", each_BT=each_BT, compiled=compiled)
             # Processes average their gradients, so dividing by their mean number of tokens makes the mean over all.
             engine.fabric.backward(loss * 0.0 if idle else loss / n_tokens * factor)
         if not idle:
