@@ -154,3 +154,17 @@ def test_presets_are_complete_yaml_in_the_package() -> None:
     raw = layers.preset_values("large")
     assert "extends" not in raw
     assert RunConfig.model_validate(yaml.safe_load(yaml.safe_dump(raw))).model.d_model == 1536
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("distributed.devices=many", "input should be a valid integer or 'auto', but it is the text 'many'"),
+        ("training.loss_chunk=many", "input should be 'auto' or a valid integer, but it is the text 'many'"),
+        ("training.loss_chunk=-3", "input should be 'auto' or greater than or equal to 0, but it is -3"),
+    ],
+)
+def test_a_value_that_could_be_several_things_is_one_mistake(assignment, says):
+    with pytest.raises(ConfigError) as refused:
+        layers.load_config(set=[assignment])
+    assert str(refused.value) == f"{assignment.partition('=')[0]}: {says}"

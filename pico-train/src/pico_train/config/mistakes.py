@@ -17,6 +17,7 @@ from pico_train.config.schema import RunConfig
 Path = tuple[str, ...]
 """Names of sections and a field that lead to a setting."""
 
+_SHOULD_BE = "Input should be "
 _EXPECTED = {"tuple_type": "input should be a list", "model_type": "input should be a valid dictionary"}
 
 
@@ -27,7 +28,22 @@ def sentences(error: ValidationError, place: Callable[[Path], str]) -> str:
         error: what validation found.
         place: what a sentence about a setting begins with, such as ``"run.yaml, line 3: "``; empty if it is not known.
     """
-    return "; ".join(dict.fromkeys(_sentence(item, place) for item in error.errors(include_url=False)))
+    found = _joined(error.errors(include_url=False))
+    return "; ".join(dict.fromkeys(_sentence(item, place) for item in found))
+
+
+def _joined(items: Iterable[Any]) -> list[dict[str, Any]]:
+    """The mistakes, those of one value that could have been several things as one: it is no number nor a known word."""
+    found: list[dict[str, Any]] = []
+    for item in items:
+        before = found[-1] if found else None
+        if before is None or not _is_of_one_value(before, item):
+            found.append(dict(item))
+            continue
+        before["msg"] += f" or {item['msg'].removeprefix(_SHOULD_BE)}"
+        if before["type"] == "literal_error":
+            before["type"] = item["type"]  # a text where a number could stand is told to be a text
+    return found
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -36,12 +52,22 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}" if near else ""
 
 
-def _sentence(item: Any, place: Callable[[Path], str]) -> str:
+def _is_of_one_value(one: Any, other: Any) -> bool:
+    told = one["msg"].startswith(_SHOULD_BE) and other["msg"].startswith(_SHOULD_BE)
+    return told and one["input"] is other["input"] and _path(one) == _path(other)
+
+
+def _path(item: Any) -> list[str]:
+    """Names that lead to the setting."""
     path = [str(part) for part in item["loc"]]
-    known = _fields_at(path[:-1])
-    while path and known is None:  # a member of a union adds its own name to the location, an item its number
+    while path and _fields_at(path[:-1]) is None:  # a member of a union adds its own name, an item its number
         path.pop()
-        known = _fields_at(path[:-1])
+    return path
+
+
+def _sentence(item: Any, place: Callable[[Path], str]) -> str:
+    path = _path(item)
+    known = _fields_at(path[:-1])
     key, where = ".".join(path), place(tuple(path))
     if item["type"] == "extra_forbidden":
         names = list(known or ())
