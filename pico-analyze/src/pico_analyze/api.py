@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from pico_analyze.engine.outcome import Outcome
 from pico_analyze.engine.pipeline import analyze
 from pico_analyze.engine.settings import Listener, Settings
-from pico_analyze.engine.tasks import Shard
 from pico_analyze.questions.builder import Chosen, Words, asked, measurement
 from pico_analyze.questions.question import Null, Pairs, Question
 from pico_analyze.stores.opening import ReadOptions
@@ -148,7 +147,7 @@ def compute(
         draws=draws,
     )
     questions = asked(wanted, _listed(runs), seed=seed)
-    how = settings(
+    how = Settings.of(
         out,
         jobs,
         threads,
@@ -156,13 +155,7 @@ def compute(
         shard,
         memory,
         fresh,
-        offline,
-        cache_dir,
-        prefix,
-        architecture,
-        step_pattern,
-        allow_pickle,
-        base_model,
+        ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
     return analyze(questions, how).frame
 
@@ -232,7 +225,7 @@ def study(
     read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     found, _ = load_studies(Path(file), _listed(runs), read)
     questions = [pair for one, of in found for pair in one.asked(of)]
-    how = settings(
+    how = Settings.of(
         out,
         jobs,
         threads,
@@ -240,13 +233,7 @@ def study(
         shard,
         memory,
         fresh,
-        offline,
-        cache_dir,
-        prefix,
-        architecture,
-        step_pattern,
-        allow_pickle,
-        base_model,
+        ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
     from tempfile import TemporaryDirectory
 
@@ -359,7 +346,7 @@ def dynamics(
         component_params=component_params or {},
     )
     questions = asked(wanted, _listed(runs))
-    how = settings(
+    how = Settings.of(
         out,
         jobs,
         threads,
@@ -367,13 +354,7 @@ def dynamics(
         None,
         memory,
         fresh,
-        offline,
-        cache_dir,
-        prefix,
-        architecture,
-        step_pattern,
-        allow_pickle,
-        base_model,
+        ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
     )
     return analyze_dynamics(questions, how, tau, evaluation)[0]
 
@@ -529,39 +510,6 @@ def summarise(
     from pico_analyze.statistics.dynamics import summarise as of_table
 
     return of_table(table, tau, evaluation)
-
-
-def settings(
-    out: str | Path | None,
-    jobs: int,
-    threads: int,
-    scheduler: str | None,
-    shard: str | None,
-    memory: float,
-    fresh: bool,
-    offline: bool,
-    cache_dir: str | Path | None,
-    prefix: str | None = None,
-    architecture: str | None = None,
-    step_pattern: str | None = None,
-    allow_pickle: bool = False,
-    base_model: str | Path | None = None,
-) -> Settings:
-    """How an analysis is carried out, from the words of the command line.
-
-    Raises:
-        UsageError: words that contradict each other, or no shard.
-    """
-    return Settings(
-        out=None if out is None else Path(out),
-        jobs=jobs,
-        threads=threads,
-        scheduler=scheduler,
-        shard=None if shard is None else Shard.parse(shard),
-        memory=memory,
-        fresh=fresh,
-        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
-    )
 
 
 def analyze_dynamics(

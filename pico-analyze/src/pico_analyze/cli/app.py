@@ -21,6 +21,7 @@ import typer
 from pico_analyze.cli import behaving, running, show
 from pico_analyze.cli import options as o
 from pico_analyze.cli.audit import audit
+from pico_analyze.cli.groups import with_groups
 from pico_analyze.cli.plot import check_form, draw_rows
 from pico_analyze.cli.plot import plot as plot_command
 from pico_analyze.cli.report import report
@@ -66,6 +67,7 @@ def _root(
 
 
 @app.command()
+@with_groups
 def compute(
     words: o.MetricsAndRuns,
     component: o.Component = ["simple"],  # noqa: B006 - typer copies it
@@ -96,24 +98,14 @@ def compute(
             "`pico-analyze plot` draws them in other ways.",
         ),
     ] = None,
-    jobs: o.Jobs = 1,
-    threads: o.Threads = 0,
-    scheduler: o.Scheduler = None,
+    *,
+    work: o.Work,
     shard: o.ShardOption = None,
-    memory: o.Memory = 1.0,
-    fresh: o.Fresh = False,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    read: o.Reading,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
     """Compute metrics over the checkpoints of a run: table on stdout, rows as Parquet and CSV, pictures as PNG."""
-    from pico_analyze.api import settings
     from pico_analyze.questions.builder import asked, measurement
 
     if figure is not None:
@@ -138,22 +130,7 @@ def compute(
         null=null.value if null else None,
         draws=draws,
     )
-    how = settings(
-        out,
-        jobs,
-        threads,
-        scheduler,
-        shard,
-        memory,
-        fresh,
-        offline,
-        cache_dir,
-        prefix,
-        architecture,
-        step_pattern,
-        allow_pickle,
-        base_model,
-    )
+    how = work.settings(out, read, shard)
     outcome = _answer(asked(wanted, runs, seed=seed), how, form, plot)
     if figure is not None and outcome.shard is None:
         outcome.figures += draw_rows(outcome, pairs.value, figure, how)
@@ -243,6 +220,7 @@ def _log(outcome: Outcome, mode: o.WandbMode | None, project: str, name: str) ->
 
 
 @app.command("run")
+@with_groups
 def run_study(
     file: Annotated[
         Path,
@@ -260,51 +238,24 @@ def run_study(
         bool, typer.Option("--tables", help="Print each table, steps down and layers across, in place of a summary.")
     ] = False,
     plot: o.Plot = True,
-    jobs: o.Jobs = 1,
-    threads: o.Threads = 0,
-    scheduler: o.Scheduler = None,
+    *,
+    work: o.Work,
     shard: o.ShardOption = None,
-    memory: o.Memory = 1.0,
-    fresh: o.Fresh = False,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    read: o.Reading,
     wandb: o.Wandb = None,
     wandb_project: o.WandbProject = "pico",
 ) -> None:
     """Carry out a whole study, and tell what stands out: several metrics, components, splits and runs in one pass."""
-    from pico_analyze.api import settings
     from pico_analyze.cli.console import say
     from pico_analyze.models.behave import behave_models
     from pico_analyze.models.study_probes import probe_settings
     from pico_analyze.questions.study import load_studies
-    from pico_analyze.stores.base import ReadOptions
 
-    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
-    studies, notes = load_studies(file, runs or (), read)
+    studies, notes = load_studies(file, runs or (), read.options())
     for note in notes:
         say(note)
     study = studies[0][0]
-    how = settings(
-        out or Path(study.out),
-        jobs,
-        threads,
-        scheduler,
-        shard,
-        memory,
-        fresh,
-        offline,
-        cache_dir,
-        prefix,
-        architecture,
-        step_pattern,
-        allow_pickle,
-        base_model,
-    )
+    how = work.settings(out or Path(study.out), read, shard)
     questions = [pair for one, of in studies for pair in one.asked(of)]
     probed = [pair for one, of in studies for pair in probe_settings(one, of, how, out or Path(study.out))]
     behaved = [behave_models(location, one, say) for location, one in probed]
@@ -313,6 +264,7 @@ def run_study(
 
 
 @app.command()
+@with_groups
 def dynamics(
     words: o.MetricsAndRuns,
     tau: o.Tau = 0.9,
@@ -333,21 +285,12 @@ def dynamics(
     component_param: o.ComponentParams = None,
     out: o.Out = Path("analysis"),
     form: o.As = o.Form.table,
-    jobs: o.Jobs = 1,
-    threads: o.Threads = 0,
-    scheduler: o.Scheduler = None,
-    memory: o.Memory = 1.0,
-    fresh: o.Fresh = False,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    work: o.Work,
+    read: o.Reading,
 ) -> None:
     """Summarise how metrics move: convergence step, fastest change, correlation with evaluation results."""
-    from pico_analyze.api import analyze_dynamics, settings
+    from pico_analyze.api import analyze_dynamics
     from pico_analyze.cli.console import conclude, say
     from pico_analyze.output.dynamics_text import FILE, summary_as, trend_warning
     from pico_analyze.questions.builder import asked, measurement
@@ -369,22 +312,7 @@ def dynamics(
         component_params=o.parameters(component_param, "component"),
     )
     questions = asked(wanted, runs)
-    how = settings(
-        out,
-        jobs,
-        threads,
-        scheduler,
-        None,
-        memory,
-        fresh,
-        offline,
-        cache_dir,
-        prefix,
-        architecture,
-        step_pattern,
-        allow_pickle,
-        base_model,
-    )
+    how = work.settings(out, read)
     with _console() as console:
         table, outcome = analyze_dynamics(questions, how, tau, evaluation, console)
     typer.echo(summary_as(table, form.value))
@@ -395,14 +323,14 @@ def dynamics(
     conclude(outcome, [FILE], time.monotonic() - begun)
 
 
-app.command()(audit)
-app.command()(running.capture)
-app.command()(running.convert)
-app.command()(behaving.behave)
-app.command("plot")(plot_command)
-app.command()(report)
-app.command("list")(show.list_runs)
-app.command()(show.evaluations)
+app.command()(with_groups(audit))
+app.command()(with_groups(running.capture))
+app.command()(with_groups(running.convert))
+app.command()(with_groups(behaving.behave))
+app.command("plot")(with_groups(plot_command))
+app.command()(with_groups(report))
+app.command("list")(with_groups(show.list_runs))
+app.command()(with_groups(show.evaluations))
 app.command()(show.metrics)
 app.command()(show.components)
 app.command()(behaving.probes)

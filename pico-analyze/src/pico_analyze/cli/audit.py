@@ -20,13 +20,8 @@ def audit(
         ),
     ] = None,
     form: o.As = o.Form.table,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Find what is wrong with a run's checkpoints: files that are not what was sealed, weights that stand under two
     steps, steps that are missing or lie off the way, a step 0 that is none, a tokenizer or configuration that changes,
@@ -35,10 +30,10 @@ def audit(
     from pico_analyze.auditing.audit import audit_store
     from pico_analyze.cli.console import Console, say
     from pico_analyze.output.audit_text import conclusion, findings_as
-    from pico_analyze.stores.opening import ReadOptions, newest_run
+    from pico_analyze.stores.opening import newest_run
     from pico_analyze.stores.run_names import expanded, open_named
 
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
+    options = read.options()
     found = []
     for name in expanded(runs or [str(newest_run())]):
         store = open_named(name, options)

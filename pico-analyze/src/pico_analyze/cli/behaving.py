@@ -131,13 +131,8 @@ def behave(
         bool, typer.Option("--trust-remote-code", help="Run the code that lies beside a model's weights.")
     ] = False,
     fresh: o.Fresh = False,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Measure what the models of a run do: induction, attention, losses of tokens, logit lens, outputs (extra
     [torch]); by name also curvature and llc (extra [curvature])."""
@@ -147,7 +142,6 @@ def behave(
     from pico_analyze.models.behave import behave_models
     from pico_analyze.models.behave_settings import behave_settings
     from pico_analyze.output.behaviour import behaviour_pictures, behaviour_text
-    from pico_analyze.stores.base import ReadOptions
     from pico_analyze.stores.opening import newest_run
 
     begun = time.monotonic()
@@ -171,7 +165,7 @@ def behave(
         shard=None if shard is None else Shard.parse(shard),
         trust_remote_code=trust_remote_code,
         fresh=fresh,
-        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
+        read=read.options(),
     )
     name = run or str(newest_run())
     if steps == "-":

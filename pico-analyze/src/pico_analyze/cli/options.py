@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pico_analyze.engine.settings import Settings
+    from pico_analyze.stores.base import ReadOptions
 
 MOST_DRAWS = 100_000
 """Most resamples, and most draws, that a question takes."""
@@ -186,6 +191,60 @@ BaseModel = Annotated[
 ]
 Wandb = Annotated[WandbMode | None, typer.Option("--wandb", help="Also log table and figures to Weights & Biases.")]
 WandbProject = Annotated[str, typer.Option("--wandb-project", help="Its project, or ENTITY/PROJECT.")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How runs are read: of every command that reads any."""
+
+    offline: Offline = False
+    cache_dir: CacheDir = None
+    prefix: Prefix = None
+    architecture: Architecture = None
+    step_pattern: StepPattern = None
+    allow_pickle: AllowPickle = False
+    base_model: BaseModel = None
+
+    def options(self) -> ReadOptions:
+        """The same for what opens runs."""
+        from pico_analyze.stores.base import ReadOptions
+
+        return ReadOptions.of(
+            self.offline,
+            self.cache_dir,
+            self.prefix,
+            self.architecture,
+            self.step_pattern,
+            self.allow_pickle,
+            self.base_model,
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """How an analysis is carried out."""
+
+    jobs: Jobs = 1
+    threads: Threads = 0
+    scheduler: Scheduler = None
+    memory: Memory = 1.0
+    fresh: Fresh = False
+
+    def settings(self, out: Path, read: Reading, shard: str | None = None) -> Settings:
+        """The same for the engine.
+
+        Args:
+            out: Directory of the tables.
+            read: How runs are read.
+            shard: The share that is asked for, of commands that can do one.
+
+        Raises:
+            UsageError: words that contradict each other, or no shard.
+        """
+        from pico_analyze.engine.settings import Settings
+
+        options = read.options()
+        return Settings.of(out, self.jobs, self.threads, self.scheduler, shard, self.memory, self.fresh, options)
 
 
 def metrics_and_runs(words: Sequence[str]) -> tuple[list[str], list[str | Path]]:

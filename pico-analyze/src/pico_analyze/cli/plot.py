@@ -111,20 +111,14 @@ def plot(
     analyses: Annotated[
         Path, typer.Option("--analyses", help="Where the tables of runs lie: the --out of `compute`.")
     ] = Path("analysis"),
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Draw a table or a run: a figure for paper or screen, with a CSV of exactly its values beside it."""
     from pico_analyze.cli.console import say
     from pico_analyze.output.figures.drawing import write
     from pico_analyze.output.figures.request import Request, Selected
     from pico_analyze.output.figures.sources import sources as found
-    from pico_analyze.stores.base import ReadOptions
 
     request = Request(
         kind.value,
@@ -148,8 +142,7 @@ def plot(
         target,
         dict(o.parameters(param)),
     )
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
-    written = write(found(sources or (), analyses, options), selected, request, out, analyses / "figures")
+    written = write(found(sources or (), analyses, read.options()), selected, request, out, analyses / "figures")
     for path in written:
         typer.echo(path)
     say(f"drawn; its values are in {written[-1].name}")

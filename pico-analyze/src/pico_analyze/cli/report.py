@@ -53,13 +53,8 @@ def report(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="--live: port; 0 for any.")] = 0,
     jobs: o.Jobs = 1,
     threads: o.Threads = 0,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Write one HTML file that shows runs and their tables: curves, maps, tokens, rows, and how all is made again."""
     from pico_analyze.cli.console import Console, say
@@ -67,7 +62,6 @@ def report(
     from pico_analyze.output.text import size_text
     from pico_analyze.questions.study import load_study
     from pico_analyze.reports import Asked, Means, write
-    from pico_analyze.stores.base import ReadOptions
 
     found, notes = (None, []) if study is None else load_study(study)
     for note in notes:
@@ -80,7 +74,7 @@ def report(
         analyses,
         jobs,
         threads,
-        ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
+        read.options(),
         Means(analyze, _probe) if compute else None,
         growing=live,
     )

@@ -66,20 +66,14 @@ def capture(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that lies beside a model's weights.")
     ] = False,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Run the models of a run on the same rows, and keep activations and gradients as a run of Pico (extra [torch])."""
     from pico_analyze.cli.console import say
     from pico_analyze.counting import counted
     from pico_analyze.models.capture import capture_models
     from pico_analyze.models.settings import settings_of
-    from pico_analyze.stores.base import ReadOptions
 
     begun = time.monotonic()
     settings = settings_of(
@@ -98,7 +92,7 @@ def capture(
         batch_size=batch_size,
         jobs=jobs,
         trust_remote_code=trust_remote_code,
-        read=ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model),
+        read=read.options(),
     )
     done = capture_models(run, settings, say)
     kept = f", {len(done.kept)} already there" if done.kept else ""
@@ -114,25 +108,18 @@ def convert(
     out: MadeOut = None,
     steps: o.Steps = "all",
     copy: Annotated[bool, typer.Option("--copy", help="Copy files of weights, where they could be linked.")] = False,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Seal the weights of models of other makers as a run of Pico: one file a step, linked or copied, with digests."""
     from pico_analyze.cli.console import say
     from pico_analyze.counting import counted
     from pico_analyze.models.convert import convert_models
     from pico_analyze.models.settings import made_directory
-    from pico_analyze.stores.base import ReadOptions
 
     begun = time.monotonic()
-    read = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
     target = made_directory(run, "convert") if out is None else out
-    done = convert_models(run, target, steps=steps, copy=copy, read=read, told=say)
+    done = convert_models(run, target, steps=steps, copy=copy, read=read.options(), told=say)
     kept = f", {len(done.kept)} already there" if done.kept else ""
     say(
         f"{counted(len(done.steps), 'step')} converted{kept} ({time.monotonic() - begun:.1f} s) in {done.out}: "

@@ -16,26 +16,21 @@ def list_runs(
         typer.Argument(metavar="[RUN]...", help="Runs; RUN@STEP for one checkpoint. [default: all under ./runs]"),
     ] = None,
     form: o.As = o.Form.table,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not; what was set aside, and
     what has no site."""
     from pico_analyze.errors import NotARunError
     from pico_analyze.output import listing
     from pico_analyze.output.text import as_csv, as_json
-    from pico_analyze.stores.opening import RUNS, ReadOptions, local_runs
+    from pico_analyze.stores.opening import RUNS, local_runs
     from pico_analyze.stores.run_names import expanded, open_named
 
     named: list[str | Path] = list(runs) if runs else list(local_runs())
     if not named:
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
+    options = read.options()
     stores = [open_named(name, options) for name in expanded(named)]
     found = [listing.records(store) for store in stores]
     if form is o.Form.table:
@@ -50,13 +45,8 @@ def evaluations(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs; RUN@STEP for one checkpoint.")],
     out: o.Out = Path("analysis"),
     form: o.As = o.Form.table,
-    offline: o.Offline = False,
-    cache_dir: o.CacheDir = None,
-    prefix: o.Prefix = None,
-    architecture: o.Architecture = None,
-    step_pattern: o.StepPattern = None,
-    allow_pickle: o.AllowPickle = False,
-    base_model: o.BaseModel = None,
+    *,
+    read: o.Reading,
 ) -> None:
     """Bring results of evaluation into a run's table, as metric eval/TASK/MEASURE, and show them."""
     import pandas
@@ -65,10 +55,8 @@ def evaluations(
     from pico_analyze.engine.evaluations import bring
     from pico_analyze.output.evaluations import as_text
     from pico_analyze.output.text import as_json
-    from pico_analyze.stores.opening import ReadOptions
 
-    options = ReadOptions.of(offline, cache_dir, prefix, architecture, step_pattern, allow_pickle, base_model)
-    found = [bring(run, out, options) for run in runs]
+    found = [bring(run, out, read.options()) for run in runs]
     frame = pandas.concat([rows for rows, _ in found], ignore_index=True)
     if form is o.Form.table:
         typer.echo(as_text(frame))

@@ -35,6 +35,26 @@ class Settings:
     read: ReadOptions = field(default_factory=ReadOptions)
     """How remote runs are read."""
 
+    @classmethod
+    def of(
+        cls,
+        out: str | Path | None,
+        jobs: int,
+        threads: int,
+        scheduler: str | None,
+        shard: str | None,
+        memory: float,
+        fresh: bool,
+        read: ReadOptions,
+    ) -> Settings:
+        """From the words of a command or a call, a shard written ``I/N``.
+
+        Raises:
+            UsageError: words that contradict each other, or no shard.
+        """
+        of_shard = None if shard is None else Shard.parse(shard)
+        return cls(None if out is None else Path(out), jobs, threads, scheduler, of_shard, memory, fresh, read)
+
     def __post_init__(self) -> None:
         if self.shard is not None and self.out is None:
             raise UsageError("a shard without a directory for its rows is lost work: give one (out)")
