@@ -219,7 +219,7 @@ reference: install ## write the reference pages anew from the code
 	@.envs/docs/bin/python $(PIP) --requirement docs/building/requirements.txt
 	@touch $@
 
-# What the tutorial and the gallery make is kept in .envs/docs/made until their blocks or the packages' code change.
+# What the tutorial, the gallery and the notebook make is kept in .envs/docs/made until their code or the packages' changes.
 docs: reference .envs/docs/.installed ## build the site into site, strictly, links checked; runs the tutorial (a few minutes)
 	$(BIN)/python docs/building/assemble.py .envs/docs/pages --made .envs/docs/made
 	NO_MKDOCS_2_WARNING=1 .envs/docs/bin/python -m mkdocs build --quiet --clean --config-file docs/mkdocs.yml

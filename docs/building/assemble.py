@@ -1,8 +1,8 @@
 """Puts the site's pages together in one folder, for mkdocs: `python docs/building/assemble.py FOLDER --made FOLDER`.
 
 Documents of the repository with their links rewritten (`links`), pages made from the code (`generated`), and what the
-blocks of the tutorial and of the gallery print and draw (`running`). mkdocs renders the folder and knows nothing of the
-repository but the sources of the three packages, which mkdocstrings reads.
+blocks of the tutorial and of the gallery and the cells of a notebook print and draw (`running`, `notebooks`). mkdocs
+renders the folder and knows nothing of the repository but the sources of the three packages, which mkdocstrings reads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 import generated
+import notebooks
 import running
 from links import OUTPUTS, Links
 from sources import MADE, REPOSITORY, ROOT, pages
@@ -41,9 +42,14 @@ def assemble(folder: Path, made: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
     said = running.run(documents, place)
     for source, page in named.items():
-        text = (ROOT / source).read_text(encoding="utf-8")
+        file = ROOT / source
+        if file.suffix == ".ipynb":
+            text = notebooks.page(file, said[file.name])
+            _copy(file, (folder / page).with_name(file.name))
+        else:
+            text = file.read_text(encoding="utf-8")
+            text = with_outputs(text, said[file.name]) if source in MADE else text
         if source in MADE:
-            text = with_outputs(text, said[Path(source).name])
             for output in _MADE_LINK.findall(text):
                 _copy(place / output, (folder / page).parent / output)
         _write(folder / page, links.rewritten(source, text))

@@ -1,4 +1,4 @@
-"""Runs the blocks of a page, as a reader would, and keeps what they print and make.
+"""Runs the blocks of a page or the cells of a notebook, as a reader would, and keeps what they print and make.
 
 The page is run once for its code and the code of the packages: a folder with a name made of both holds what came of it,
 so that writing about it takes no training. Nothing is made smaller here; that the blocks work is tested too, with
@@ -19,6 +19,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import notebooks
+
 from pico_conformance.command_lines import commands
 from pico_conformance.documents import Snippet, snippets
 
@@ -29,8 +31,8 @@ def digest(root: Path, documents: Sequence[Path]) -> str:
     """Of the code of the documents and of the packages: what is made depends on nothing else of the repository."""
     found = hashlib.sha256()
     for document in documents:
-        for snippet in snippets(document):
-            found.update(f"{snippet.language}\n{snippet.code}\n".encode())
+        for language, code in _code(document):
+            found.update(f"{language}\n{code}\n".encode())
     for package in PACKAGES:
         for path in sorted((root / package / "src").rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
@@ -38,11 +40,18 @@ def digest(root: Path, documents: Sequence[Path]) -> str:
     return found.hexdigest()[:16]
 
 
+def _code(document: Path) -> list[tuple[str, str]]:
+    if document.suffix == ".ipynb":
+        return [(kind, source) for kind, source in notebooks.cells(document) if kind == "code"]
+    return [(snippet.language, snippet.code) for snippet in snippets(document)]
+
+
 def run(documents: Sequence[Path], place: Path) -> dict[str, list[str]]:
     """Run the blocks of documents in `place`, in order.
 
     Returns:
-        For each document (its name) what each block of it printed; empty for blocks that are not run.
+        For each document (its name) what each block of it printed; empty for blocks that are not run. For a notebook
+        what each cell shows, as `notebooks.run` gives it.
 
     Raises:
         RuntimeError: a block failed; the message has what it said.
@@ -57,7 +66,10 @@ def run(documents: Sequence[Path], place: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with contextlib.chdir(place), _environment(place):
         for document in documents:
-            found[document.name] = [_run(snippet, names) for snippet in snippets(document)]
+            if document.suffix == ".ipynb":
+                found[document.name] = notebooks.run(document, place)
+            else:
+                found[document.name] = [_run(snippet, names) for snippet in snippets(document)]
     said.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found
 

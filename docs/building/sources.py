@@ -8,8 +8,8 @@ ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 REPOSITORY = "https://github.com/pico-lm/pico"
 """Its address, as in the packages' metadata."""
-MADE = ("docs/pages/tutorial.md", "docs/pages/gallery.md")
-"""Pages whose blocks are run, one after the other in one folder; what they make is shown on them."""
+MADE = ("docs/pages/tutorial.md", "docs/pages/gallery.md", "pico-analyze/docs/first_look.ipynb")
+"""Pages whose blocks or cells are run, one after the other in one folder; what they make is shown on them."""
 
 PAGES = {
     "docs/pages/index.md": "index.md",
@@ -27,6 +27,7 @@ PAGES = {
     "pico-analyze/docs/bring-your-own.md": "how-to/bring-your-own.md",
     "pico-analyze/docs/audit.md": "how-to/audit.md",
     "pico-analyze/docs/induction.md": "how-to/induction.md",
+    "pico-analyze/docs/first_look.ipynb": "how-to/notebook.md",
     "pico-analyze/docs/figures.md": "how-to/figures.md",
     "pico-analyze/docs/report.md": "how-to/report.md",
     "pico-analyze/docs/machines.md": "how-to/machines.md",

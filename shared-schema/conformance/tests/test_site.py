@@ -6,7 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import v4
 
 from pico_conformance.command_lines import ROOT
 
@@ -25,7 +27,15 @@ def test_every_link_of_every_page_leads_somewhere() -> None:
     named = sources.pages()
     links = Links(ROOT, sources.REPOSITORY, named, lambda *_: None)
     for source in named:
-        links.rewritten(source, (ROOT / source).read_text(encoding="utf-8"))
+        path = ROOT / source
+        text = _as_a_page(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+        links.rewritten(source, text)
+
+
+def _as_a_page(notebook: Path) -> str:
+    import notebooks
+
+    return notebooks.page(notebook, ["" for _ in notebooks.cells(notebook)])
 
 
 def test_every_document_is_a_page() -> None:
@@ -41,7 +51,8 @@ def test_every_document_is_a_page() -> None:
         "shared-schema",
     )
     folders += (".github",)
-    documents = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).glob("*.md")}
+    found = [path for folder in folders for kind in ("*.md", "*.ipynb") for path in (ROOT / folder).glob(kind)]
+    documents = {path.relative_to(ROOT).as_posix() for path in found}
     templates = {".github/PULL_REQUEST_TEMPLATE.md"}
     assert documents - templates - set(sources.pages()) == set()
 
@@ -77,6 +88,7 @@ def test_the_interface_is_what_the_packages_name() -> None:
         ("https://github.com/pico-lm/pico/blob/main/pico-analyze/docs/report.md", "report.md"),
         ("../src/pico_train/run.py", "https://github.com/pico-lm/pico/blob/main/pico-train/src/pico_train/run.py"),
         ("../tests", "https://github.com/pico-lm/pico/tree/main/pico-train/tests"),
+        ("../../pico-analyze/docs/first_look.ipynb", "notebook.md"),
         ("../../.github/media/demo.png", "../media/demo.png"),
         ("https://arxiv.org/abs/2203.03466", "https://arxiv.org/abs/2203.03466"),
         ("#sweeps", "#sweeps"),
@@ -127,6 +139,55 @@ def test_a_page_is_run_again_when_code_changes_and_not_for_its_prose(tmp_path: P
     assert running.digest(tmp_path, [page]) == first
     module.write_text("x = 2\n")
     assert running.digest(tmp_path, [page]) != first
+
+
+def _notebook(path: Path, *codes: str, prose: str = "# A look\n\nText.") -> Path:
+    written = v4.new_notebook(cells=[v4.new_markdown_cell(prose), *(v4.new_code_cell(code) for code in codes)])
+    nbformat.write(written, path)
+    return path
+
+
+def test_a_notebook_is_run_again_when_its_cells_change_and_not_for_its_prose(tmp_path: Path) -> None:
+    import running
+
+    first = running.digest(tmp_path, [_notebook(tmp_path / "a.ipynb", "1")])
+    assert running.digest(tmp_path, [_notebook(tmp_path / "a.ipynb", "1", prose="Other.")]) == first
+    assert running.digest(tmp_path, [_notebook(tmp_path / "a.ipynb", "2")]) != first
+
+
+def test_what_a_cell_shows_stands_below_it_after_a_page_was_run_in_the_same_folder(tmp_path: Path) -> None:
+    import notebooks
+    import running
+
+    before, place = tmp_path / "page.md", tmp_path / "made"
+    before.write_text("```python\nopen('made', 'w').write('x')\n```\n")
+    table = '<div>\n<style scoped>\n  a {}\n\n</style>\n\n<table border="1" class="dataframe">\n</table></div>'
+    codes = (
+        "import sys\nfrom IPython.display import HTML, Image\nx = 20",
+        "print(open('made').read())\nprint('wait', file=sys.stderr)\nx + 1",
+        f"HTML({table!r})",
+        f"Image({b'picture'!r}, format='png')",
+    )
+    notebook = _notebook(tmp_path / "a.ipynb", *codes)
+    said = running.run([before, notebook], place)
+    assert said["a.ipynb"] == [
+        "",
+        "",
+        "```text\nx\n```\n\n```text\n21\n```",
+        '<div class="shown">\n<div>\n<table>\n</table></div>\n</div>',
+        "![What the cell above draws](analysis/a/4-0.png)",
+    ]
+    assert (place / "analysis" / "a" / "4-0.png").read_bytes() == b"picture"
+    page = notebooks.page(notebook, said["a.ipynb"])
+    assert page.startswith('# A look\n\nText.\n\nThis page is <a href="a.ipynb" download>a notebook</a>')
+    assert f"```python\n{codes[1]}\n```\n\n```text\nx\n```" in page and page.endswith("4-0.png)\n")
+
+
+def test_a_cell_that_fails_is_named(tmp_path: Path) -> None:
+    import running
+
+    with pytest.raises(RuntimeError, match=r"a\.ipynb: (.|\n)*ZeroDivisionError"):
+        running.run([_notebook(tmp_path / "a.ipynb", "1 / 0")], tmp_path / "made")
 
 
 def test_blocks_share_a_folder_and_names_and_one_that_fails_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pico_analyze.errors import PluginError
 from pico_analyze.matrices.rounding import MARGIN
 from pico_analyze.metrics.spec import METRICS, MetricSpec
 from pico_analyze.output import metric_pages, probe_pages
+from pico_analyze.probes.distributions import POSITIONS
 from pico_analyze.probes.spec import PROBES
 from pico_analyze.questions.study_schema import Measurement, Named, Probing, Section, StudyConfig, Telling
 from pico_analyze.table.columns import COLUMNS, CORE, KEY
@@ -40,6 +41,25 @@ _NOTATION = (
 _CENTRING = (
     "**Centring.** Spectra of activations are those of their covariance over samples: `centre=auto` subtracts the mean "
     "over rows from activations, and from nothing else. RankMe alone is not centred, as published."
+)
+
+_LETTERS = (
+    "**Formulas** are of the default parameters. ⟨…⟩ is the mean over rows. A row has the tokens x₀, x₁, … of which a "
+    "model reads the first T, and one more that is only predicted; i is one of N rows, where a formula takes several "
+    "together. pₙ(v): what the model gives token v once n tokens, x₀ … xₙ₋₁, were read; ℓₙ = −ln pₙ(xₙ); x̂ₙ the v of "
+    "the largest pₙ(v). V: size of the vocabulary. Primes: at the target, which is another step or another run. **1**: "
+    f"1 where what is in braces holds, else 0. P: evenly spaced positions, {POSITIONS} of a row where it has as many. "
+    "Logarithms are natural, and 0 ln 0 = 0."
+)
+_LETTERS_OF_PROBES = (
+    "**Letters of single probes.** `induction` and `attention`: A(t, j) the attention of position t on position j, "
+    "counted from 0; vⱼ the value of a head at position j of the first copy, W_O the head's output projection, g the "
+    "scale of the final norm, W_U the unembedding, whose row of token v is (W_U)ᵥ; [c]₊ the larger of c and 0, "
+    "c̄ⱼ the mean of cⱼᵤ over u; rⱼ is 1/L where nothing is raised. `token_losses`: q counted frequencies; k the length "
+    "of a continuation; ℓᵥ(s) the mean loss of token v at step s, to which aᵥ, bᵥ, μᵥ and wᵥ are fitted. `logit_lens`: "
+    "hₙ the residual stream after the block at the last token read. `curvature` and `llc`: w all d weights, 𝓛(w) the "
+    "mean loss of all rows; u random, m iterations and M vectors; 𝓛_cs the mean loss of the batch at draw s of chain "
+    "c, of C chains with D draws each."
 )
 
 
@@ -92,19 +112,16 @@ def components() -> str:
 
 def probes() -> str:
     """The page of every probe."""
-    lines = ["# Probes", "", _MADE]
+    lines = ["# Probes", "", _MADE, "", _LETTERS, "", _LETTERS_OF_PROBES]
     for spec in PROBES.values():
         one = probe_pages.record(spec)
         lines += ["", f"## {one['name']}", "", _cell(one["definition"]), ""]
-        lines += ["| metric | definition | range | a row for each |", "|---|---|---|---|"]
-        lines += [
-            "| " + " | ".join([f"`{m['name']}`", *(_cell(m[key]) for key in ("definition", "range", "rows"))]) + " |"
-            for m in one["metrics"]
-        ]
-        if one["params"]:
-            lines += ["", *(f"- parameter `{p['name']}`: {_cell(metric_pages.param_text(p))}" for p in one["params"])]
         named = {"needs": "needs", "cost": "cost", "arrays": "kept at each step", "reference": "reference"}
-        lines += ["", *(f"- {title}: {_cell(one[key])}" for key, title in named.items() if one[key])]
+        lines += [f"- {title}: {_cell(one[key])}" for key, title in named.items() if one[key]]
+        lines += [f"- parameter `{p['name']}`: {_cell(metric_pages.param_text(p))}" for p in one["params"]]
+        for metric in one["metrics"]:
+            lines += ["", f"### {metric['name']}", "", _cell(metric["definition"]), "", *_formula(metric)]
+            lines += [f"- range: {_cell(metric['range'])}", f"- a row for each: {metric['rows']}"]
     return "\n".join(lines) + "\n"
 
 
@@ -112,8 +129,7 @@ def _pages(title: str, records: list[dict[str, Any]], *common: str) -> str:
     lines = [f"# {title}", "", _MADE, *(line for text in common for line in ("", text))]
     for record in records:
         lines += ["", f"## {record['name']}", "", _cell(record["definition"]), ""]
-        if record.get("formula"):
-            lines += ["$$", record["formula"], "$$", ""]
+        lines += _formula(record)
         for key in ("kind", "range", "best", "cost", "reference", "data", "heads"):
             value = record.get(key)
             if value not in (None, "", []):
@@ -124,6 +140,10 @@ def _pages(title: str, records: list[dict[str, Any]], *common: str) -> str:
             f"- parameter `{param['name']}`: {_cell(metric_pages.param_text(param))}" for param in record["params"]
         ]
     return "\n".join(lines) + "\n"
+
+
+def _formula(record: Mapping[str, Any]) -> list[str]:
+    return ["$$", record["formula"], "$$", ""] if record.get("formula") else []
 
 
 def table() -> str:

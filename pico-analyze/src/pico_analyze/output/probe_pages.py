@@ -36,7 +36,13 @@ def record(spec: ProbeSpec) -> dict[str, Any]:
         "name": spec.name,
         "definition": spec.definition,
         "metrics": [
-            {"name": one.name, "definition": one.definition, "range": one.range, "rows": one.place}
+            {
+                "name": one.name,
+                "definition": one.definition,
+                "formula": one.formula,
+                "range": one.range,
+                "rows": one.place,
+            }
             for one in spec.metrics
         ],
         "needs": spec.needs,

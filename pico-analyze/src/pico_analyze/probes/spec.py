@@ -19,6 +19,8 @@ class Measured:
     range: str
     place: str
     """What there is a row of: step, layer, head, pair of steps."""
+    formula: str = ""
+    """The same in LaTeX, for pages that render it; the letters are explained on the page of all probes."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ INDUCTION = ProbeSpec(
             "occurrence of the present one.",
             "0 to 1; 1 for a head that looks nowhere else",
             _HEAD,
+            formula=r"\Bigl\langle \frac{1}{L} \sum_{t=L}^{2L-1} A(t,\ t - L + 1) \Bigr\rangle",
         ),
         Measured(
             "copying",
@@ -63,6 +66,11 @@ INDUCTION = ProbeSpec(
             "of the final norm. Mean over the first copy.",
             "-1 to 1; 1 for a head that raises what it reads and nothing else, 2/L - 1 by chance",
             _HEAD,
+            formula=(
+                r"\Bigl\langle \frac{1}{L} \sum_{j=0}^{L-1} (2 r_j - 1) \Bigr\rangle, \qquad "
+                r"r_j = \frac{[c_{jj} - \bar c_j]_+}{\sum_{u=0}^{L-1} [c_{ju} - \bar c_j]_+}, \qquad "
+                r"c_{ju} = (W_U)_{x_u} \cdot (g \odot W_O\, v_j)"
+            ),
         ),
         Measured(
             "in_context_score",
@@ -71,12 +79,17 @@ INDUCTION = ProbeSpec(
             "al. take the difference the other way round.",
             "any; positive where a longer context helps",
             _STEP,
+            formula=(
+                r"\bigl\langle \ell_a - \ell_b \bigr\rangle, \qquad (a, b) = (50,\ 500) \text{ or, where } T < 500,\ "
+                r"(\mathrm{round}(T / 10),\ T)"
+            ),
         ),
         Measured(
             "loss_at_position",
             "Mean loss of the rows after so many tokens (position in params: powers of two, and the last), nats.",
             "0 to infinity",
             "step, position",
+            formula=r"\langle \ell_n \rangle, \qquad n = 1,\ 2,\ 4,\ 8,\ \dots,\ T",
         ),
     ),
     needs="attention that can be read (eager), 8 positions; the in-context score: rows of at least 20 tokens",
@@ -103,10 +116,29 @@ ATTENTION = ProbeSpec(
             "-Σ_j A(t, j) ln A(t, j), nats; uniform attention on T positions has ln T.",
             "0 to ln T",
             _HEAD,
+            formula=r"\Bigl\langle -\frac{1}{T-1} \sum_{t=1}^{T-1} \sum_{j=0}^{T-1} A(t, j) \ln A(t, j) \Bigr\rangle",
         ),
-        Measured("sink_mass", "A(t, 0): attention on the first token.", "0 to 1", _HEAD),
-        Measured("previous_token", "A(t, t - 1): attention on the token before.", "0 to 1", _HEAD),
-        Measured("attention_distance", "Σ_j A(t, j) (t - j): how far back, in tokens.", "0 to T - 1", _HEAD),
+        Measured(
+            "sink_mass",
+            "A(t, 0): attention on the first token.",
+            "0 to 1",
+            _HEAD,
+            formula=r"\Bigl\langle \frac{1}{T-1} \sum_{t=1}^{T-1} A(t, 0) \Bigr\rangle",
+        ),
+        Measured(
+            "previous_token",
+            "A(t, t - 1): attention on the token before.",
+            "0 to 1",
+            _HEAD,
+            formula=r"\Bigl\langle \frac{1}{T-1} \sum_{t=1}^{T-1} A(t,\ t - 1) \Bigr\rangle",
+        ),
+        Measured(
+            "attention_distance",
+            "Σ_j A(t, j) (t - j): how far back, in tokens.",
+            "0 to T - 1",
+            _HEAD,
+            formula=r"\Bigl\langle \frac{1}{T-1} \sum_{t=1}^{T-1} \sum_{j=0}^{T-1} A(t, j)\, (t - j) \Bigr\rangle",
+        ),
     ),
     needs="attention that can be read (eager), rows of at least 2 tokens",
     cost="one pass over the rows; one layer's attention in memory at a time",
@@ -120,18 +152,30 @@ TOKEN_LOSSES = ProbeSpec(
     definition="The loss of every token of the rows at every step, kept, and what follows from it: distance from "
     "n-grams, when tokens are learned and forgotten, which rows are known by heart.",
     metrics=(
-        Measured("mean_loss", "Mean of -ln p(token | those before), nats.", "0 to infinity", _STEP),
+        Measured(
+            "mean_loss",
+            "Mean of -ln p(token | those before), nats.",
+            "0 to infinity",
+            _STEP,
+            formula=r"\Bigl\langle \frac{1}{T} \sum_{n=1}^{T} \ell_n \Bigr\rangle",
+        ),
         Measured(
             "unigram_kl",
             "Mean KL(unigram || model): Σ_v q(v) ln(q(v) / p(v)), q the counted frequencies, nats.",
             "0 to infinity; 0 for a model that says the frequencies",
             _STEP,
+            formula=r"\Bigl\langle \frac{1}{T} \sum_{n=1}^{T} \sum_v q(v) \ln \frac{q(v)}{p_n(v)} \Bigr\rangle",
         ),
         Measured(
             "bigram_kl",
             "Mean KL(bigram || model) over positions whose token was counted: q(v | last token) counted, nats.",
             "0 to infinity; 0 for a bigram model",
             _STEP,
+            formula=(
+                r"\Bigl\langle \frac{1}{|B|} \sum_{n \in B} \sum_v q(v \mid x_{n-1}) "
+                r"\ln \frac{q(v \mid x_{n-1})}{p_n(v)} \Bigr\rangle, \qquad "
+                r"B = \{\, n : x_{n-1} \text{ was counted with a token after it} \,\}"
+            ),
         ),
         Measured(
             "memorised",
@@ -139,12 +183,17 @@ TOKEN_LOSSES = ProbeSpec(
             "rows of batches that were trained on before the step; split val: the control, rows never trained on.",
             "0 to 1",
             "step, split",
+            formula=(
+                r"\bigl\langle \mathbf{1}\{\, \hat x_n = x_n \text{ for all } n = k,\ \dots,\ 2k - 1 \,\} "
+                r"\bigr\rangle"
+            ),
         ),
         Measured(
             "matching_tokens",
             "Mean number of tokens, of those k, that greedy decoding gets right before its first mistake.",
             "0 to k",
             "step, split",
+            formula=r"\Bigl\langle \sum_{m=k}^{2k-1} \prod_{n=k}^{m} \mathbf{1}\{ \hat x_n = x_n \} \Bigr\rangle",
         ),
         Measured(
             "forgotten",
@@ -152,6 +201,10 @@ TOKEN_LOSSES = ProbeSpec(
             "longer are: forgetting events.",
             "0 to 1",
             _PAIR,
+            formula=(
+                r"\frac{\#\{\, (i, n) : \hat x'_{in} = x_{in},\ \hat x_{in} \ne x_{in} \,\}}"
+                r"{\#\{\, (i, n) : \hat x'_{in} = x_{in} \,\}}"
+            ),
         ),
         Measured(
             "age_of_acquisition",
@@ -160,6 +213,11 @@ TOKEN_LOSSES = ProbeSpec(
             "in a file acquisition-….csv beside the losses.",
             "first to last step",
             "the last step",
+            formula=(
+                r"\operatorname*{median}_{v}\ \exp\Bigl(\mu_v - w_v \ln \frac{h_v - b_v}{a_v - h_v}\Bigr) - 1, \qquad "
+                r"h_v = \tfrac{1}{2} \bigl(\ln V + \min_s \ell_v(s)\bigr), \qquad "
+                r"\ell_v(s) \approx b_v + \frac{a_v - b_v}{1 + \exp\bigl((\ln(1 + s) - \mu_v) / w_v\bigr)}"
+            ),
         ),
     ),
     needs="rows; n-grams: counted in the batches that the run keeps, or in the rows; memorisation: batches that the "
@@ -177,9 +235,25 @@ LOGIT_LENS = ProbeSpec(
     definition="What the model would say if it ended after a block: the final norm and the unembedding applied to the "
     "residual stream after each, at evenly spaced positions of the rows.",
     metrics=(
-        Measured("lens_kl", "Mean KL(output || lens), nats; 0 after the last block.", "0 to infinity", _LAYER),
         Measured(
-            "lens_agreement", "Share of positions where lens and output put the same token first.", "0 to 1", _LAYER
+            "lens_kl",
+            "Mean KL(output || lens), nats; 0 after the last block.",
+            "0 to infinity",
+            _LAYER,
+            formula=(
+                r"\Bigl\langle \frac{1}{|P|} \sum_{n \in P} \sum_v p_n(v) \ln \frac{p_n(v)}{\tilde p_n(v)} "
+                r"\Bigr\rangle, \qquad \tilde p_n = \mathrm{softmax}\bigl(W_U\, \mathrm{norm}(h_n)\bigr)"
+            ),
+        ),
+        Measured(
+            "lens_agreement",
+            "Share of positions where lens and output put the same token first.",
+            "0 to 1",
+            _LAYER,
+            formula=(
+                r"\Bigl\langle \frac{1}{|P|} \sum_{n \in P} \mathbf{1}\{ \arg\max_v \tilde p_n(v) = "
+                r"\arg\max_v p_n(v) \} \Bigr\rangle"
+            ),
         ),
     ),
     needs="a final norm and an unembedding whose product is the model's output: this is compared, and said if not",
@@ -193,15 +267,40 @@ OUTPUT_DISTANCE = ProbeSpec(
     definition="How far what the model says lies from what it says at another step (--target), or another run at the "
     "same step, at evenly spaced positions of the same rows.",
     metrics=(
-        Measured("output_entropy", "Mean entropy of the output, nats.", "0 to ln V", _STEP),
-        Measured("output_kl", "Mean KL(step || target), nats.", "0 to infinity", _PAIR),
+        Measured(
+            "output_entropy",
+            "Mean entropy of the output, nats.",
+            "0 to ln V",
+            _STEP,
+            formula=r"\Bigl\langle -\frac{1}{|P|} \sum_{n \in P} \sum_v p_n(v) \ln p_n(v) \Bigr\rangle",
+        ),
+        Measured(
+            "output_kl",
+            "Mean KL(step || target), nats.",
+            "0 to infinity",
+            _PAIR,
+            formula=r"\Bigl\langle \frac{1}{|P|} \sum_{n \in P} \sum_v p_n(v) \ln \frac{p_n(v)}{p'_n(v)} \Bigr\rangle",
+        ),
         Measured(
             "output_jsd",
             "Mean Jensen-Shannon divergence, nats: half of KL to the mean of both, from each side.",
             "0 to ln 2",
             _PAIR,
+            formula=(
+                r"\Bigl\langle \frac{1}{|P|} \sum_{n \in P} \frac{1}{2} \sum_v \Bigl( p_n(v) \ln \frac{p_n(v)}{m_n(v)} "
+                r"+ p'_n(v) \ln \frac{p'_n(v)}{m_n(v)} \Bigr) \Bigr\rangle, \qquad m_n = \frac{p_n + p'_n}{2}"
+            ),
         ),
-        Measured("top1_flips", "Share of positions where another token is the most probable.", "0 to 1", _PAIR),
+        Measured(
+            "top1_flips",
+            "Share of positions where another token is the most probable.",
+            "0 to 1",
+            _PAIR,
+            formula=(
+                r"\Bigl\langle \frac{1}{|P|} \sum_{n \in P} \mathbf{1}\{ \arg\max_v p_n(v) \ne \arg\max_v p'_n(v) \} "
+                r"\Bigr\rangle"
+            ),
+        ),
     ),
     needs="runs of one vocabulary",
     cost="one pass over the rows; the outputs are kept (positions × vocabulary × 4 bytes a step)",
@@ -219,8 +318,18 @@ CURVATURE = ProbeSpec(
             "Largest eigenvalue λ, nats; residual in extra is ‖H v - λ v‖ of its vector, which bounds the error.",
             "any; 2 / lr is where gradient descent with the step lr is no longer stable",
             _STEP,
+            formula=(
+                r"\max_{v \in \mathcal{K},\ \|v\| = 1} v^\top H v, \qquad "
+                r"\mathcal{K} = \mathrm{span}\{u,\ Hu,\ \dots,\ H^{m-1} u\}, \qquad H = \nabla_{\!w}^2\, \mathcal{L}(w)"
+            ),
         ),
-        Measured("hessian_trace", "Mean of vᵀ H v over random v, nats; with its standard error.", "any", _STEP),
+        Measured(
+            "hessian_trace",
+            "Mean of vᵀ H v over random v, nats; with its standard error.",
+            "any",
+            _STEP,
+            formula=r"\frac{1}{M} \sum_{i=1}^{M} v_i^\top H v_i, \qquad v_i \in \{-1, 1\}^d",
+        ),
     ),
     needs="the extra [curvature], weights in float32; given by name only, and begun by --yes or --budget",
     cost="iterations + vectors products with the Hessian, each three gradients of all rows; memory for iterations "
@@ -248,6 +357,10 @@ LLC = ProbeSpec(
             "half the number of weights for a regular minimum, less where it is singular; below 0 where the weights "
             "are no minimum",
             _STEP,
+            formula=(
+                r"n\beta\, \Bigl( \frac{1}{CD} \sum_{c=1}^{C} \sum_{s=1}^{D} \mathcal{L}_{cs} - \mathcal{L}(w) \Bigr), "
+                r"\qquad n\beta = \frac{n}{\ln n}, \qquad n = N T"
+            ),
         ),
     ),
     needs="the extra [curvature], weights in float32; given by name only, and begun by --yes or --budget",
