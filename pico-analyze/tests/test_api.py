@@ -76,6 +76,7 @@ def test_what_was_computed_can_be_read_again(runs):
     )
     assert len(frame) == 4
     assert pico_analyze.read_rows("analysis/demo").equals(frame)
+    assert pico_analyze.read_rows("analysis/demo/rows.parquet").equals(frame)
     summary = pico_analyze.summarise(frame[frame["metric"] == "cka"], tau=0.5)
     assert list(summary["convergence_step"]) == [8]
     with pytest.raises(DataError, match=r"it has no rows\.parquet"):

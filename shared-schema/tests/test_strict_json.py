@@ -90,3 +90,25 @@ def test_a_number_has_at_most_four_hundred_characters() -> None:
         for own in (True, False):
             with pytest.raises(ValueError, match=r"^a number has 401 digits$"):
                 strict_json.parse(content, own=own)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("1e999", ""),
+        ('{"a": 1.5, "b": 2, "c": null, "d": "NaN", "e": true}', None),
+        ('{"a": [], "b": {"c": [0.5, NaN, Infinity]}}', "b.c[1]"),
+        ('{"a": {"b": 1e999}, "c": NaN}', "a.b"),
+        ("[[1], [2, [-Infinity]]]", "[1][1][0]"),
+        ('{"limit": [0.0, Infinity], "a": {"limit": {"b": NaN}}}', None),
+        ('{"limits": Infinity}', "limits"),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_named(content: str, place: str | None) -> None:
+    value = strict_json.parse(content.encode(), own=False)
+    assert strict_json.not_finite(value, unbounded={"limit"}) == place
+
+
+def test_no_depth_that_the_parser_takes_is_too_deep() -> None:
+    deep = "[" * 500 + "NaN" + "]" * 500
+    assert strict_json.not_finite(strict_json.parse(deep.encode(), own=False)) == "[0]" * 500

@@ -457,7 +457,7 @@ def read_rows(directory: str | Path) -> pandas.DataFrame:
     """All rows ever computed into ``analysis/<run>``.
 
     Args:
-        directory: Where a run's table lies: the `out` of an analysis, and the run's name.
+        directory: Where a run's table lies: the `out` of an analysis, and the run's name. Or the table, `rows.parquet`.
 
     Returns:
         The rows, as `compute` gives them.
@@ -474,6 +474,8 @@ def read_rows(directory: str | Path) -> pandas.DataFrame:
     from pico_analyze.errors import DataError
     from pico_analyze.table.store import PARTS, ROWS, read_frame
 
+    if Path(directory).name == ROWS:
+        directory = Path(directory).parent
     if not (Path(directory) / ROWS).is_file():
         if any((Path(directory) / PARTS).glob("*.parquet")):
             raise DataError(

@@ -125,6 +125,17 @@ def test_list_shows_runs_and_checkpoints(runs, pico):
     assert pico("list", "--format", "csv").out.count("\n") == 7
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_damaged_results_are_left_out_of_a_listing_and_named(runs, pico, form):
+    run = make_run(runs)
+    path = run / layout.evaluation_file(4)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"step": 123456789012345678901234567890}')
+    answer = pico("list", "--format", form)
+    assert answer.code == 0 and "attn.v" in answer.out
+    assert "warning: results of evaluation are left out: " in answer.err and layout.evaluation_file(4) in answer.err
+
+
 def test_metrics_and_components_have_pages(pico):
     everything = json.loads(pico("metrics", "--format", "json").out)
     for record in everything:

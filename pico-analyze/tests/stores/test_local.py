@@ -134,6 +134,13 @@ def test_a_path_that_is_no_run_says_what_was_looked_for(tmp_path):
         open_store(tmp_path / "thing")
 
 
+def test_a_run_without_its_index_is_told_how_to_get_it_back(tmp_path):
+    run = make_run(tmp_path)
+    (run / layout.RUN_MANIFEST).unlink()
+    with pytest.raises(NotARunError, match=r"run\.json is gone and checkpoints are there: `pico-train repair .*demo`"):
+        open_store(run)
+
+
 def test_a_checkpoint_and_a_folder_of_runs_hint_at_the_run(runs):
     run = make_run(runs)
     with pytest.raises(NotARunError, match=r"it lies inside the run .*demo: name that"):

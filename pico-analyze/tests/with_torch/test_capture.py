@@ -616,6 +616,16 @@ def test_weights_that_are_not_there_are_no_random_numbers(tmp_path: Path) -> Non
         capture(tmp_path)
 
 
+@pytest.mark.parametrize("number", ["1e999", "Infinity", "NaN"])
+def test_a_configuration_with_a_number_that_is_none_is_not_run(tmp_path: Path, number: str) -> None:
+    make(tmp_path / "m", "llama")
+    config = tmp_path / "m" / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": 1e-06', f'"rms_norm_eps": {number}'))
+    write_rows(tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"config.json: rms_norm_eps is not finite"):
+        capture(tmp_path)
+
+
 def test_what_is_not_finite_is_not_sealed(tmp_path: Path) -> None:
     model = make(tmp_path / "m", "llama", saved=False)
     with torch.no_grad():

@@ -24,7 +24,6 @@ from pico_train.counting import counted
 from pico_train.data.corpus import Corpus
 from pico_train.data.loader import Loader
 from pico_train.evaluation import along
-from pico_train.evaluation.tasks import parse_all
 from pico_train.reporter import Reporter
 from pico_train.run_hooks import RunHooks, last_sealed, open_hooks
 from pico_train.run_start import Start, begin, claim, on_rank_zero, open_run_data, with_whole_warmup
@@ -63,7 +62,7 @@ def train(
     started = time.perf_counter()
     reporter = reporter or Reporter()
     probing.check(config.evaluation.probes)
-    parse_all(config.evaluation.tasks)
+    along.named(config.evaluation.tasks)
     run_dir = Path(config.out) / config.name
     with ExitStack() as stack:
         others: list[Popen[bytes]] = []

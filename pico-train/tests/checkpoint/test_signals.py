@@ -115,6 +115,49 @@ def test_signals_that_come_together_are_one_request_and_the_first_decides(first,
     assert found == code and said.startswith(f"stopped by {first} after saving step 3")
 
 
+TAKEN_DOWN_SLOWLY = """
+import atexit, sys, time
+from pico_train.checkpoint.signals import StopRequest, interrupted
+from pico_train.cli import app
+
+class Late:
+    def __del__(self, sleep=time.sleep, say=print, out=sys.stdout):
+        say("late", file=out, flush=True)
+        sleep(3)
+
+sys.late = Late()  # taken down with the interpreter, as torch is
+atexit.register(print, "at exit", flush=True)
+
+def work(standalone_mode):
+    with StopRequest() as stop:
+        stop.defer()
+        print("ready", flush=True)
+        while stop.received is None:
+            time.sleep(0.01)
+        raise interrupted(stop.received.number, step=3)
+
+app.app = work
+app.main()
+"""
+
+
+@pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGTERM", 130), ("SIGTERM", "SIGINT", 143)])
+def test_a_second_signal_after_the_last_word_does_not_decide_the_exit_code(first, second, code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", TAKEN_DOWN_SLOWLY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(getattr(signal, first))
+    assert process.stderr.readline().startswith(f"error: stopped by {first} after saving step 3")
+    for _ in range(40):
+        process.send_signal(getattr(signal, second))
+        time.sleep(0.02)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said == "at exit\n", "what other libraries do at the end is done"
+
+
 def test_a_signal_is_handed_on_to_the_request_around():
     with StopRequest() as outer, pytest.raises(InterruptedRun), StopRequest():
         os.kill(os.getpid(), signal.SIGTERM)

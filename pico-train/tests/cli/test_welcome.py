@@ -109,6 +109,15 @@ def test_places_that_are_not_there_are_told_before_anything_slow_begins(tmp_path
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("task", ["validation", "own=validation"])
+def test_held_out_rows_as_a_task_are_refused_before_anything_is_made(tmp_path, task):
+    from pico_train.run import train
+
+    with pytest.raises(UsageError, match="is measured in any case: leave it out"):
+        train(layers.load_config(set=[f"evaluation.tasks=['{task}']", f"out={tmp_path}"]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_there_or_is_begun_already_is_not_refused(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     made = [f"data.paths=['{tmp_path}/*.txt']", "evaluation.tasks=[pairs, paloma, own=pairs]", f"out={tmp_path}"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,9 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from pico_train.evaluation.models import causal_losses
+from pico_schema.errors import TensorHeaderError
+from pico_train.errors import CheckpointError
+from pico_train.evaluation.models import causal_losses, load_causal
 
 SMALL: dict[str, Any] = {
     "vocab_size": 50,
@@ -60,3 +65,52 @@ def test_losses_are_those_of_the_model_and_few_logits_exist_at_once(case, chunk)
     assert sum(sizes) == 44
     assert max(sizes) <= (chunk if plain else max(chunk, 11))
     assert not found.requires_grad
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A model of others in a folder."""
+    torch.manual_seed(1)
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)).save_pretrained(tmp_path / "m")
+    load_causal(tmp_path / "m", "m")  # is sound
+    return tmp_path / "m"
+
+
+def _configure(folder: Path, old: str, new: str) -> None:
+    path = folder / "config.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("number", ["1e999", "Infinity", "NaN"])
+@pytest.mark.parametrize(("setting", "value"), [("rope_theta", "10000.0"), ("rms_norm_eps", "1e-06")])
+def test_a_configuration_with_a_number_that_is_none_is_refused(folder, setting, value, number):
+    """transformers computes with it: losses that differ in the fifth digit."""
+    _configure(folder, f'"{setting}": {value}', f'"{setting}": {number}')
+    with pytest.raises(CheckpointError, match=f"config.json: .*{setting} is not finite") as refused:
+        load_causal(folder, "m")
+    assert refused.value.exit_code == 3
+
+
+def test_a_limit_that_transformers_itself_leaves_open_is_none_of_them(folder):
+    _configure(folder, '"rms_norm_eps"', '"time_step_limit": [0.0, Infinity], "rms_norm_eps"')
+    load_causal(folder, "m")
+
+
+def test_a_tensor_that_stands_twice_in_a_header_is_refused(folder):
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", content)
+    header = content[8 : 8 + length].strip()
+    entry = json.dumps({"lm_head.weight": json.loads(header)["lm_head.weight"]}).encode()
+    twice = header[:-1] + b", " + entry[1:]
+    path.write_bytes(struct.pack("<Q", len(twice)) + twice + content[8 + length :])
+    with pytest.raises(TensorHeaderError, match=r"'lm_head.weight' is there twice"):
+        load_causal(folder, "m")
+
+
+def test_weights_of_other_shapes_than_the_configuration_says_are_refused_in_one_sentence(folder):
+    _configure(folder, '"vocab_size": 50', '"vocab_size": 48')
+    with pytest.raises(CheckpointError, match=r"have other shapes than its config.json says \(.*lm_head.weight"):
+        load_causal(folder, "m")

@@ -45,6 +45,8 @@ CARD = "README.md"
 
 MANIFEST = "manifest.json"
 MODEL_CONFIG = "config.json"
+MODEL_CONFIG_UNBOUNDED = frozenset({"time_step_limit"})
+"""Settings in other makers' `config.json` that may be infinite: transformers writes these so itself."""
 GENERATION_CONFIG = "generation_config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 _MOST_DIGITS = 400
@@ -49,6 +49,25 @@ def parse(content: bytes | bytearray | memoryview, *, own: bool = True) -> Any:
     if _HALF_PAIR.search(raw):
         _check_pairs(value)
     return value
+
+
+def not_finite(value: Any, *, unbounded: Collection[str] = ()) -> str | None:
+    """Where the first number that is not finite stands in a parsed value, as ``rope_parameters.rope_theta``; or None.
+
+    Args:
+        value: What `parse` gave without `own`.
+        unbounded: Keys below which other programs mean it: "no limit".
+    """
+    left = [("", value)]
+    while left:
+        place, item = left.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return place
+        if isinstance(item, dict):
+            left += [(f"{place}.{key}" if place else key, of) for key, of in item.items() if key not in unbounded][::-1]
+        elif isinstance(item, list):
+            left += [(f"{place}[{n}]", of) for n, of in enumerate(item)][::-1]
+    return None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def list_runs(
 ) -> None:
     """Show runs and their checkpoints: step, tokens, loss, size, captures, complete or not; what was set aside, and
     what has no site."""
+    from pico_analyze.cli.console import say
     from pico_analyze.errors import NotARunError
     from pico_analyze.output import listing
     from pico_analyze.output.text import as_csv, as_json
@@ -32,7 +33,7 @@ def list_runs(
         raise NotARunError(f"no run under {RUNS.resolve()}: name one, or make one with `pico-train run`")
     options = read.options()
     stores = [open_named(name, options) for name in expanded(named)]
-    found = [listing.records(store) for store in stores]
+    found = [listing.records(store, lambda sentence: say(f"warning: {sentence}")) for store in stores]
     if form is o.Form.table:
         typer.echo("\n\n".join(listing.text(store, some) for store, some in zip(stores, found, strict=True)))
     elif form is o.Form.json:

@@ -23,9 +23,10 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from pico_analyze.errors import DataError, UsageError
+from pico_analyze.stores.json_file import read_json
 from pico_analyze.stores.transformers.files import ModelFiles
 from pico_analyze.stores.transformers.weight_files import INDEX, fault, weight_files
-from pico_schema import layout
+from pico_schema import layout, strict_json
 
 TEMPORARY = ".tmp-model-"
 """How the directory that transformers is shown is called."""
@@ -86,13 +87,17 @@ def loaded(
         eager: Whether attention is computed step by step, so that its weights can be read.
 
     Raises:
-        DataError: transformers does not load it, or does not find all of its weights.
+        DataError: transformers does not load it, or does not find all of its weights; its configuration has a number
+            that is not finite.
         UsageError: it needs code of its own, and that is not trusted.
     """
     names = read_names(files, trust_remote_code=trust_remote_code)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=room) as directory, FileLock(Path(directory, LOCK)):
         for name in names:
             files.place(name, Path(directory, name))
+        config = read_json(Path(directory, layout.MODEL_CONFIG))
+        if (place := strict_json.not_finite(config, unbounded=layout.MODEL_CONFIG_UNBOUNDED)) is not None:
+            raise DataError(f"{files.where}: {layout.MODEL_CONFIG}: {place} is not finite: it is damaged")
         model = _from_pretrained(Path(directory), files, dtype=dtype, trust_remote_code=trust_remote_code, eager=eager)
         for name in names:
             files.check(name)

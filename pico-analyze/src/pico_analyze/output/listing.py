@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,20 @@ _MAIN = ("accuracy", "acc", "bits_per_byte")
 """Measures that are listed."""
 
 
-def records(store: Store) -> list[dict[str, Any]]:
+def records(store: Store, warn: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
     """One record per checkpoint, by step: complete ones, those that are not, and those that the run has set aside, with
-    the reason."""
+    the reason.
+
+    Args:
+        store: The run.
+        warn: Is told why results of evaluation are left out, where they are.
+    """
     found: list[dict[str, Any]] = []
-    results = _results(store)
+    try:
+        results = _results(store)
+    except DataError as error:  # a listing goes on without them
+        results = {}
+        warn(f"results of evaluation are left out: {error}")
     for info in store.steps():
         rest = store.without_site(info.step) if isinstance(store, NamesTensors) else None
         reason = None if rest is None else why_incomplete(rest)
@@ -89,13 +98,9 @@ def _set_aside(store: Store) -> tuple[SetAside, ...]:
 
 
 def _results(store: Store) -> dict[int, dict[str, float]]:
-    """By step, of each task what says most at a glance: its accuracy, else its bits per byte; none where damaged."""
-    try:
-        evaluations = store.evaluations()
-    except DataError:  # `audit` says it; a listing goes on
-        return {}
+    """By step, of each task what says most at a glance: its accuracy, else its bits per byte."""
     found: dict[int, dict[str, float]] = {}
-    for step, values in evaluations.items():
+    for step, values in store.evaluations().items():
         tasks = dict.fromkeys(flat.rpartition(".")[0] for flat in values if "." in flat)
         names = [f"{task}.{measure}" for task in tasks if "/" not in task for measure in _MAIN]
         found[step] = {name: values[name] for name in names if name in values}

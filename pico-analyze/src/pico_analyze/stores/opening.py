@@ -106,7 +106,11 @@ def checkpoint_of(path: Path) -> tuple[Path, int] | None:
 
 
 def _inside(path: Path) -> str:
-    """A hint where the run may be instead: a parent of this directory, or directories in it."""
+    """A hint what is missing, or where the run may be instead: a parent of this directory, or directories in it."""
+    if any((path / layout.CHECKPOINTS).glob(f"*/{layout.MANIFEST}")):
+        return (
+            f"; its {layout.RUN_MANIFEST} is gone and checkpoints are there: `pico-train repair {path}` makes it again"
+        )
     for parent in path.resolve().parents:
         if _changed(parent) is not None:
             return f"; it lies inside the run {parent}: name that"

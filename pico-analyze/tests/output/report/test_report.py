@@ -26,6 +26,7 @@ from pico_analyze.engine.settings import Settings
 from pico_analyze.errors import StorageError
 from pico_analyze.output.report.batches import batches
 from pico_analyze.output.report.cubes import AXES
+from pico_analyze.output.report.document import Shown, document
 from pico_analyze.output.report.live import LiveServer
 from pico_analyze.output.report.logs import lines, thin
 from pico_analyze.questions.builder import questions
@@ -248,6 +249,20 @@ def test_losses_of_tokens_belong_to_the_rows_that_were_read(tmp_path: Path) -> N
     assert batches(store, other, tmp_path)["losses"] == {}
     train = [one for one in found["batches"] if one["split"] == "train"]
     np.testing.assert_array_equal(train[0]["ids"], store.batch_rows(0).ids_NT)
+    assert found["warnings"] == []
+    damaged = tmp_path / "behaviour/token_losses/step-00000004-d.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    found = batches(store, frame, tmp_path)
+    assert found["losses"] == {} and [str(damaged) in text for text in found["warnings"]] == [True]
+    damaged.unlink()  # taken away, which is allowed
+    assert batches(store, frame, tmp_path)["warnings"] == []
+
+
+def test_what_is_damaged_of_the_rows_stands_on_the_card(analyzed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"texts": {}, "batches": [], "losses": {}, "warnings": ["losses of tokens at step 4 are not shown: why"]}
+    monkeypatch.setattr("pico_analyze.output.report.document.batches", lambda *_: told)
+    [shown] = document([Shown(store=open_store(analyzed / "runs" / "demo"))], [])["runs"]
+    assert shown["warnings"] == told["warnings"]
 
 
 def get(server: LiveServer, path: str, **headers: str) -> tuple[int, bytes, str | None]:

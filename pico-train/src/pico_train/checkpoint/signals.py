@@ -11,6 +11,8 @@ The first signal decides the exit code. Signals are seen by a thread, so that a 
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import select
 import shutil
@@ -164,6 +166,24 @@ def _forget_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def leave(code: str | int | None) -> NoReturn:
+    """End a process that was stopped, in good order but without taking the interpreter down.
+
+    That takes a second where torch was imported, in which Python has put its own handlers back: a second signal would
+    decide the exit code.
+
+    Args:
+        code: As `sys.exit` takes it.
+    """
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+    atexit._run_exitfuncs()  # noqa: SLF001 - Python has no other name for it
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a reader that has gone
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def exit_code(number: int) -> int:

@@ -256,8 +256,13 @@ def main() -> None:
     if not os.environ.get("PICO_DEBUG"):
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch logs the C++ frames of errors that we say
     with signals.StopRequest() as around:
-        around.defer()  # to the end of the process, so that the first signal decides the exit code
-        _run_app()
+        around.defer()  # so that the first signal decides the exit code
+        try:
+            _run_app()
+        except SystemExit as ended:
+            if around.received is not None:
+                signals.leave(ended.code)
+            raise
 
 
 def _run_app() -> None:

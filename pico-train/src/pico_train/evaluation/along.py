@@ -7,12 +7,25 @@ from dataclasses import dataclass
 
 from pico_train.config import RunConfig
 from pico_train.data.shards.shard_corpus import ShardCorpus
+from pico_train.errors import UsageError
 from pico_train.evaluation.scoring import Scorer
-from pico_train.evaluation.tasks import Given, Task, check_size, open_task, parse_all
+from pico_train.evaluation.tasks import Address, Given, Task, check_size, open_task, parse_all
 from pico_train.training.engine import Engine
 from pico_train.training.step import Due, Tasks
 
 VALIDATION = "validation"
+
+
+def named(texts: Sequence[str]) -> list[Address]:
+    """The held-out rows, and the tasks of `evaluation.tasks`.
+
+    Raises:
+        UsageError: one is none, or two have the same name; or the held-out rows are named, which are always measured.
+    """
+    found = parse_all(texts)
+    if any(address.kind == VALIDATION for address in found):
+        raise UsageError("evaluation.tasks: validation, the held-out rows, is measured in any case: leave it out")
+    return parse_all([VALIDATION, *texts])
 
 
 def open_tasks(config: RunConfig, corpus: ShardCorpus, world_size: int, say: Callable[[str], None]) -> list[Task]:
@@ -38,7 +51,7 @@ def open_tasks(config: RunConfig, corpus: ShardCorpus, world_size: int, say: Cal
         allow_overlap=wanted.allow_overlap,
         say=say,
     )
-    tasks = [open_task(address, given) for address in parse_all([VALIDATION, *wanted.tasks])]
+    tasks = [open_task(address, given) for address in named(wanted.tasks)]
     for task in tasks[1:]:
         check_size(task, world_size)
     return tasks

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pico_schema import layout
+from pico_schema import layout, strict_json
+from pico_schema.tensor_header import read_header
 from pico_train.errors import CheckpointError, UsageError
 from pico_train.evaluation.scoring import Scorer, token_losses
 from pico_train.model.huggingface import read_config
@@ -131,6 +132,7 @@ def load_causal(directory: Path, where: str) -> Any:
     """
     import transformers
 
+    _check_files(directory)
     log: Any = transformers.logging
     bars: Any = transformers.utils.logging
     before, shown = log.get_verbosity(), bars.is_progress_bar_enabled()
@@ -139,7 +141,12 @@ def load_causal(directory: Path, where: str) -> Any:
     try:
         load: Any = transformers.AutoModelForCausalLM.from_pretrained
         model, about = load(
-            directory, dtype="auto", local_files_only=True, use_safetensors=True, output_loading_info=True
+            directory,
+            dtype="auto",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, in one sentence
         )
     except Exception as error:
         said = " ".join(str(error).replace(str(directory), where).split())[:300] or type(error).__name__
@@ -148,7 +155,29 @@ def load_causal(directory: Path, where: str) -> Any:
         log.set_verbosity(before)
         if shown:
             bars.enable_progress_bar()
-    lost = sorted(map(str, [*about.get("missing_keys", ()), *about.get("mismatched_keys", ())]))
-    if lost:
-        raise CheckpointError(f"{where}: weights of the model are not in its files ({', '.join(lost[:3])})")
+    lost = sorted(map(str, about.get("missing_keys", ())))
+    other = sorted(str(one[0] if isinstance(one, tuple) else one) for one in about.get("mismatched_keys", ()))
+    if lost or other:
+        why = "are not in its files" if lost else f"have other shapes than its {layout.MODEL_CONFIG} says"
+        raise CheckpointError(f"{where}: weights of the model {why} ({', '.join((lost or other)[:3])})")
     return model.eval()
+
+
+def _check_files(directory: Path) -> None:
+    """Refuse what transformers would take: a number that is none in the configuration, a header that says two things.
+
+    Raises:
+        CheckpointError: the configuration.
+        TensorHeaderError: the header of a file of weights.
+    """
+    config = read_config(directory, layout.MODEL_CONFIG)
+    if (place := strict_json.not_finite(config, unbounded=layout.MODEL_CONFIG_UNBOUNDED)) is not None:
+        raise CheckpointError(f"{directory / layout.MODEL_CONFIG}: {place} is not finite: it is damaged")
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+
+            def read(offset: int, n: int, file: BinaryIO = file) -> bytes:
+                file.seek(offset)
+                return file.read(n)
+
+            read_header(read, path.stat().st_size, where=str(path))

@@ -46,12 +46,14 @@ def batches(store: Store, frame: pandas.DataFrame | None, table: Path | None) ->
 
     Returns:
         `texts` (token id → its text), `batches` (each with step, split, ids (N, T), sources, n_rows and n_tokens of
-        which these are a part), `losses` (step → (N, T), of the validation rows, NaN for a first token).
+        which these are a part), `losses` (step → (N, T), of the validation rows, NaN for a first token), `warnings`
+        (files of losses that are damaged).
     """
     found = [*_read(store)]
-    losses = {} if frame is None or table is None else dict(_losses(store, frame, table))
+    warnings: list[str] = []
+    losses = {} if frame is None or table is None else dict(_losses(store, frame, table, warnings))
     ids = np.unique(np.concatenate([one["ids"].ravel() for one in found])) if found else np.zeros(0, np.int32)
-    return {"texts": _texts(store, ids), "batches": found, "losses": losses}
+    return {"texts": _texts(store, ids), "batches": found, "losses": losses, "warnings": warnings}
 
 
 def _read(store: Store) -> Iterator[dict[str, Any]]:
@@ -80,7 +82,9 @@ def _shortened(step: int | None, split: str, rows: TokenRows) -> dict[str, Any]:
     }
 
 
-def _losses(store: Store, frame: pandas.DataFrame, table: Path) -> Iterator[tuple[int, np.ndarray]]:
+def _losses(
+    store: Store, frame: pandas.DataFrame, table: Path, warnings: list[str]
+) -> Iterator[tuple[int, np.ndarray]]:
     """Step → losses, where a table holds those of the validation rows: the rows' digest says that they are those."""
     if not isinstance(store, HasValidationRows) or (rows := store.validation_rows()) is None:
         return
@@ -90,9 +94,12 @@ def _losses(store: Store, frame: pandas.DataFrame, table: Path) -> Iterator[tupl
         if kept is None:
             continue
         path = table / "behaviour" / "token_losses" / f"{layout.step_dir(int(row[0]))}-{row[1]}.safetensors"
+        if not path.exists():  # arrays that were taken away: the text is shown without shading
+            continue
         try:
             measured = read_arrays(path, str(row[1]))["losses"]
-        except (DataError, KeyError):  # arrays that were taken away: the text is shown without shading
+        except (DataError, KeyError) as error:
+            warnings.append(f"losses of tokens at step {row[0]} are not shown: {error}")
             continue
         if measured.shape != (len(kept), rows.ids_NT.shape[1] - 1):
             continue

@@ -123,7 +123,9 @@ def _run(one: Shown, analyses: str) -> dict[str, Any]:
         found |= card(store) | {"name": name}
         tokens = {info.step: info.tokens_seen for info in store.steps() if info.tokens_seen is not None}
         found["lines"] = [_packed_line(line) for line in lines(store)]
-        found["batches"] = _packed_batches(batches(store, frame, one.table))
+        read = batches(store, frame, one.table)
+        found["batches"] = _packed_batches(read)
+        found["warnings"] = [*found["warnings"], *read["warnings"]]
     if frame is not None and len(frame):
         pairs = frame[["step", "tokens_seen"]].drop_duplicates()
         tokens |= {int(step): int(seen) for step, seen in pairs.itertuples(index=False) if plain(seen) is not None}
