@@ -17,6 +17,7 @@ from pico_schema import ModelSpec
 
 SITES = ("layers.0.attn.v", "layers.1.attn.v")
 CKA, GINI = Question((Use("cka"),)), Question((Use("gini"),))
+MAX_ABS = Use.of("norm", {"kind": "max_abs"})
 UNITS = [Unit(0, "attn.v"), Unit(1, "attn.v")]
 
 
@@ -142,6 +143,11 @@ def test_metrics_of_one_matrix_need_none_although_another_run_is_there():
         (Question((Use("cosine"),), data="gradients", bootstrap=10), "gradients have none, only activations do"),
         (Question((Use("cosine"),), data="gradients", null="permutation"), "gradients have none; use --null random"),
         (Question((Use("cka"), Use("per")), null="permutation"), "metric 'per' describes one matrix: a permutation"),
+        (
+            Question((Use("gini"), MAX_ABS), bootstrap=10),
+            "metric 'norm' is here .*, of whose error resamples tell nothing",
+        ),
+        (Question((MAX_ABS,), data="gradients", bootstrap=10), "gradients have none, only activations do"),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(question, says):
@@ -157,6 +163,8 @@ def test_combinations_that_mean_nothing_are_refused(question, says):
         Question((Use("gini"),), bootstrap=10, null="random_init"),
         Question((Use("cosine"),), data="weights", null="random_init"),
         Question((Use("gini"),), data="weights"),
+        Question((MAX_ABS,)),
+        Question((MAX_ABS,), data="weights"),
     ],
 )
 def test_combinations_that_mean_something_are_not(question):

@@ -217,3 +217,31 @@ def test_a_float32_product_is_formed_in_float32_and_summed_in_float64():
 
 def test_units_name_the_layer():
     assert COMPONENTS.get("ov_circuit").units(model(24), "weights", []) == [Unit(0, "attn.ov")]
+
+
+def _one_entry(shape: tuple[int, int], size: float) -> np.ndarray:
+    array = np.zeros(shape)
+    array[0, 0] = size
+    return array
+
+
+SOUND = Factored(np.ones((4, 2)), np.ones((3, 2)))
+
+
+def _range_cases():
+    for part in (
+        lambda left, right: Factored(left, right),
+        lambda left, right: Concatenated([SOUND, Factored(left, right)]),
+    ):
+        # 16 entries of the product, each a sum of 20: squares of 1e149 add up to 1e298 · 320
+        yield part(_one_entry((4, 20), 1e74), _one_entry((4, 20), 1e75)), "1e+149, too large"
+        yield part(_one_entry((4, 20), 1e73), _one_entry((4, 20), 1e75)), None
+        yield part(_one_entry((4, 20), 1e-80), _one_entry((4, 20), 1e-80)), "1e-160, too small"
+        yield part(_one_entry((4, 20), 1e150), _one_entry((4, 20), 1e-150)), "1e+150, too large"
+        yield part(_one_entry((4, 20), 1.0), _one_entry((4, 20), 1.0)), None
+
+
+@pytest.mark.parametrize(("matrix", "says"), list(_range_cases()))
+def test_products_beyond_the_range_of_numbers_are_told_of_factors_too(matrix, says):
+    told = matrix.out_of_range(2)
+    assert told is None if says is None else told is not None and says in told
