@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pico_schema import DocumentError, Membership, Parent, Producer, SuiteManifest, SuiteMember, documents, layout
+from pico_schema import (
+    DocumentError,
+    Membership,
+    Parent,
+    Producer,
+    SuiteChange,
+    SuiteManifest,
+    SuiteMember,
+    documents,
+    layout,
+)
 from pico_schema.manifest import RunManifest
 
 
@@ -41,11 +51,24 @@ def test_what_no_suite_can_be_is_refused() -> None:
     [first, *rest] = suite().members
     with pytest.raises(ValidationError, match="two members are called 's-1'"):
         suite(members=(first, *rest, first.model_copy(update={"name": "S-1"})))
+    with pytest.raises(ValidationError, match="two members are called 's-2'"):
+        suite(members=(first, *rest, rest[0]))
     with pytest.raises(ValidationError, match="member 's-1' does not have one value on each axis"):
         suite(members=(first.model_copy(update={"coordinates": {"size": "s"}}),))
     for name in ("../x", "", "a b"):
         with pytest.raises((ValidationError, DocumentError)):
             suite(name=name)
+
+
+def test_bounds_of_a_suite() -> None:
+    members = [SuiteMember(name=f"m{n}", coordinates={}, config={}) for n in range(10_001)]
+    assert len(suite(axes={}, members=tuple(members[:10_000])).members) == 10_000
+    with pytest.raises(ValidationError, match="at most 10000"):
+        suite(axes={}, members=tuple(members))
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    assert len(SuiteChange(when=when, what="x" * 2000).what) == 2000
+    with pytest.raises(ValidationError, match="at most 2000"):
+        SuiteChange(when=when, what="x" * 2001)
 
 
 def test_a_run_says_its_suite_and_its_parent_and_older_ones_say_neither(run: Path) -> None:

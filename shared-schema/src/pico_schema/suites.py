@@ -63,11 +63,12 @@ class SuiteManifest(Document):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_run_name(self.name)
-        names = [check_run_name(member.name).casefold() for member in self.members]
-        twice = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
-        if twice is not None:
-            raise ValueError(f"two members are called {twice!r}")
+        seen: set[str] = set()
         for member in self.members:
+            name = check_run_name(member.name).casefold()
+            if name in seen:
+                raise ValueError(f"two members are called {name!r}")
+            seen.add(name)
             if member.coordinates.keys() != self.axes.keys():
                 raise ValueError(f"member {member.name!r} does not have one value on each axis")
         return self
