@@ -139,3 +139,28 @@ def test_a_subset_that_does_not_vary_has_no_cka():
     kept = np.array([[1, 0, 0, 0], [1, 1, 1, 0]], dtype=bool)
     values = linear_cka_of_subsets(x, x, kept, debiased=False)
     assert np.isnan(values[0]) and values[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("still", ["x", "y", "both"])
+def test_subsets_in_which_one_side_does_not_vary_have_no_cka_whatever_its_size(still, scale, debiased):
+    """What is left of a difference of equal terms is rounding: of either sign, and of the size of the numbers."""
+    rng = np.random.default_rng(8)
+    same = np.repeat(rng.standard_normal((1, 5)), 10, axis=0)
+    varying, partly = rng.standard_normal((20, 6)), np.concatenate([same, rng.standard_normal((10, 5))])
+    x, y = (Dense(scale * (partly if still in (side, "both") else varying), samples=True) for side in ("x", "y"))
+    kept = np.zeros((40, 20), dtype=bool)
+    for subset in kept:
+        subset[rng.permutation(10)[: rng.integers(4, 11)]] = True
+    assert np.isnan(linear_cka_of_subsets(x, y, kept, debiased=debiased)).all()
+    assert not np.isnan(linear_cka_of_subsets(x, y, ~kept, debiased=debiased)).any()
+
+
+@pytest.mark.parametrize(("debiased", "fewest"), [(False, 3), (True, 4)])
+def test_a_subset_has_as_many_samples_as_its_form_needs(debiased, fewest):
+    rng = np.random.default_rng(9)
+    x, y = (Dense(rng.standard_normal((8, 5)), samples=True) for _ in range(2))
+    kept = np.array([np.arange(8) < n for n in range(2, 8)])
+    found = linear_cka_of_subsets(x, y, kept, debiased=debiased)
+    assert [bool(np.isnan(value)) for value in found] == [n < fewest for n in range(2, 8)]
