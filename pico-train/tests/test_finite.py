@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file as save_torch
 
 from pico_train import finite
@@ -42,8 +43,17 @@ _NAMES = (
 )  # fmt: skip
 TYPES = [getattr(torch, name) for name in _NAMES if hasattr(torch, name)]
 """The oldest torch does not have all of them."""
-IN_FILES = [kind for kind in TYPES if "fnuz" not in str(kind)]
-"""Those that the format has a name for."""
+
+
+def _has_a_name(kind: torch.dtype) -> bool:
+    try:
+        return bool(save_bytes({"a": torch.zeros(kind.itemsize, dtype=torch.uint8).view(kind)}))
+    except KeyError:
+        return False
+
+
+IN_FILES = [kind for kind in TYPES if "fnuz" not in str(kind) and _has_a_name(kind)]
+"""Those that the format has a name for; the oldest safetensors does not know all."""
 
 
 def patterns(dtype: torch.dtype) -> torch.Tensor:
@@ -89,6 +99,7 @@ def test_complex_numbers_and_those_of_four_bits() -> None:
         assert is_finite(torch.arange(256, dtype=torch.uint8).view(four))
 
 
+@pytest.mark.skipif(not _has_a_name(torch.complex64), reason="this safetensors writes no complex numbers")
 def test_complex_numbers_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_torch({"a": torch.tensor([1 + 2j])}, path)

@@ -112,7 +112,11 @@ def documents(folder: Path) -> dict[str, object]:
             "caveat": "one seed",
             "selection": {"metric": "norm", "layer": 1, "step": 1},
         }
-        return shown([Shown(rows, store)], Told("pico-analyze report demo", findings=[finding]))
+        found = shown([Shown(rows, store)], Told("pico-analyze report demo", findings=[finding]))
+        line = {"unit": "", "name": "", "steps": [0, 4], "values": [0.5, 0.75], "marks": True, "thinned": 0}
+        names = ["pairs accuracy", "pairs/agreement accuracy", "pairs/islands accuracy"]
+        found["runs"][0]["lines"] += [line | {"panel": name} for name in names]
+        return found
 
     def hostile() -> object:
         rows = grid(4, 2, 2, 2, HOSTILE)

@@ -40,6 +40,21 @@ describe("the page of a run", () => {
     await page.close();
   });
 
+  it("folds the results of parts of tasks, and draws them when they are opened", async () => {
+    const { page, faults } = await open(browser, "run");
+    const titles = page.locator("#training > .panel h3");
+    expect((await titles.allTextContents()).at(-1)).toBe("pairs accuracy");
+    const parts = page.locator("#training details.parts");
+    expect(await parts.locator("summary").textContent()).toBe("2 results of parts of tasks");
+    expect(await parts.locator(".panel").first().isVisible()).toBe(false);
+    await parts.locator("summary").click();
+    await parts.locator(".panel").first().scrollIntoViewIfNeeded();
+    await parts.locator("canvas").first().waitFor();
+    expect(await parts.locator("h3").allTextContents()).toContain("pairs/agreement accuracy");
+    expect(faults).toEqual([]);
+    await page.close();
+  });
+
   it("moves through steps by slider, by keys and by playing", async () => {
     const { page, faults } = await open(browser, "run");
     const slider = page.getByRole("slider", { name: "Step" });

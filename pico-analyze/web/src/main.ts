@@ -8,6 +8,7 @@ import { hideTip } from "./chart";
 import { Controls } from "./controls";
 import { Report, type Document, type Finding } from "./document";
 import { el, forgetStyles, replace, setPrinting } from "./dom";
+import { counted } from "./format";
 import { horizontal, type Horizontal } from "./horizontal";
 import { follow } from "./live";
 import { MeasurePanel } from "./measure";
@@ -85,9 +86,11 @@ class Page {
     this.controls?.stop();
     this.controls = new Controls(this.state);
     this.table = new RowsTable(this.state);
-    const training = panelsOf(report).map((name) => new TrainingPanel(this.context, name));
+    const { main, parts } = panelsOf(report);
+    const training = main.map((name) => new TrainingPanel(this.context, name));
+    const ofParts = parts.map((name) => new TrainingPanel(this.context, name));
     const measures = report.cubes.map((cube) => new MeasurePanel(this.context, cube));
-    this.panels = [...training, ...measures];
+    this.panels = [...training, ...ofParts, ...measures];
     for (const panel of this.panels) panel.element.id = panel.id;
     this.batches = report.runs.some((run) => run.batches) ? new BatchViewer(this.state) : null;
     const several = report.runs.length > 1;
@@ -102,7 +105,7 @@ class Page {
         known.length ? section("runs", several ? "Runs" : "The run", ...known.map((run) => cardOf(run, several))) : null,
         el("div", { class: "with-deck" },
           this.controls.element,
-          training.length ? section("training", "Training", ...training.map((panel) => panel.element)) : null,
+          training.length ? section("training", "Training", ...training.map((panel) => panel.element), folded(ofParts)) : null,
           section("measures", "Measures", measures.length ? null : el("p", { class: "nothing" }, nothing), ...measures.map((panel) => panel.element)),
           this.batches ? section("tokens", "What it read", this.batches.element) : null),
         section("table", "Table", this.table.element),
@@ -160,6 +163,12 @@ function section(id: string, name: string, ...children: (Node | null)[]): HTMLEl
   const found = el("section", { id, class: "part", "aria-labelledby": `${id}-name` }, el("h2", { id: `${id}-name` }, name));
   for (const child of children) if (child) found.append(child);
   return found;
+}
+
+/** Panels of parts of tasks: many, and seldom what was come for. */
+function folded(panels: TrainingPanel[]): HTMLElement | null {
+  if (!panels.length) return null;
+  return el("details", { class: "parts" }, el("summary", {}, `${counted(panels.length, "result")} of parts of tasks`), ...panels.map((panel) => panel.element));
 }
 
 function start(): void {

@@ -11,9 +11,10 @@ import { xOf } from "./series";
 /** The loss is what everything is read against; the others are glanced at. */
 const [HEIGHT, LOW] = [150, 100];
 
-/** Names of the panels that any run has lines for, in the order in which they come. */
-export function panelsOf(report: Report): string[] {
-  return [...new Set(report.runs.flatMap((run) => run.lines.map((line) => line.panel)))];
+/** Names of the panels that any run has lines for, in the order in which they come; apart, those of parts of tasks. */
+export function panelsOf(report: Report): { main: string[]; parts: string[] } {
+  const names = [...new Set(report.runs.flatMap((run) => run.lines.map((line) => line.panel)))];
+  return { main: names.filter((name) => !name.includes("/")), parts: names.filter((name) => name.includes("/")) };
 }
 
 export class TrainingPanel extends Panel {

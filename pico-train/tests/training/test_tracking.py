@@ -20,7 +20,10 @@ def records(directory: Path) -> list[list[dict[str, Any]]]:
     found = []
     for path in sorted(directory.glob("wandb/offline-run-*/*.wandb")):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if "No such command 'leet'" in done.stderr:
+            pytest.skip("this wandb does not show what it wrote")
+        assert done.returncode == 0, done.stderr
         found.append([json.loads(line) for line in done.stdout.splitlines()])
     return found
 

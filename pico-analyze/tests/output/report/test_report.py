@@ -34,6 +34,7 @@ from pico_analyze.questions.overview import overview
 from pico_analyze.reports import Asked, Means, made
 from pico_analyze.stores.opening import open_store
 from pico_analyze.table.arrays_file import write_arrays
+from pico_schema import Evaluation, Producer, documents, layout
 
 LOG = (
     '{"step": 0, "loss": 8.5, "lr": 0.001, "grad_norm": 2.5, "note": "x"}\n'
@@ -220,6 +221,32 @@ def test_thinned_lines_keep_their_peaks_and_ends() -> None:
     assert len(kept) <= 3000
     assert {0, 777, 54_321, 99_999} <= set(kept.tolist())
     assert thin(values[:10], 3000).tolist() == list(range(10))
+
+
+def test_counts_and_errors_of_results_are_no_lines(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    store = open_store(run)
+    values = {"accuracy": 0.5, "accuracy_se": 0.1, "n_pairs": 600, "macro_accuracy": 0.5}
+    perplexity = {"bits_per_byte": 1.5, "loss_se": 0.1, "n_bytes": 9, "n_documents": 3, "n_near_duplicates": 0}
+    tasks = {"pairs": values, "pairs/n_words": values, "validation": perplexity}
+    info = store.steps()[-1]
+    evaluation = Evaluation(
+        run_id=documents.read_run(run).id,
+        step=info.step,
+        manifest_sha256=info.digest,
+        created="2026-01-01T00:00:00Z",
+        producer=Producer(name="test", version="1"),
+        tasks=tasks,
+    )
+    (run / layout.EVALUATIONS).mkdir()
+    documents.write(run / layout.evaluation_file(info.step), evaluation)
+    assert [line.panel for line in lines(open_store(run)) if line.marks and line.panel != "loss"] == [
+        "pairs accuracy",
+        "pairs macro_accuracy",
+        "pairs/n_words accuracy",
+        "pairs/n_words macro_accuracy",
+        "validation bits_per_byte",
+    ]
 
 
 def test_a_log_without_checkpoints_is_lines_too(analyzed: Path) -> None:

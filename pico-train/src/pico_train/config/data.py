@@ -46,7 +46,7 @@ class DataConfig(Section):
     ended the document before. Off, it reads all of the row, other documents too. The checkpoint is a plain Llama either
     way."""
     val_rows: PositiveInt = 64
-    """Rows of the fixed validation set."""
+    """Rows of the fixed validation set; where fewer are held out, it is all of those."""
     val_paths: Listed[str] = ()
     """Held-out text files, or a directory of held-out shards. Default: the split that lies with the shards, else a part
     of the corpus: val_fraction of the documents of a text, the last val_rows rows of other shards."""

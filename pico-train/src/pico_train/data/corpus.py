@@ -60,7 +60,7 @@ class Corpus(Protocol):
         """Held-out rows that there are."""
 
     def validation(self, n_rows: int) -> np.ndarray:
-        """The first rows of the fixed held-out set: (n_rows, T + 1) int32."""
+        """The first rows of the fixed held-out set, all where they are fewer: (n, T + 1) int32."""
 
     def validation_sources(self, n_rows: int) -> list[str]:
         """Where these rows are from."""

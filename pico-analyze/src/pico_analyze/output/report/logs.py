@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ _PANELS = {
     "grad_norm": "gradient norm",
 }
 """Which panel a name is drawn in; other results of evaluation have one each."""
+_NOT_DRAWN = re.compile(r"\.n_\w+$|_se$")
+"""Counts and standard errors: of a result, not results themselves."""
 _UNITS = {"loss": "nats per token"}
 _NAMES = {"loss": "train", "train_loss": "train", "val_loss": "validation"}
 
@@ -54,8 +57,7 @@ def lines(store: Store) -> list[Line]:
                 results.setdefault(name, {})[step] = value
     found = [*_of_panels(logged, results)]
     for name, points in results.items():
-        counts = name.endswith((".n_tokens", ".n_rows", ".n_samples"))
-        if name not in _PANELS and not counts and points != results.get("val_loss"):
+        if name not in _PANELS and not _NOT_DRAWN.search(name) and points != results.get("val_loss"):
             task, _, measure = name.partition(".")
             found.append(_line((measure and f"{task} {measure}") or name, "", "", points, marks=True))
     return found

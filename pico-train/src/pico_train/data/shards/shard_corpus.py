@@ -69,16 +69,16 @@ class ShardCorpus:
         return self.held_out.index.n_rows - self.held_out_from if self.held_out else 0
 
     def validation(self, n_rows: int) -> np.ndarray:
-        """The first rows of the held-out set: (n_rows, T + 1) int32.
+        """The first rows of the held-out set, as many as there are of `n_rows`: (n, T + 1) int32.
 
         Raises:
-            DataError: there are fewer.
+            DataError: there are none.
         """
-        return self._held_out(n_rows).rows(self.held_out_from + np.arange(n_rows))
+        return self._held_out().rows(self.held_out_from + np.arange(min(n_rows, self.n_validation_rows)))
 
     def validation_sources(self, n_rows: int) -> list[str]:
         """Where these rows are from."""
-        return self._held_out(n_rows).sources(self.held_out_from + np.arange(n_rows))
+        return self._held_out().sources(self.held_out_from + np.arange(min(n_rows, self.n_validation_rows)))
 
     @property
     def held_out_rows_trained_on(self) -> int:
@@ -95,22 +95,24 @@ class ShardCorpus:
         """What is held out and what of it is scored, in one sentence.
 
         Args:
-            n_scored: Rows of the validation set: the first of those held out.
+            n_scored: Rows of the validation set: the first of those held out, or all where they are fewer.
 
         Raises:
-            DataError: fewer are held out.
+            DataError: none are held out.
         """
         sources = list(dict.fromkeys(source for source in self.validation_sources(n_scored) if source))
         of = f" (of {named(sources, 3)})" if sources else ""
         there = self.n_validation_rows
-        return f"held out: {counted(there, 'row')}, {self.held_out_are}; scored: the first {n_scored:,} of them{of}"
+        scored = f"the first {n_scored:,} of them{of}"
+        if there < n_scored:
+            more = "data.val_fraction or data.val_paths hold out more"
+            scored = f"all of them{of}, fewer than data.val_rows={n_scored}: {more}"
+        return f"held out: {counted(there, 'row')}, {self.held_out_are}; scored: {scored}"
 
-    def _held_out(self, n_rows: int) -> ShardedRows:
-        there = self.n_validation_rows
-        if self.held_out is None or there < n_rows:
+    def _held_out(self) -> ShardedRows:
+        if self.held_out is None or not self.n_validation_rows:
             raise DataError(
-                f"{self.where}: has {there} held-out rows, {n_rows} were asked for: set data.val_rows={max(there, 1)}, "
-                "or hold out more text (data.val_fraction, data.val_paths)"
+                f"{self.where}: nothing is held out: hold out more text (data.val_fraction, data.val_paths)"
             )
         return self.held_out
 
