@@ -165,6 +165,8 @@ def _print_corpus(manifest: CorpusManifest, out: Path) -> None:
         typer.echo(f"left out: {counted(number, 'document')}: {reason.replace('_', ' ')}")
     for sentence in met_in_text(manifest):
         typer.echo(sentence)
+    if "val" not in manifest.splits:
+        typer.echo("nothing is held out: --val-fraction 0.05 holds out a part, --val-input files")
     typer.echo(f"saved {out} (sha256 {manifest.sha256[:16]}…)")
     if "train" in manifest.splits and manifest.splits["train"].n_rows:
         typer.echo(
