@@ -205,3 +205,10 @@ def test_the_interval_of_the_dimension_holds_it():
         interval = bootstrap(METRICS.get("intrinsic_dimension"), (matrix,), {}, 16, positions=1)
         held += interval["ci_low"] <= 2 <= interval["ci_high"]
     assert held >= 24
+
+
+@pytest.mark.parametrize("size", [1e-120, 1e120])
+@pytest.mark.parametrize("metric", [anisotropy, intrinsic_dimension])
+def test_as_far_as_squares_reach_the_size_of_numbers_changes_nothing(metric, size):
+    matrix = cloud((3, 12, 4))
+    assert metric(size * matrix) == pytest.approx(float(metric(matrix)), rel=1e-9)

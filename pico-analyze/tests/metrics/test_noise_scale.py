@@ -137,6 +137,9 @@ def test_where_no_signal_is_seen_there_is_a_lower_end_alone():
         ([[1, 0, 0], [1, 0, 0], [2, 0, 0]], "every gradient is zero"),
         ([[1, 4, 1], [2, 4, 1], [3, 4, 0]], "not equally large"),
         ([[1, 4, 1], [1, 4, 1], [3, 4, 0]], "do not make up the batch"),
+        ([[1, 4, 1], [2, 4, 1], [2, 4, 0]], "not equally large"),
+        ([[2, 4, 1], [1, 4, 1], [4, 4, 0]], "not equally large"),
+        ([[0, 4, 1], [0, 4, 1], [0, 4, 0]], "do not make up the batch"),
         ([[1, -4, 1], [1, 4, 1], [2, 4, 0]], "below zero"),
         ([[1, 4, 1], [2, 4, 0]], "at least two"),
         ([[1, 4], [1, 4], [2, 4]], "at least two"),
@@ -146,6 +149,21 @@ def test_where_no_signal_is_seen_there_is_a_lower_end_alone():
 def test_what_are_no_norms_of_parts_has_no_value(given_lines, reason):
     result = gradient_noise(given_lines)
     assert math.isnan(result) and reason in str(result.reason)
+
+
+def test_noise_that_is_that_of_one_part_has_no_interval():
+    """Without the first part nothing lies apart: (6 − 4·3/2)/(3 − 2) = 0."""
+    result = gradient_noise([[1, 20, 4], [1, 14, 1], [1, 14, 1], [3, 14, 0]])
+    assert result == pytest.approx(3 / 13)
+    assert math.isnan(result.extra["ci_low"]) and math.isnan(result.extra["ci_high"])
+    assert result.extra["ci_reason"] == "all noise is that of one part"
+
+
+def test_an_interval_that_ends_where_there_is_no_signal_is_open():
+    """Four parts at the same distance in directions that tell nothing: no signal, without and with each of them."""
+    result = gradient_noise([[1, 4, 3]] * 4 + [[4, 1, 0]])
+    assert math.isnan(result) and result.extra["signal"] == 0.0
+    assert result.extra["ci_low"] == result.extra["ci_high"] == math.inf
 
 
 def test_without_noise_the_scale_is_zero():

@@ -158,3 +158,13 @@ def test_a_circuit_is_multiplied_out_as_pico_1_0_did():
     left, right = RNG.standard_normal((60, 4)).astype(np.float32), RNG.standard_normal((4, 4)).astype(np.float32)
     circuit, y = Factored(left, right, samples=True), RNG.standard_normal((60, 4))
     assert pwcca(circuit, y, variant="pico1") == pwcca(Dense(circuit.dense()), y, variant="pico1")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_where_one_side_has_no_root_there_is_no_value(which, monkeypatch):
+    from pico_analyze.metrics import projection_weights
+
+    roots = iter([None, np.eye(3)] if which == 0 else [np.eye(3), None])
+    monkeypatch.setattr(projection_weights, "_inverse_root", lambda *_: next(roots))
+    x, y = related(RNG, 20, 3, 3)
+    assert projection_weighted(x, y) is None

@@ -152,3 +152,66 @@ def test_the_figure_has_a_panel_for_each_metric_and_place(tmp_path) -> None:
     assert pixels.shape[0] > 3 * 1.4 * 144, "three panels, one above the other"
     shaded = (np.abs(pixels[..., :3] - np.array([249, 236, 209]) / 255) < 0.02).all(-1)
     assert shaded.sum() > 1000, "the window is shaded"
+
+
+def course(metric: str, values: list[float], head: int | None = None, **more) -> list[dict]:
+    return rows(metric, values, steps=list(range(len(values))), head=head, layer=None if head is None else 0, **more)
+
+
+def test_a_change_as_large_as_is_asked_for_is_a_transition_and_less_is_none() -> None:
+    frame = table(course("m", [0.0, 0.25, 0.5], head=0))
+    assert isinstance(transition(frame, "m", 0.5), Transition)
+    assert isinstance(transition(frame, "m", 0.5000001), str)
+
+
+def test_companions_go_half_as_far_at_least_and_in_the_same_direction() -> None:
+    changes = {0: -8.0, 1: -4.0, 2: -3.9, 3: 7.0, 4: 4.0, 5: -7.0}
+    frame = table(*(course("m", [1.0, 1 + size / 2, 1 + size], head=head) for head, size in changes.items()))
+    found = transition(frame, "m", 1.0)
+    assert isinstance(found, Transition) and found.course.place["head"] == 0
+    assert [one.place["head"] for one in found.companions] == [1, 5]
+
+
+def test_of_heads_the_first_that_changes_most_stands_for_its_metric_and_site() -> None:
+    frame = table(
+        course("m", [0.0, 0.5, 1.0], head=0),
+        course("by_head", [0.0, 0.1, 0.2], head=0),
+        course("by_head", [0.0, -0.3, -0.6], head=1),
+        course("by_head", [0.0, 0.3, 0.6], head=2),
+        course("by_head", [5.0, 5.0, 5.0], head=3),
+        course("by_head", [0.0, 0.1, 0.3], head=0, site="other"),
+        course("by_head", [0.0, 0.2, 0.1], head=1, site="other"),
+        course("whole", [3.0, 3.0, 3.0]),
+        course("whole", [3.0, 4.0, 5.0], site="other"),
+    )
+    found = transition(frame, "m", 0.5)
+    assert isinstance(found, Transition)
+    told = [(one.place["metric"], one.place["site"], one.place["head"]) for one in found.others]
+    assert told == [
+        ("by_head", "induction", 1), ("by_head", "other", 0), ("whole", "induction", None), ("whole", "other", None)
+    ]  # fmt: skip
+
+
+def test_others_have_three_steps_at_least() -> None:
+    frame = table(course("m", [0.0, 0.5, 1.0], head=0), course("two", [0.0, 1.0]), course("three", [0.0, 1.0, 2.0]))
+    found = transition(frame, "m", 0.5)
+    assert isinstance(found, Transition)
+    assert [one.place["metric"] for one in found.others] == ["three"]
+
+
+def test_a_step_that_is_a_tenth_of_the_way_is_still_the_beginning() -> None:
+    assert change([0, 1, 2, 3], [0.0, 1.0, 6.0, 10.0]) == Change(1, 2, 3, 1, 0.0, 10.0)
+    assert change([0, 1, 2], [0.0, 1.0, 2.0]) == Change(0, 1, 2, 0, 0.0, 2.0), "three steps are enough"
+
+
+def test_windows_that_touch_overlap_and_halves_at_their_ends_coincide() -> None:
+    one = Change(10, 20, 30, 15, 0, 1)
+    assert meeting(one, Change(20, 25, 40, 20, 0, 1)) == "the two coincide"  # its window begins at the other's half
+    assert meeting(one, Change(5, 10, 20, 7, 0, 1)) == "the two coincide"  # it is halfway where the other begins
+    assert meeting(one, Change(20, 30, 40, 25, 0, 1)) == "the two coincide"  # and where the other ends
+    assert meeting(one, Change(1, 10, 20, 5, 0, 1)) == "the two coincide"
+    for touching in (Change(30, 40, 50, 35, 0, 1), Change(1, 5, 10, 3, 0, 1)):
+        assert meeting(one, touching) == meeting(touching, one) == "the two overlap, and do not coincide"
+    assert "do not coincide" in meeting(one, Change(31, 40, 50, 35, 0, 1)) and "20 steps later" in meeting(
+        one, Change(31, 40, 50, 35, 0, 1)
+    )

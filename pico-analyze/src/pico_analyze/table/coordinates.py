@@ -29,11 +29,12 @@ def axes_of(frame: pandas.DataFrame) -> list[str]:
 
 def with_axes(table: pyarrow.Table) -> pyarrow.Table:
     """The same of a table as it lies on disk, for the file that people open."""
+    import pandas as pd
     import pyarrow as pa
 
     wide = with_coordinates(table.select(["provenance"]).to_pandas())
     for axis in axes_of(wide):
-        values = [None if value is None or value != value else value for value in wide[axis].astype(object)]
+        values = [None if pd.isna(value) else value for value in wide[axis].astype(object)]
         table = table.append_column(axis, pa.array(values, from_pandas=True))
     return table
 
