@@ -136,6 +136,22 @@ def test_damaged_results_are_left_out_of_a_listing_and_named(runs, pico, form):
     assert "warning: results of evaluation are left out: " in answer.err and layout.evaluation_file(4) in answer.err
 
 
+def test_help_has_all_commands_in_the_order_of_a_days_work_with_examples(pico):
+    from pico_analyze.cli.app import ORDER
+
+    _, listed = pico("--help").out.split("Commands:")
+    listed, examples = listed.split("Examples:")
+    words = [line.split()[0] for line in listed.splitlines() if line.strip()]
+    assert [word for word in words if word in ORDER] == list(ORDER) and "..." not in listed
+    lines = [line.strip().split("   ")[0] for line in examples.splitlines() if line.strip()]
+    assert len(lines) >= 5
+    for line in lines:
+        name, command, *rest = line.split()
+        assert name == "pico-analyze" and command in ORDER
+        told = pico(command, "--help").out
+        assert all(word in told for word in rest if word.startswith("--"))
+
+
 def test_metrics_and_components_have_pages(pico):
     everything = json.loads(pico("metrics", "--format", "json").out)
     for record in everything:

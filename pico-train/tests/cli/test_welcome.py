@@ -24,6 +24,10 @@ def test_help_has_all_commands_in_the_order_of_a_days_work_with_examples():
     said = CliRunner().invoke(app, ["--help"]).stdout
     listed = [line.split()[0] for line in said.split("Commands:")[1].split("Examples:")[0].splitlines() if line.strip()]
     assert [word for word in listed if word in ORDER] == list(ORDER)
+    for group in ((), ("data",), ("suite",), ("config",), ("check",), ("import",)):
+        assert "..." not in CliRunner().invoke(app, [*group, "--help"]).stdout.split("Commands:")[1], (
+            "nothing is cut off"
+        )
     examples = [line.strip() for line in said.split("Examples:")[1].splitlines() if line.strip()]
     assert len(examples) >= 5 and all(line.startswith("pico-train ") for line in examples)
     for line in examples:

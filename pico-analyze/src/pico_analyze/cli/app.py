@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pico_analyze.cli import behaving, running, show
 from pico_analyze.cli import options as o
@@ -41,8 +43,42 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 _INTERRUPTED = "interrupted: what is done is kept, and the same command goes on from there"
 
+ORDER = (
+    *("list", "audit", "run", "compute", "dynamics", "evaluations"),
+    *("plot", "report", "capture", "convert", "behave", "metrics", "components", "probes"),
+)
+"""The commands as a day's work has them: what there is, what is measured, what is drawn, models, what can be asked."""
+EXAMPLES = """\b
+Examples:
+  pico-analyze list                                  runs under ./runs, and their checkpoints
+  pico-analyze run                                   what happened in the newest of them
+  pico-analyze compute cka                           each of its checkpoints compared with the last
+  pico-analyze compute per demo --component ov_circuit --data weights
+  pico-analyze plot demo --metric cka                a figure, with its values as CSV
+  pico-analyze report demo                           all of it on one page
+  pico-analyze metrics cka                           what a metric is: formula, range, reference
+"""
+
+
+class InOrder(TyperGroup):
+    """The commands in `ORDER`, each with what its help says before a colon, none cut off."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names, those that `ORDER` lacks at the end."""
+        del ctx
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands."""
+        found = [(name, self.commands[name].help or "") for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, re.split(r"[:;.](?=\s|$)", " ".join(text.split()))[0]) for name, text in found])
+
+
 app = typer.Typer(
     name="pico-analyze",
+    cls=InOrder,
+    epilog=EXAMPLES,
     help="Measure and draw what changes inside a language model while it learns. `pico-analyze compute cka` compares "
     "each checkpoint of the newest run under ./runs with its last one.",
     no_args_is_help=True,

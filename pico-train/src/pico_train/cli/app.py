@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pico_train.checkpoint import signals
 from pico_train.cli import check, checkpoint, data, import_, suite
+from pico_train.cli.brief import Brief
 from pico_train.cli.configured import File, Name, Out, Preset, Set, Text, Words, load
 from pico_train.cli.console import As, Format, Place, command_line_fault, print_table, progress_line
 from pico_train.cli.doctor import doctor
@@ -44,7 +44,7 @@ Examples:
 """
 
 
-class InOrder(TyperGroup):
+class InOrder(Brief):
     """The commands in `ORDER`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -63,7 +63,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Show and convert configurations.", no_args_is_help=True)
+config_app = typer.Typer(cls=Brief, help="Show and convert configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(import_.app, name="import")

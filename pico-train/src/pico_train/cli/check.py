@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.cli.brief import Brief
 from pico_train.cli.console import As, Format, print_table, progress_line
 
 if TYPE_CHECKING:
     from pico_train.training.coordinates import Coordinates
 
-app = typer.Typer(help="Check a rule that settings rest on.", no_args_is_help=True)
+app = typer.Typer(cls=Brief, help="Check a rule that settings rest on.", no_args_is_help=True)
 
 MOST_WIDTH, MOST_STEPS = 16_384, 1000
 

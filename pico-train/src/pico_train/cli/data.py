@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.cli.brief import Brief
 from pico_train.cli.console import As, Format, progress_line
 from pico_train.cli.numbers import MOST, MOST_STEPS, MOST_TOKENS
 from pico_train.cli.prepare import prepare
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pico_train.data.inspect.stats import SplitStats
     from pico_train.data.shards.shard_corpus import ShardCorpus
 
-app = typer.Typer(help="Prepare, look at and check training data.", no_args_is_help=True)
+app = typer.Typer(cls=Brief, help="Prepare, look at and check training data.", no_args_is_help=True)
 app.command()(prepare)
 
 

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from pico_train.cli.brief import Brief
 from pico_train.cli.console import As, Format
 from pico_train.cli.numbers import MOST_STEPS
 
-app = typer.Typer(help="Turn checkpoints from elsewhere into runs.", no_args_is_help=True)
+app = typer.Typer(cls=Brief, help="Turn checkpoints from elsewhere into runs.", no_args_is_help=True)
 
 
 @app.callback()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pico_train.cli.brief import Brief
 from pico_train.cli.console import As, Format, print_table
 from pico_train.cli.numbers import MOST, MOST_PROCESSES, finite
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from pico_train.suite.record import OpenSuite
     from pico_train.suite.running import Report
 
-app = typer.Typer(help="Train families of runs that differ in named things, from one file.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Brief, help="Train families of runs that differ in named things, from one file.", no_args_is_help=True
+)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="YAML of a suite: a base, and axes.")]
 FileOrSuite = Annotated[
