@@ -56,7 +56,7 @@ _LETTERS_OF_PROBES = (
     "counted from 0; vⱼ the value of a head at position j of the first copy, W_O the head's output projection, g the "
     "scale of the final norm, W_U the unembedding, whose row of token v is (W_U)ᵥ; [c]₊ the larger of c and 0, "
     "c̄ⱼ the mean of cⱼᵤ over u; rⱼ is 1/L where nothing is raised. `token_losses`: q counted frequencies; k the length "
-    "of a continuation; ℓᵥ(s) the mean loss of token v at step s, to which aᵥ, bᵥ, μᵥ and wᵥ are fitted. `logit_lens`: "
+    "of a continuation; ℓᵥ,ₛ the mean loss of token v at step s, to which aᵥ, bᵥ, μᵥ and wᵥ are fitted. `logit_lens`: "
     "hₙ the residual stream after the block at the last token read. `curvature` and `llc`: w all d weights, 𝓛(w) the "
     "mean loss of all rows; u random, m iterations and M vectors; 𝓛_cs the mean loss of the batch at draw s of chain "
     "c, of C chains with D draws each."

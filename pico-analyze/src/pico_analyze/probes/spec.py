@@ -215,8 +215,8 @@ TOKEN_LOSSES = ProbeSpec(
             "the last step",
             formula=(
                 r"\operatorname*{median}_{v}\ \exp\Bigl(\mu_v - w_v \ln \frac{h_v - b_v}{a_v - h_v}\Bigr) - 1, \qquad "
-                r"h_v = \tfrac{1}{2} \bigl(\ln V + \min_s \ell_v(s)\bigr), \qquad "
-                r"\ell_v(s) \approx b_v + \frac{a_v - b_v}{1 + \exp\bigl((\ln(1 + s) - \mu_v) / w_v\bigr)}"
+                r"h_v = \tfrac{1}{2} \bigl(\ln V + \min_s \ell_{v,s}\bigr), \qquad "
+                r"\ell_{v,s} \approx b_v + \frac{a_v - b_v}{1 + \exp\bigl((\ln(1 + s) - \mu_v) / w_v\bigr)}"
             ),
         ),
     ),
