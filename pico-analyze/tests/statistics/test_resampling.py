@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from pico_analyze.errors import UsageError
 from pico_analyze.matrices.matrix import Dense
-from pico_analyze.metrics.resampling import Resampling, as_a_correlation
+from pico_analyze.metrics.resampling import Resampling, as_a_correlation, as_it_is
 from pico_analyze.metrics.spec import METRICS, MetricSpec, Result
 from pico_analyze.parameters import Param
 from pico_analyze.statistics.uncertainty import bootstrap, null
@@ -302,3 +302,9 @@ def test_no_value_or_no_draw_with_one_has_no_chance(value, draws, reason):
     chance = null(giving(value, draws), (X,), n_draws=max(1, len(draws)))
     assert (chance.pop("null_n"), chance.pop("null_reason")) == (0, reason)
     assert set(chance) == {"null_mean", "null_q05", "null_q95", "null_p"} and all(map(math.isnan, chance.values()))
+
+
+def test_a_value_of_which_nothing_is_said_is_none_of_the_special_kinds():
+    plain = Resampling(grows=0.0, counts=(), correlation=False, refused=None, together=None)
+    assert as_it_is({}) == Resampling() == plain
+    assert as_a_correlation({}) == Resampling(correlation=True) != plain
