@@ -178,17 +178,19 @@ def _signatures(hub: Hub) -> list[str]:
 def test_the_parents_death_ends_the_worker(hub: Hub, tmp_path: Path) -> None:
     """Also where another child of the trainer still holds the pipe open, as a forked data loader does."""
     run = write_run(tmp_path, steps=(0,), max_steps=9)
-    code = TRAINER.replace("time.sleep(120)", "import os; os.fork(); time.sleep(20)")
+    code = TRAINER.replace("time.sleep(120)", "import os; os.fork(); time.sleep(600)")
     trainer = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, str(run), QUICK.model_dump_json()],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    wait_until(lambda: hub.log.count("POST .*/tag/"))
-    children = psutil.Process(trainer.pid).children()
-    worker = next(child for child in children if "pico_train.publish.worker" in child.cmdline())
-    trainer.kill()
-    trainer.wait()
-    wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 5)
-    os.killpg(trainer.pid, signal.SIGKILL)  # its forked child
+    try:
+        wait_until(lambda: hub.log.count("POST .*/tag/"))
+        children = psutil.Process(trainer.pid).children()
+        worker = next(child for child in children if "pico_train.publish.worker" in child.cmdline())
+        trainer.kill()
+        trainer.wait()
+        wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    finally:
+        os.killpg(trainer.pid, signal.SIGKILL)  # its forked child, which would hold the pipe for ten minutes
