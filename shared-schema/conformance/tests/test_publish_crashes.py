@@ -191,6 +191,6 @@ def test_the_parents_death_ends_the_worker(hub: Hub, tmp_path: Path) -> None:
         worker = next(child for child in children if "pico_train.publish.worker" in child.cmdline())
         trainer.kill()
         trainer.wait()
-        wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 5)
     finally:
         os.killpg(trainer.pid, signal.SIGKILL)  # its forked child, which would hold the pipe for ten minutes

@@ -53,7 +53,7 @@ def chosen_device(name: str) -> str:
 
 
 def read_names(files: ModelFiles, *, trust_remote_code: bool) -> list[str]:
-    """The files that a model is loaded from.
+    """The files that a model is loaded from, its configuration first.
 
     Raises:
         DataError: there are no weights, or not as transformers looks for them.
@@ -93,11 +93,12 @@ def loaded(
     """
     names = read_names(files, trust_remote_code=trust_remote_code)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=room) as directory, FileLock(Path(directory, LOCK)):
-        for name in names:
-            files.place(name, Path(directory, name))
-        config = read_json(Path(directory, layout.MODEL_CONFIG))
+        files.place(layout.MODEL_CONFIG, Path(directory, layout.MODEL_CONFIG))
+        config = read_json(Path(directory, layout.MODEL_CONFIG))  # before the weights are fetched
         if (place := strict_json.not_finite(config, unbounded=layout.MODEL_CONFIG_UNBOUNDED)) is not None:
             raise DataError(f"{files.where}: {layout.MODEL_CONFIG}: {place} is not finite: it is damaged")
+        for name in names[1:]:
+            files.place(name, Path(directory, name))
         model = _from_pretrained(Path(directory), files, dtype=dtype, trust_remote_code=trust_remote_code, eager=eager)
         for name in names:
             files.check(name)

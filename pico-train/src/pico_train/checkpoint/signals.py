@@ -175,10 +175,8 @@ def leave(code: str | int | None) -> NoReturn:
     decide the exit code.
 
     Args:
-        code: As `sys.exit` takes it.
+        code: As `SystemExit` has it; what is to be said was said.
     """
-    if isinstance(code, str):
-        sys.stderr.write(f"{code}\n")
     atexit._run_exitfuncs()  # noqa: SLF001 - Python has no other name for it
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # a reader that has gone

@@ -260,7 +260,8 @@ def test_text_in_any_of_arrows_types_is_text(tmp_path: Path) -> None:
             written += 1
         except pa.ArrowNotImplementedError:  # the oldest pyarrow makes no views of texts
             (tmp_path / f"{number}.parquet").unlink(missing_ok=True)
-    assert written >= 2 and texts(tmp_path) == ["a", "b"] * written
+    assert written == (2 if pa.__version__.startswith("17.") else 3)
+    assert texts(tmp_path) == ["a", "b"] * written
 
 
 def test_a_line_without_end_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
